@@ -1,0 +1,77 @@
+"""Every check of the project, each in an environment of its own: ``nox -l`` lists them."""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "derivations"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """The package, editable, and the dependency groups that the session needs."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and imports."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types of the package."""
+    install(session, "lint")
+    session.run("pyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; ``nox -s tests -- -k name`` passes options on."""
+    install(session, "test")
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def derivations(session: nox.Session) -> None:
+    """Every derivation's own check."""
+    install(session)
+    for script in sorted(Path("derivations").glob("d[0-9]*.py")):
+        session.run("python", str(script))
+
+
+@nox.session
+def scripts(session: nox.Session) -> None:
+    """The simulation scripts, at their smallest."""
+    install(session)
+    for script in sorted(Path("simulations").glob("[0-9]*.py")):
+        session.run("python", str(script), "--quick", "--out", session.create_tmp())
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """The notebooks, run from top to bottom."""
+    install(session, "notebooks")
+    for notebook in sorted(Path("simulations/notebooks").glob("*.py")):
+        target = Path(session.create_tmp()) / f"{notebook.stem}.ipynb"
+        session.run("jupytext", "--to", "ipynb", "--execute", "--output", str(target), str(notebook))
+
+
+@nox.session
+def paper(session: nox.Session) -> None:
+    """Figures, numbers, equations and the PDF, from the committed tables."""
+    install(session, "paper")
+    session.run("python", "paper/build.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Timings, printed and never asserted."""
+    install(session, "bench", "test")
+    session.run("pytest", "benchmarks", "--benchmark-columns=min,median,max,rounds", *session.posargs)

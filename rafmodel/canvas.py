@@ -1,0 +1,105 @@
+"""What every figure shares: its look, its palette, its legend, and how it gets to disk whole.
+
+Matplotlib is imported when something is drawn, and never its global state.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+# Okabe and Ito's palette, told apart by people with any common colour blindness; the marker says it again
+FAMILIES = {
+    "untrained": ("#8a8a8a", "X"),
+    "supervised": ("#000000", "s"),
+    "contrastive": ("#0072b2", "o"),
+    "decorrelating": ("#e69f00", "^"),
+    "rotation": ("#009e73", "D"),
+    "jigsaw": ("#d55e00", "v"),
+    "masked": ("#cc79a7", "P"),
+    "other": ("#56b4e9", "*"),
+}
+# Paul Tol's colours, apart from those of the families: a subgroup is not a proxy task
+GROUPS = ("#004488", "#ddaa33", "#bb5566", "#117733", "#88ccee", "#882255", "#999933", "#332288")
+GROUP_MARKERS = "osD^vPX*"
+
+
+def family(design: str) -> str:
+    """Family of proxy task that a design's name belongs to; 'other' if none."""
+    stem = design.split("+")[0].strip()
+    stem = {"vicreg": "decorrelating", "barlow": "decorrelating", "simclr": "contrastive"}.get(stem, stem)
+    return stem if stem in FAMILIES else "other"
+
+
+def style() -> "AbstractContextManager[None]":
+    """The look of every figure; draw and save inside ``with style():``."""
+    from matplotlib import style as styles
+
+    return styles.context(Path(__file__).with_name("rafmodel.mplstyle"))
+
+
+def grid(n: int, columns: int, *, width: float, height: float, **share: Any) -> "tuple[Figure, list[Axes]]":
+    """A figure ``width`` inches wide, ``n`` axes in rows of ``columns``, each row ``height`` inches high."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(width, rows * height))
+    axes = list(figure.subplots(rows, columns, squeeze=False, **share).flat)
+    for spare in axes[n:]:
+        spare.remove()
+    return figure, axes[:n]
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """A figure to a file of the suffix's kind, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomically(path, lambda file: render(figure, file, path.suffix[1:]))
+    return path
+
+
+def render(figure: "Figure", file: "IO[bytes]", kind: str) -> None:
+    """A figure as pdf, png or svg into an open file; the same figure gives the same bytes."""
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows as boxes
+        figure.savefig(file, format=kind, metadata=undated)
+
+
+def atomically(path: Path, write: "Callable[[IO[bytes]], object]") -> None:
+    """``write(file)`` to a temporary name beside ``path``, flushed and renamed: whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def handle(text: str, **look: Any) -> "Line2D":
+    """Legend entry; a marker stands alone unless a line width is given."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **{"lw": 0, "color": "none", **look}, label=text)
+
+
+def legend(figure: "Figure", handles: "list[Line2D]", *, columns: int = 7) -> None:
+    """Legend below a figure, in rows of ``columns``."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+
+
+def short(name: str, most: int = 24) -> str:
+    """A name that fits beside a panel."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,271 @@
+"""The study: which cells there are, running them so that a kill loses nothing, and the table they end in.
+
+A cell is one design and one seed; its result is a small file named after everything it depends on.
+"""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+import xarray as xr
+
+import rafmodel
+from rafmodel import cohort as cohorts
+from rafmodel import metrics, simulate
+from rafmodel.cohort import Cohort
+from rafmodel.design import Design
+from rafmodel.errors import InputError
+from rafmodel.metrics import Outcome
+from rafmodel.predict import foresee, survey
+from rafmodel.simulate import Deployment
+from rafmodel.variability import Variability
+
+_CELL = ("design", "seed", "shift", "severity", "group")
+_FORESEEN = ("design", "shift", "severity", "group")
+_PARTS = ("performance", "robustness", "fairness", "raf")
+RATES = ("auc", "tpr", "fpr")
+SCHEMA: dict[str, tuple[str, ...]] = {
+    **{f"observed_{m}": _CELL for m in RATES},
+    **{f"predicted_{m}": _FORESEEN for m in RATES},
+    "observed_auc_se": _FORESEEN,
+    "n_case": ("group",),
+    "n_control": ("group",),
+    "level_value": ("shift", "severity"),
+    **{f"{part}_observed": ("design", "seed") for part in _PARTS},
+    **{f"{part}_observed_interval": ("design", "bound") for part in _PARTS},
+    **{f"{part}_predicted": ("design",) for part in _PARTS},
+    "undefined_fairness_cells": ("design", "seed"),
+}
+ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
+PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study before it is run.
+
+    cohort, group  who is imaged, and the attribute that names the subgroups (None: no subgroups)
+    designs        learning designs to compare
+    shifts         variabilities met at deployment, each at its five levels
+    seeds          repetitions of each simulation
+    seed           root of all randomness
+    """
+
+    cohort: Cohort
+    group: str | None
+    designs: tuple[Design, ...]
+    shifts: tuple[Variability, ...]
+    seeds: int = 2
+    seed: int = 0
+
+    def key(self, *purpose: int) -> jax.Array:
+        """Key for a purpose: (0,) prediction, (1, seed) simulation, (2,) bootstrap."""
+        key = jax.random.key(self.seed)
+        for number in purpose:
+            key = jax.random.fold_in(key, number)
+        return key
+
+
+def predicted(plan: Plan, tell: Tell) -> Outcome:
+    """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress."""
+    test = cohorts.part(plan.cohort, "test")
+    key_survey, key_pairs = jax.random.split(plan.key(0))
+    surveys, outcomes = {}, []
+    for i, design in enumerate(plan.designs):
+        tell("predict", i, len(plan.designs))
+        if design.widths not in surveys:
+            surveys[design.widths] = survey(key_survey, plan.cohort, test, design.widths, plan.shifts, group=plan.group)
+        outcomes.append(foresee(key_pairs, surveys[design.widths], design))
+    tell("predict", len(plan.designs), len(plan.designs))
+    stacked = [np.stack([getattr(o, name) for o in outcomes]) for name in RATES]
+    return Outcome(*stacked, outcomes[0].n_case, outcomes[0].n_control)
+
+
+def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
+    """Deployments by design and seed; what ``folder`` already holds is read, the rest is run and kept there."""
+    test, print_of = cohorts.part(plan.cohort, "test"), cohorts.fingerprint(plan.cohort)
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = [(design, seed) for design in plan.designs for seed in range(plan.seeds)]
+    found = []
+    for done, (design, seed) in enumerate(cells):
+        tell("simulate", done, len(cells))
+        place = folder / f"{_digest(print_of, plan, design, seed)}.npz"
+        if not place.exists():
+            result = simulate.deploy(plan.key(1, seed), plan.cohort, test, design, plan.shifts)
+            write_atomically(place, lambda file, result=result: np.savez(file, **result._asdict()))
+        with np.load(place) as stored:
+            found.append(Deployment(stored["score"], float(stored["threshold"])))
+    tell("simulate", len(cells), len(cells))
+    return [found[i : i + plan.seeds] for i in range(0, len(found), plan.seeds)]
+
+
+def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]], command: str) -> xr.Dataset:
+    """The study table, to the schema."""
+    table = forecast_table(plan, forecast, command)
+    test = cohorts.part(plan.cohort, "test")
+    names, code = cohorts.groups(test, plan.group)
+    outcomes = [[simulate.score(cell, test, plan.group) for cell in row] for row in deployments]
+    for name in RATES:
+        table[f"observed_{name}"] = _CELL, np.array([[getattr(o, name) for o in row] for row in outcomes])
+    observed = metrics.raf(table["observed_auc"].values)
+    for part in _PARTS:
+        table[f"{part}_observed"] = ("design", "seed"), getattr(observed, part)
+    table["undefined_fairness_cells"] = ("design", "seed"), observed.undefined
+    spread = [
+        metrics.raf_interval(
+            np.stack([cell.score for cell in row]), test.label, code, len(names), test.patient, plan.key(2)
+        )
+        for row in deployments
+    ]
+    for part in _PARTS:
+        interval = np.stack([np.asarray(s[part]) for s in spread])
+        table[f"{part}_observed_interval"] = ("design", "bound"), interval
+    table["observed_auc_se"] = _FORESEEN, np.stack([s["auc_se"] for s in spread])
+    return table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"])
+
+
+def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
+    """The predicted half of the study table; all that ``rafmodel predict`` can know."""
+    names, _ = cohorts.groups(cohorts.part(plan.cohort, "test"), plan.group)
+    foreseen = metrics.raf(forecast.auc)
+    levels = np.array([(0.0, *shift.levels) for shift in plan.shifts])
+    variables = {f"predicted_{name}": (_FORESEEN, getattr(forecast, name)) for name in RATES}
+    variables |= {f"{part}_predicted": (("design",), getattr(foreseen, part)) for part in _PARTS}
+    variables |= {
+        "n_case": (("group",), forecast.n_case),
+        "n_control": (("group",), forecast.n_control),
+        "level_value": (("shift", "severity"), levels),
+    }
+    coordinates = {
+        "design": [design.name for design in plan.designs],
+        "shift": [shift.name for shift in plan.shifts],
+        "unit": ("shift", [shift.unit for shift in plan.shifts]),
+        "severity": np.arange(6),
+        "group": ["all", *names],
+    }
+    return xr.Dataset(variables, coordinates, _attributes(plan, command))
+
+
+def _attributes(plan: Plan, command: str) -> dict[str, str | int]:
+    cohort = plan.cohort
+    return {
+        "cohort": cohort.name,
+        "contrast": cohort.contrast,
+        "licence": cohort.licence,
+        "source": cohort.source,
+        "group_attribute": plan.group or "",
+        "command": command,
+        "rafmodel_version": rafmodel.__version__,
+        "jax_version": version("jax"),
+        "git_commit": _commit(),
+        "seed": plan.seed,
+        "metric": "auc",
+        "n_train": int((cohort.split == "train").sum()),
+        "n_labelled": max(design.n_labelled for design in plan.designs),
+        "steps": max(design.steps for design in plan.designs),
+        "image_size": int(cohort.image.shape[1]),
+    }
+
+
+def _commit() -> str:
+    """Commit of the source tree that runs, or '' when it is an installed package."""
+    here = Path(rafmodel.__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def _digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
+    """Content address of a cell: cohort, design, shifts, seed, and the source code that computes it."""
+    shape = {f.name: getattr(design, f.name) for f in fields(design) if f.name != "proxy"}
+    shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
+    text = repr((cohort, shape, shifts, plan.seed, seed, version("jax"), _code()))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _code() -> str:
+    """Digest of the modules that decide a cell's result."""
+    here = Path(rafmodel.__file__).parent
+    names = ("variability", "design", "proxies", "encoder", "simulate")
+    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()
+
+
+# ---- files
+
+
+def write_atomically(path: Path, write: Callable) -> None:
+    """``write(file)`` into a temporary file beside ``path``, flushed to disk, then renamed: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def save(table: xr.Dataset, path: Path) -> None:
+    """A table as netCDF, atomically."""
+    content = bytes(table.to_netcdf(engine="h5netcdf"))
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load(path: Path | str, schema: dict[str, tuple[str, ...]] = SCHEMA) -> xr.Dataset:
+    """A study table from disk, in memory.
+
+    Raises InputError when the file is missing, is not netCDF, or breaks the schema; the message names the field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such study file; `rafmodel study` writes one")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            table = opened.load()
+    except (OSError, ValueError, KeyError) as problem:
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        raise InputError(f"{path}: not a readable netCDF file ({reason}); is it a study.nc?") from None
+    return check_schema(table, str(path), schema)
+
+
+def check_schema(table: xr.Dataset, where: str, schema: dict[str, tuple[str, ...]] = SCHEMA) -> xr.Dataset:
+    """The table itself if it keeps to the schema; InputError naming the first field that does not."""
+    hint = "write it again with `rafmodel study` of this version"
+    for name, dims in schema.items():
+        if name not in table:
+            raise InputError(f"{where}: variable '{name}' is missing from the study table; {hint}")
+        if table[name].dims != dims:
+            raise InputError(f"{where}: variable '{name}' has dims {table[name].dims}, expected {dims}; {hint}")
+        if table[name].dtype.kind not in "fiu":
+            raise InputError(f"{where}: variable '{name}' is not numeric ({table[name].dtype}); {hint}")
+    for name in ATTRIBUTES:
+        if name not in table.attrs:
+            raise InputError(f"{where}: attribute '{name}' is missing from the study table; {hint}")
+    if table.sizes["severity"] != 6 or str(table["group"].values[0]) != "all":
+        raise InputError(f"{where}: severities must be 0-5 and the first group 'all'; {hint}")
+    return table
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; InputError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise InputError(f"--out {folder}: cannot be written ({reason}); choose a folder you may write to") from None
+    return folder
