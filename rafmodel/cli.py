@@ -300,16 +300,16 @@ def _checked(table: "xr.Dataset", folder: Path, seed: int) -> "xr.Dataset | None
     """Held-out check, saved and printed; None where there are too few designs to leave one out."""
     import jax
 
-    from rafmodel import fit as fits
+    from rafmodel import check as checks
     from rafmodel import study as studies
 
     try:
-        checked = fits.check(table, key=jax.random.fold_in(jax.random.key(seed), 3))
+        checked = checks.check(table, key=jax.random.fold_in(jax.random.key(seed), 3))
     except InputError as problem:
         print(f"no held-out check: {problem}")
         return None
     studies.save(checked, folder / "check.nc")
-    print("\n" + fits.table(checked))
+    print("\n" + checks.table(checked))
     return checked
 
 

@@ -23,10 +23,7 @@ class Encoder(nnx.Module):
         sizes = [n_channels, *widths]
         he = nnx.initializers.he_normal()
         self.weights = nnx.List(
-            [
-                nnx.Param(he(rngs.params(), (9 * i, o), jnp.float32))
-                for i, o in itertools.pairwise(sizes)
-            ]
+            [nnx.Param(he(rngs.params(), (9 * i, o), jnp.float32)) for i, o in itertools.pairwise(sizes)]
         )
         self.biases = nnx.List([nnx.Param(jnp.zeros((o,), jnp.float32)) for o in widths])
 
@@ -102,9 +99,7 @@ def _tangents(graph, state, images: Array) -> Array:
         for shape, weight in zip(shapes, network.weights, strict=True)
     ]
     output, pullback, seen = jax.vjp(partial(network.trace, images), zeros, has_aux=True)
-    keys = jax.random.split(
-        jax.random.key(0), 1 + 2 * len(seen)
-    )  # the sketch is part of the feature map: fixed
+    keys = jax.random.split(jax.random.key(0), 1 + 2 * len(seen))  # the sketch is part of the feature map: fixed
     directions = jax.random.normal(keys[0], (COTANGENTS, output.shape[1]), images.dtype)
     columns = [output]
     for direction in directions:

@@ -39,9 +39,7 @@ def pairs(study: xr.Dataset, check: xr.Dataset | None, level: str) -> tuple[xr.D
     if check is not None:
         return check["held_out"].sel(level=level), check["observed"]
     if level != "L0":
-        raise InputError(
-            f"level {level}: needs the check table, which is missing; `rafmodel check` writes it"
-        )
+        raise InputError(f"level {level}: needs the check table, which is missing; `rafmodel check` writes it")
     cells = study.sel(group="all", severity=SHIFTED)
     return cells["predicted_auc"], cells["observed_auc"].mean("seed")
 
@@ -216,9 +214,7 @@ def _calibrated(check: xr.Dataset | None) -> str:
 
 
 def _worst_predictions(study: xr.Dataset, check: xr.Dataset | None) -> str:
-    found = [
-        (level, worst_error(study, check, level)) for level in (["L0"] if check is None else ["L0", "L2"])
-    ]
+    found = [(level, worst_error(study, check, level)) for level in (["L0"] if check is None else ["L0", "L2"])]
     return " ".join(
         f"{level}: {cell.design} under {cell.place}: observed {cell.observed:.2f}, predicted {cell.other:.2f}."
         for level, cell in found
@@ -238,9 +234,7 @@ def _gap(study: xr.Dataset) -> str:
     if found is None:
         return ""
     cell, best, worst = found
-    return (
-        f"{cell.design} under {cell.place}: AUC {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
-    )
+    return f"{cell.design} under {cell.place}: AUC {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
 
 
 def _noise(check: xr.Dataset | None) -> str:
@@ -249,9 +243,7 @@ def _noise(check: xr.Dataset | None) -> str:
     seed, sampling, reliability = (float(check[name]) for name in ("seed_sd", "sampling_se", "reliability"))
     parts = [
         f"Another seed moves an AUC by {seed:.3f} (s.d.)." if np.isfinite(seed) else "",
-        f"Another sample of test patients moves a seed mean by {sampling:.3f} (s.e.)."
-        if np.isfinite(sampling)
-        else "",
+        f"Another sample of test patients moves a seed mean by {sampling:.3f} (s.e.)." if np.isfinite(sampling) else "",
         f"Even a perfect prediction of design effects could reach only r = {max(reliability, 0) ** 0.5:.2f}."
         if np.isfinite(reliability)
         else "",

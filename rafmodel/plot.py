@@ -249,9 +249,7 @@ def figures(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> list[P
         if check is not None:
             found["skill"], (axes,) = grid(1, 1, width=8.4, height=1.7)
             skill_table(axes, check)
-        files = [
-            (figure, folder / f"{name}.{kind}") for name, figure in found.items() for kind in ("pdf", "png")
-        ]
+        files = [(figure, folder / f"{name}.{kind}") for name, figure in found.items() for kind in ("pdf", "png")]
         return [save(figure, path) for figure, path in files]
 
 

@@ -5,7 +5,6 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,7 +22,8 @@ from rafmodel.variability import Variability, alter
 
 DIRECTIONS = 200  # principal directions of the tangent features that are kept
 TARGETS = 64  # principal directions of a target that has more
-CLEAN, ALTERED, PAIRED = 2048, 320, 1024  # source images for the class moments, for each shift, for the pairs
+NETWORKS = 2  # untrained encoders to average over
+CLEAN, ALTERED, PAIRED = 2048, 256, 1024  # source images for the class moments, for each shift, for the pairs
 LEARNING_TIME = 0.8  # steps times learning rate after which 1 - 1/e of the untrained features has been replaced
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
@@ -66,7 +66,8 @@ def predict(
     counts are read.
     """
     key_survey, key_pairs = jax.random.split(key)
-    return foresee(key_pairs, survey(key_survey, train, test, design.widths, shifts, group=group), design)
+    surveys = survey(key_survey, train, test, design.widths, shifts, group=group)
+    return foresee(key_pairs, surveys, design)
 
 
 def survey(
@@ -77,8 +78,28 @@ def survey(
     shifts: Sequence[Variability],
     *,
     group: str | None = None,
+) -> list[Survey]:
+    """Surveys of the source by several untrained encoders; all designs with one encoder shape share them."""
+    keys = jax.random.split(key, NETWORKS)
+    return [_survey(k, train, test, widths, shifts, group) for k in keys]
+
+
+def foresee(key: Array, surveys: Sequence[Survey], design: Design) -> Outcome:
+    """The outcome of one design, the mean over surveys, since each untrained encoder is one draw."""
+    found = [_foresee(k, s, design) for k, s in zip(jax.random.split(key, len(surveys)), surveys, strict=True)]
+    auc, tpr, fpr = (np.mean([getattr(o, name) for o in found], axis=0) for name in ("auc", "tpr", "fpr"))
+    return Outcome(auc, tpr, fpr, *surveys[0].counts)
+
+
+def _survey(
+    key: Array,
+    train: Cohort,
+    test: Cohort,
+    widths: tuple[int, ...],
+    shifts: Sequence[Variability],
+    group: str | None,
 ) -> Survey:
-    """Moments of the source under every shift; all designs with one encoder shape share them."""
+    """Moments of the source under every shift, in the tangent features of one untrained encoder."""
     key_network, key_images, key_shift = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
     network = encoder(key_network, source.image.shape[-1], widths)
@@ -104,7 +125,7 @@ def survey(
     )
 
 
-def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
+def _foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design from the moments of its source."""
     metric = representation(key, survey, design)
     spectrum, basis = jnp.linalg.eigh(metric)
@@ -112,9 +133,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     learned = theory.Moments(survey.clean.mean @ root, root @ survey.clean.cov @ root, survey.clean.weight)
     penalty = design.ridge * _mean_variance(learned, design.widths[-1])
     law = theory.probe(learned, n_labels(design, survey.label), flip=design.label_flip, ridge=penalty)
-    outward = law._replace(
-        mean=root @ law.mean, cov=root @ law.cov @ root, centre=jnp.linalg.solve(root, law.centre)
-    )
+    outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=jnp.linalg.solve(root, law.centre))
     auc, tpr, fpr = theory.deploy(outward, survey.shifted, theory.threshold(outward, survey.clean))
     return Outcome(np.asarray(auc), np.asarray(tpr), np.asarray(fpr), *survey.counts)
 
@@ -141,16 +160,13 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
     """Coordinates of the proxy task's inputs (m, r) and its targets (m, k)."""
     keys = jax.random.split(key, len(survey.images))
     label = jnp.asarray(survey.image_label, jnp.int32)
-    inputs, targets = _draw(design.proxy.pairs, keys, jnp.asarray(survey.images), label)
-    here = partial(_coordinates, survey)
-    return here(inputs), here(targets) if design.proxy.siamese else np.asarray(targets).reshape(
-        len(label), -1
-    )
-
-
-@partial(jax.jit, static_argnums=0)
-def _draw(pairs, keys: Array, images: Array, label: Array) -> tuple[Array, Array]:
-    return jax.vmap(pairs)(keys, images, label)
+    # not compiled as a whole: the pieces of different laws are the same, and compile once
+    inputs, targets = jax.vmap(design.proxy.pairs)(keys, jnp.asarray(survey.images), label)
+    u = _coordinates(survey, inputs)
+    if not design.proxy.siamese:
+        return u, np.asarray(targets).reshape(len(label), -1)
+    v = _coordinates(survey, targets)
+    return np.concatenate([u, v]), np.concatenate([v, u])  # the two views are exchangeable
 
 
 def _coordinates(survey: Survey, images: Array) -> np.ndarray:
@@ -173,17 +189,13 @@ def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tup
     centre = clean.mean(0)
     d = network.biases[-1][...].shape[0]
     spread = clean.var(0)
-    scale = 1 / np.sqrt(
-        np.concatenate([np.full(d, spread[:d].sum()), np.full(len(spread) - d, spread[d:].sum())])
-    )
+    scale = 1 / np.sqrt(np.concatenate([np.full(d, spread[:d].sum()), np.full(len(spread) - d, spread[d:].sum())]))
     stacked = np.concatenate([clean - centre, shifted.reshape(-1, len(centre))[::7] - centre]) * scale
     vectors = np.linalg.eigh(stacked.T @ stacked)[1][:, ::-1][:, :DIRECTIONS]
     return centre, scale[:, None] * vectors
 
 
-def _under_shifts(
-    key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]
-) -> np.ndarray:
+def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
     """Raw tangent features (shift, severity 0-5, n, p)."""
     batch = jnp.asarray(images)
     clean = tangents(network, batch)[None]

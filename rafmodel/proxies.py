@@ -55,6 +55,7 @@ def view(key: Array, image: Array, law: ViewLaw) -> Array:
 @cache
 def _two_views(law: ViewLaw):
     """One function a view law, so that tasks which share the law share its compilation."""
+
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
         first, second = jax.random.split(key)
@@ -164,9 +165,7 @@ def masked(law: ViewLaw) -> Proxy:
         height, width, _ = image.shape
         hidden = jax.random.permutation(key_mask, jnp.arange(PATCHES**2)) < HIDDEN * PATCHES**2
         rows, columns = (jnp.arange(height) * PATCHES) // height, (jnp.arange(width) * PATCHES) // width
-        mask = hidden.reshape(PATCHES, PATCHES)[rows[:, None], columns[None, :]][..., None].astype(
-            image.dtype
-        )
+        mask = hidden.reshape(PATCHES, PATCHES)[rows[:, None], columns[None, :]][..., None].astype(image.dtype)
         return seen * (1 - mask) + 0.5 * mask, jnp.concatenate([(seen - 0.5) * mask, mask], -1)
 
     def loss(output: Array, target: Array) -> Array:

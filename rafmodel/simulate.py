@@ -59,9 +59,7 @@ def score(deployment: Deployment, test: Cohort, group: str | None) -> Outcome:
     return metrics.outcome(deployment.score, test.label, code, len(names), deployment.threshold)
 
 
-def deploy(
-    key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequence[Variability]
-) -> Deployment:
+def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequence[Variability]) -> Deployment:
     """Train the design with ``key`` and score ``test`` under every shift.
 
     The draws of the deployment shifts, the labelled images and the untrained weights depend on ``key`` only,
@@ -110,9 +108,7 @@ def midpoint(network: Encoder, probe, train: Cohort, labelled: Cohort) -> float:
     return float(np.mean([value[held.label == c].mean() for c in (0, 1)]))
 
 
-def scores_under(
-    key: Array, network: Encoder, probe, images: np.ndarray, shifts: Sequence[Variability]
-) -> np.ndarray:
+def scores_under(key: Array, network: Encoder, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
     """Scores (shift, severity 0-5, n) of images (n, H, W, C)."""
     clean = probe(features(network, images))
     scores = np.empty((len(shifts), 6, len(images)))

@@ -28,25 +28,19 @@ class Phi(sp.Function):
 
 
 i, j = sp.symbols("i j", integer=True, nonnegative=True)  # directions, components
-d, n, n_1, n_0, k = sp.symbols(
-    "d n n_1 n_0 k", integer=True, positive=True
-)  # features, labels, cases, controls
+d, n, n_1, n_0, k = sp.symbols("d n n_1 n_0 k", integer=True, positive=True)  # features, labels, cases, controls
 m_1, m_0, t = sp.symbols("m_1 m_0 t", real=True)  # mean scores, threshold
 v_1, v_0 = sp.symbols("v_1 v_0", positive=True)  # score variances
 mu_i, mu_j, a_i, a_j = sp.symbols("mu_i mu_j a_i a_j", real=True)  # mean image, artifact offset
 Sigma_ii, Sigma_jj, sigma = sp.symbols("Sigma_ii Sigma_jj sigma", positive=True)
-Sigma_ij, K_ij, Gamma_ij = sp.symbols(
-    "Sigma_ij K_ij Gamma_ij", real=True
-)  # covariances: image, artifact, log-field
+Sigma_ij, K_ij, Gamma_ij = sp.symbols("Sigma_ij K_ij Gamma_ij", real=True)  # covariances: image, artifact, log-field
 Gamma_ii, Gamma_jj = sp.symbols("Gamma_ii Gamma_jj", positive=True)
 Kronecker_ij = sp.Symbol("delta_ij", real=True)
 m, omega = sp.symbols("m omega", real=True)  # angular order, wavenumber
 p, q = sp.symbols("p q", positive=True)  # probability of an artifact, pixel prevalence
 TPR, FPR = sp.symbols("TPR FPR", positive=True)
 between, view = sp.symbols("B V", positive=True)  # variance across images, between views
-Delta, eta, lam, kappa = sp.symbols(
-    "Delta eta lambda kappa", positive=True
-)  # |δ|, flips, ridge, effective ridge
+Delta, eta, lam, kappa = sp.symbols("Delta eta lambda kappa", positive=True)  # |δ|, flips, ridge, effective ridge
 df_2, noise = sp.symbols("df_2 tau", positive=True)
 ell, u, M = (
     sp.IndexedBase("ell", positive=True),
@@ -250,9 +244,7 @@ class _Typst(StrPrinter):
 
     def _print_Add(self, expr: sp.Add, order: Any = None) -> str:
         # a leading minus reads badly, and a sum sign would seem to swallow the terms behind it
-        terms = sorted(
-            expr.as_ordered_terms(), key=lambda term: (term.could_extract_minus_sign(), term.has(sp.Sum))
-        )
+        terms = sorted(expr.as_ordered_terms(), key=lambda term: (term.could_extract_minus_sign(), term.has(sp.Sum)))
         text = self._print(terms[0])
         for term in terms[1:]:
             minus = term.could_extract_minus_sign()

@@ -16,7 +16,17 @@ import tyro
 
 from rafmodel.cli import main
 
-QUICK = ["--designs", "untrained", "contrastive+crop", "contrastive+noise", "supervised", "--shifts", "noise", "--steps", "20"]
+QUICK = [
+    "--designs",
+    "untrained",
+    "contrastive+crop",
+    "contrastive+noise",
+    "supervised",
+    "--shifts",
+    "noise",
+    "--steps",
+    "20",
+]
 
 
 @dataclass(frozen=True)

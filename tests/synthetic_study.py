@@ -65,9 +65,7 @@ def make_study(
     observed[:, :, :, 0] = observed[:, :, :1, 0]  # clean is the same for each shift
     mean = probit.mean(0)
     theory = mean + 0.45 * (probit - mean) + rng.normal(0, 0.08, (n_designs, 1, 1, 1))
-    theory = (
-        theory + rng.normal(0.25, 0.3, (len(SHIFTS), 1, 1)) * dose[:, None]
-    )  # shifts misjudged, mostly too mild
+    theory = theory + rng.normal(0.25, 0.3, (len(SHIFTS), 1, 1)) * dose[:, None]  # shifts misjudged, mostly too mild
     predicted = norm.cdf(theory / np.sqrt(2))
     share = np.array([1.0, *np.linspace(0.7, 0.3, len(groups) - 1)])
     se = 0.022 / np.sqrt(share) * np.ones((n_designs, len(SHIFTS), 6, 1))
@@ -135,9 +133,7 @@ def make_check(study: xr.Dataset) -> xr.Dataset:
 def raf_parts(auc: np.ndarray) -> dict[str, np.ndarray]:
     """Performance, robustness, fairness, RAF and undefined cells of AUCs (..., shift, severity, group), in plain loops."""
     lead = auc.shape[:-3]
-    found = {
-        part: np.full(lead, np.nan) for part in ("performance", "robustness", "fairness", "raf", "undefined")
-    }
+    found = {part: np.full(lead, np.nan) for part in ("performance", "robustness", "fairness", "raf", "undefined")}
     for at in np.ndindex(*lead):
         above = auc[at] - 0.5
         clean = above[0, 0, 0]
@@ -185,9 +181,7 @@ def _apart(values: xr.DataArray) -> xr.DataArray:
     return values - xr.concat(others, "design").assign_coords(design=values["design"])
 
 
-def _scores(
-    held: xr.DataArray, observed: xr.DataArray, interval: xr.DataArray, reliability: float
-) -> np.ndarray:
+def _scores(held: xr.DataArray, observed: xr.DataArray, interval: xr.DataArray, reliability: float) -> np.ndarray:
     score = np.full((len(LEVELS), len(MEASURES)), np.nan)
     mae = abs(held - observed).mean(("design", "shift", "severity")).values
     score[:, 0], score[:, 1] = mae, 1 - mae / mae[1]

@@ -166,7 +166,18 @@ def test_a_subgroup_without_cases_is_nan_with_its_counts(tmp_path):
     fields = columns(n=160)
     fields["sex"] = np.where((fields["labels"] == 0) & (np.arange(160) % 3 == 0), "M", "F")
     np.savez(tmp_path / "cohort.npz", **fields)
-    options = ["--group", "sex", "--designs", "untrained", "--shifts", "noise", "--seeds", "1", "--out", tmp_path / "out"]
+    options = [
+        "--group",
+        "sex",
+        "--designs",
+        "untrained",
+        "--shifts",
+        "noise",
+        "--seeds",
+        "1",
+        "--out",
+        tmp_path / "out",
+    ]
     done = rafmodel("study", "--cohort", tmp_path / "cohort.npz", *options)
     assert done.returncode == 0, done.stderr
     table = load(tmp_path / "out" / "study.nc")

@@ -37,7 +37,9 @@ observed = [simulate(jax.random.key(2), images, test, d, shifts, group="site") f
 
 # %%
 for d, p, o in zip(designs, foreseen, observed, strict=True):
-    print(f"{d.name:20s} AUC at the five noise levels, predicted {p.auc[0, 1:, 0].round(2)} observed {o.auc[0, 1:, 0].round(2)}")
+    print(
+        f"{d.name:20s} AUC at the five noise levels, predicted {p.auc[0, 1:, 0].round(2)} observed {o.auc[0, 1:, 0].round(2)}"
+    )
 
 # %% [markdown]
 # Robust and fair: P, R, F and RAF of each design.

@@ -1,0 +1,136 @@
+"""How good were the predictions: held-out designs, contrasts rather than levels, always beside the baselines.
+
+B0  as good as clean: the design's own observed clean AUC
+B1  the mean of the other designs in the same cell (needs outcomes)
+L0  theory alone, before training
+L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
+"""
+
+import numpy as np
+import xarray as xr
+from jax import Array
+from scipy.stats import spearmanr
+
+import jax
+from rafmodel import fit
+
+LEVELS = ("B0", "B1", "L0", "L2")
+COVERAGE = tuple(f"coverage_{round(100 * p)}" for p in fit.NOMINAL)
+MEASURES = ("mae", "skill", "effect_r", "effect_r_corrected", "rank_r", *COVERAGE, "log_score")
+_CELL = ("design", "shift", "severity")
+
+
+def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250) -> xr.Dataset:
+    """Every design predicted from the others and scored on its shifted cells; the table of THEORY section 7.
+
+    The design effect is taken against the mean of the *other* designs, observed and predicted alike: centred on all
+    designs, B1 would correlate at -1 with what it predicts, and L2 would inherit the artefact.
+    Raises InputError where the study has fewer than four designs.
+    """
+    key_fit, key_draw, key_full = jax.random.split(key, 3)
+    observed = _shifted(study["observed_auc"].sel(group="all").mean("seed").values)
+    foreseen = _shifted(study["predicted_auc"].sel(group="all").values)
+    clean = study["observed_auc"].sel(group="all", severity=0).mean("seed").values
+    law = fit.leave_one_design_out(study, key=key_fit, warmup=warmup, draws=draws)
+    tails = [(1 - p) / 2 for p in fit.NOMINAL]
+    found = fit.quantiles(law, [0.5, *tails, *(1 - t for t in tails)], key=key_draw)
+    shape = observed.shape
+    median, *bounds = (q[:, 1:].reshape(shape) for q in found)
+    n = len(fit.NOMINAL)
+    interval = np.stack([np.stack(bounds[:n]), np.stack(bounds[n:])], axis=1)
+
+    b1 = others(observed)
+    held_out = {"B0": np.broadcast_to(clean[:, :, None], shape), "B1": b1, "L0": foreseen, "L2": median}
+    effects = {
+        "B0": held_out["B0"] - others(held_out["B0"]),
+        "B1": np.full(shape, np.nan),
+        "L0": foreseen - others(foreseen),
+        "L2": median - b1,
+    }
+    trust = reliability(_shifted(study["observed_auc"].sel(group="all").transpose("seed", ...).values))
+    score = np.full((len(LEVELS), len(MEASURES)), np.nan)
+    for i, level in enumerate(LEVELS):
+        score[i, :5] = _scores(held_out[level], effects[level], observed, b1, trust)
+    inside = (interval[:, 0] <= observed[None]) & (observed[None] <= interval[:, 1])
+    score[-1, 5 : 5 + n] = inside.mean((1, 2, 3))
+    score[-1, -1] = fit.log_density(law, fit.cells(study).observed)[:, 1:].mean()
+
+    weight = fit.fit(study, key=key_full)["weight"].values
+    by_seed = study["observed_auc"].sel(group="all", severity=slice(1, None))
+    variables = {
+        "score": (("level", "measure"), score),
+        "held_out": (("level", *_CELL), np.stack([held_out[level] for level in LEVELS])),
+        "interval": (("nominal", "bound", *_CELL), interval),
+        "observed": (_CELL, observed),
+        "weight_mean": weight.mean(),
+        "weight_lower": np.quantile(weight, 0.05),
+        "weight_upper": np.quantile(weight, 0.95),
+        "reliability": trust,
+        "seed_sd": float(np.sqrt(by_seed.var("seed", ddof=1).mean())) if by_seed.sizes["seed"] > 1 else np.nan,
+        "sampling_se": float(study["observed_auc_se"].sel(group="all", severity=slice(1, None)).mean()),
+    }
+    coordinates = {
+        "level": list(LEVELS),
+        "measure": list(MEASURES),
+        "design": study["design"].values,
+        "shift": study["shift"].values,
+        "severity": np.arange(1, 6),
+        "nominal": list(fit.NOMINAL),
+        "bound": ["lower", "upper"],
+    }
+    return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", "")})
+
+
+def others(values: np.ndarray) -> np.ndarray:
+    """For each design, the mean over all other designs, same shape."""
+    return (values.sum(0) - values) / (len(values) - 1)
+
+
+def reliability(by_seed: np.ndarray) -> float:
+    """Share of the variance of the seed mean's design effects that is not seed noise; nan with one seed.
+
+    by_seed  (seed, design, ...) AUC.  One-way variance components, pooled over cells; may be 0 when all is noise.
+    """
+    n_seeds = len(by_seed)
+    if n_seeds < 2:
+        return float("nan")
+    noise = by_seed.var(0, ddof=1).mean() / n_seeds
+    total = by_seed.mean(0).var(0, ddof=1).mean()
+    return float(max(0.0, 1 - noise / total)) if total > 0 else 0.0
+
+
+def table(checked: xr.Dataset) -> str:
+    """The scores as text."""
+    short = ["MAE", "skill", "effect r", "r*", "rank r", *(f"{round(100 * p)} %" for p in fit.NOMINAL), "log score"]
+    rows = ["held-out designs, AUC under shift", f"{'':4s}" + "".join(f"{name:>10s}" for name in short)]
+    for level in LEVELS:
+        values = checked["score"].sel(level=level).values
+        rows.append(f"{level:4s}" + "".join(f"{v:10.3f}" if np.isfinite(v) else f"{'':>9s}-" for v in values))
+    rows.append(
+        f"weight of theory {float(checked['weight_mean']):.2f} "
+        f"({float(checked['weight_lower']):.2f} to {float(checked['weight_upper']):.2f}); "
+        f"reliability of the seed mean {float(checked['reliability']):.2f}; r* = effect r / sqrt(reliability)"
+    )
+    return "\n".join(rows)
+
+
+def _shifted(values: np.ndarray) -> np.ndarray:
+    return values[..., 1:]
+
+
+def _scores(predicted, effect, observed, b1, trust) -> list[float]:
+    """MAE, skill, design-effect correlation, the same over the noise ceiling, and rank correlation within cells."""
+    mae = np.abs(predicted - observed).mean()
+    own = observed - b1
+    r = _correlation(effect.ravel(), own.ravel())
+    cells = zip(effect.reshape(len(effect), -1).T, own.reshape(len(own), -1).T, strict=True)
+    ranks = [spearmanr(e, o).statistic for e, o in cells if np.ptp(e) > 0 and np.ptp(o) > 0]
+    rank = float(np.mean(ranks)) if ranks and np.isfinite(r) else np.nan
+    corrected = r / np.sqrt(trust) if trust > 0 else np.nan
+    return [mae, 1 - mae / np.abs(b1 - observed).mean(), r, corrected, rank]
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    if not np.isfinite(x).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    return float(np.corrcoef(x, y)[0, 1])

@@ -1,0 +1,217 @@
+"""What a study is judged by: AUC and rates by subgroup, RAF, and intervals over patients.
+
+Sees scores and labels; never asks whether they were predicted or observed.  Absence is nan and is counted.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+
+class Outcome(NamedTuple):
+    """One design under every shift; group 0 is everyone.
+
+    auc, tpr, fpr      (shift, severity 0-5, group), nan where a class is absent; severity 0 is clean
+    n_case, n_control  (group,) images behind each value
+    """
+
+    auc: np.ndarray
+    tpr: np.ndarray
+    fpr: np.ndarray
+    n_case: np.ndarray
+    n_control: np.ndarray
+
+
+class RAF(NamedTuple):
+    """Robust and fair: each in [0, 1] except performance, which is negative below chance; any leading axes.
+
+    performance  clean metric above chance, 1 is perfect
+    robustness   share of it that is kept under shift
+    fairness     worst subgroup's share of the best one's
+    raf          √(robustness · fairness), never shown without the other three
+    undefined    cells in which not even the best subgroup is above chance, or one has no value
+    """
+
+    performance: np.ndarray
+    robustness: np.ndarray
+    fairness: np.ndarray
+    raf: np.ndarray
+    undefined: np.ndarray
+
+
+def auc(score: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve, P(case above control) with ties counted half, in [0, 1].
+
+    score (..., n), label (n,) in {0, 1}, weight (n,) of each image or None for all alike.
+    nan where a class is absent or a score is nan.  Bamber (1975).
+    """
+    each = np.ones(len(label)) if weight is None else np.asarray(weight, float)
+    return weighted_auc(score, label, each[None, :])[0]
+
+
+def weighted_auc(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """AUC of scores (..., n) under each row of weights (B, n), (B, ...); nan where a class has no weight."""
+    mass = np.ascontiguousarray(weight.T, float)  # image by image, so that a gather copies whole rows
+    lead = score.shape[:-1]
+    rows = [_ranked(score[at], label, mass) for at in np.ndindex(lead)]
+    return np.array(rows).T.reshape(len(weight), *lead)
+
+
+def _ranked(score: np.ndarray, label: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """AUC of one row of scores (n,) under weights (n, B): mean control weight below a case, ties half."""
+    case, control = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    control = control[np.argsort(score[control])]
+    below = np.concatenate([np.zeros((1, mass.shape[1])), np.cumsum(mass[control], axis=0)])
+    lower, upper = (np.searchsorted(score[control], score[case], side) for side in ("left", "right"))
+    won = np.einsum("ib,ib->b", mass[case], (below[lower] + below[upper]) / 2)
+    pairs = mass[case].sum(0) * below[-1]
+    known = (pairs > 0) & ~np.isnan(score).any()  # a nan has no rank
+    return np.where(known, won / np.where(known, pairs, 1), np.nan)
+
+
+def rates(score: np.ndarray, label: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of cases and of controls with a score (..., n) above the threshold: TPR, FPR, (...), in [0, 1].
+
+    nan where the class is absent or a score of it is nan.
+    """
+    above = np.where(np.isnan(score), np.nan, score > threshold)
+    return _share(above[..., label == 1]), _share(above[..., label == 0])
+
+
+def _share(true: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, nan if that is empty."""
+    return true.mean(-1) if true.shape[-1] else np.full(true.shape[:-1], np.nan)
+
+
+def outcome(
+    score: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int, threshold: float
+) -> Outcome:
+    """Scores (shift, severity 0-5, n) reduced by subgroup; severity 0 is the same for every shift.
+
+    label (n,) in {0, 1}, code (n,) subgroup of each image in 0 .. n_groups - 1, threshold of the source
+    """
+    inside, states = members(code, n_groups), _states(score)
+    areas = [auc(states[:, m], label[m]) for m in inside]
+    above = [rates(states[:, m], label[m], threshold) for m in inside]
+    auc_, tpr, fpr = (
+        np.stack([_table(group) for group in groups], axis=-1)
+        for groups in (areas, [a[0] for a in above], [a[1] for a in above])
+    )
+    n_case, n_control = (np.array([int((label[m] == c).sum()) for m in inside]) for c in (1, 0))
+    return Outcome(auc_, tpr, fpr, n_case, n_control)
+
+
+def members(code: np.ndarray, n_groups: int) -> np.ndarray:
+    """Who is in each group, (1 + n_groups, n), everyone first."""
+    return np.concatenate([np.ones((1, len(code)), bool), code[None, :] == np.arange(n_groups)[:, None]])
+
+
+def _states(score: np.ndarray) -> np.ndarray:
+    """Scores (shift, severity 0-5, n) with clean once: (1 + 5 shifts, n)."""
+    return np.concatenate([score[:1, 0], score[:, 1:].reshape(-1, score.shape[-1])])
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    """Values by state (..., 1 + 5 shifts) with clean repeated for every shift: (..., shift, severity 0-5)."""
+    shifted = values[..., 1:].reshape(*values.shape[:-1], -1, 5)
+    clean = np.broadcast_to(values[..., :1, None], (*shifted.shape[:-1], 1))
+    return np.concatenate([clean, shifted], axis=-1)
+
+
+def raf(metric: np.ndarray, chance: float = 0.5) -> RAF:
+    """RAF of a metric (..., shift, severity 0-5, group) with a chance level.
+
+    Group 0 is everyone and gives performance and robustness; the others give fairness, the mean over clean
+    (counted once) and every shifted cell.  A cell where even the best subgroup is not above chance, or where
+    one has no value, has no ratio: it is left out and counted.  Where clean is not above chance robustness is
+    nan; with fewer than two subgroups fairness is.  Raising the best subgroup alone lowers fairness.
+    """
+    above = np.asarray(metric, float) - chance
+    clean = above[..., 0, 0, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kept = np.clip(above[..., 1:, 0] / clean[..., None, None], 0, 1).mean((-2, -1))
+    robustness = np.where(clean > 0, kept, np.nan)
+    fairness, undefined = _fairness(above)
+    return RAF(clean / (1 - chance), robustness, fairness, np.sqrt(robustness * fairness), undefined)
+
+
+def _fairness(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ratio of the worst to the best subgroup, and how many cells have none; ``above`` chance."""
+    lead, n_groups = above.shape[:-3], above.shape[-1] - 1
+    if n_groups < 2:
+        return np.full(lead, np.nan), np.zeros(lead, int)
+    shifted = above[..., 1:, 1:].reshape(*lead, -1, n_groups)
+    cells = np.concatenate([above[..., 0, :1, 1:], shifted], axis=-2)
+    best, worst = cells.max(-1), cells.min(-1)  # nan where one subgroup has no value
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(best > 0, np.clip(worst / best, 0, 1), np.nan)
+    undefined = np.isnan(ratio).sum(-1)
+    total = np.nansum(ratio, -1)
+    defined = ratio.shape[-1] - undefined
+    return np.where(defined > 0, total / np.maximum(defined, 1), np.nan), undefined
+
+
+# ---- intervals
+
+
+def patient_weights(key: Array | int, patient: np.ndarray, n_replicates: int) -> np.ndarray:
+    """How often each image is in each bootstrap sample, (n_replicates, n).
+
+    Patients with replacement, then as many images within each drawn patient as that patient has, with
+    replacement.  With one image a patient this is the ordinary bootstrap.  ``key`` is a jax key or a seed.
+    """
+    seed = key if isinstance(key, int) else np.asarray(jax.random.key_data(key)).ravel()
+    rng = np.random.default_rng(seed)
+    _, owner, size = np.unique(patient, return_inverse=True, return_counts=True)
+    order = np.argsort(owner, kind="stable")
+    start = np.concatenate([[0], np.cumsum(size)[:-1]])
+    weights = np.zeros((n_replicates, len(patient)), np.float32)
+    for row in weights:
+        who = rng.integers(0, len(size), len(size))
+        drawn = np.repeat(who, size[who])
+        images = order[start[drawn] + rng.integers(0, size[drawn])]
+        np.add.at(row, images, 1)
+    return weights
+
+
+def raf_interval(
+    scores: np.ndarray,
+    label: np.ndarray,
+    code: np.ndarray,
+    n_groups: int,
+    patient: np.ndarray,
+    key: Array | int,
+    *,
+    n_replicates: int = 500,
+    level: float = 0.95,
+) -> dict[str, np.ndarray]:
+    """Bootstrap over patients, then images, of one design's seed mean.
+
+    scores (seed, shift, severity 0-5, n); the replicates are the same for all seeds, and for all designs
+    given one key, so that differences between designs keep their pairing.
+    Returns (lower, upper) of each part of RAF; ``auc_se`` (shift, severity, group), the standard error of the
+    AUC; and ``undefined`` (4,), replicates in which a part has no value, which are left out.  Where that is
+    half of them or more the interval is nan.
+    """
+    weight, inside = patient_weights(key, patient, n_replicates), members(code, n_groups)
+    states = np.stack([_states(one) for one in scores])
+    areas = np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
+    areas = np.moveaxis(_table(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
+    parts = raf(areas)
+    means = np.stack([getattr(parts, name).mean(1) for name in RAF._fields[:4]], axis=-1)
+    tail = (1 - level) / 2
+    bounds = _over_replicates(lambda v: np.quantile(v, [tail, 1 - tail]), means, 2)
+    found = dict(zip(RAF._fields[:4], bounds, strict=True))
+    found["auc_se"] = _over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
+    found["undefined"] = np.isnan(means).sum(0)
+    return found
+
+
+def _over_replicates(statistic, values: np.ndarray, shape) -> np.ndarray:
+    """A statistic of the defined values along the first axis; nan unless more than half are."""
+    flat = values.reshape(len(values), -1).T
+    known = [v[np.isfinite(v)] for v in flat]
+    found = [statistic(v) if 2 * len(v) > len(values) else np.full(shape, np.nan) for v in known]
+    return np.array(found).reshape(*values.shape[1:], *np.shape(found[0]))

@@ -1,0 +1,193 @@
+"""The phantom holds what its truth says: lesions in their places, two sites, two sexes, whole patients."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+
+from rafmodel import cohort, phantoms
+from rafmodel.errors import InputError
+from rafmodel.phantoms import IMAGING, phantom, phantom_truth
+
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return phantom(KEY)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return phantom_truth(KEY)
+
+
+def pixel(place: np.ndarray, size: int = 28) -> np.ndarray:
+    """Place in [-1, 1] as a pixel index."""
+    return np.floor((place + 1) / 2 * size).astype(int).clip(0, size - 1)
+
+
+def test_same_key_same_bytes(images):
+    again = phantom(jax.random.key(7))
+    assert again.image.tobytes() == images.image.tobytes()
+    assert cohort.fingerprint(again) == cohort.fingerprint(images)
+    assert cohort.fingerprint(phantom(jax.random.key(8))) != cohort.fingerprint(images)
+
+
+def test_precision_of_the_session_changes_no_byte():
+    with jax.enable_x64(True):
+        double = phantom(KEY, n_patients=30)
+    with jax.enable_x64(False):
+        single = phantom(KEY, n_patients=30)
+    assert cohort.fingerprint(double) == cohort.fingerprint(single)
+
+
+def test_shapes_and_ranges(images, truth):
+    n = len(images.label)
+    assert n == 1599
+    assert images.image.shape == (n, 28, 28, 1)
+    assert images.image.dtype == np.float32
+    assert 0 <= images.image.min() < images.image.max() <= 1
+    assert images.mask.shape == (n, 28, 28)
+    assert truth.centre.shape == (n, 2)
+    assert phantom(KEY, n_patients=30, size=64).image.shape[1:] == (64, 64, 1)
+
+
+def test_shares_of_patients_are_exact(images):
+    patients, first, count = np.unique(images.patient, return_index=True, return_counts=True)
+    assert len(patients) == 800
+    assert np.bincount(count).tolist() == [0, 267, 267, 266]
+    assert (images.label[first] == 1).sum() == 320
+    assert (images.attributes["site"][first] == "B").sum() == 200
+    assert (images.attributes["sex"][first] == "F").sum() == 400
+    assert [(images.split[first] == s).sum() for s in cohort.SPLITS] == [480, 160, 160]
+
+
+def test_a_patient_has_one_class_site_sex_and_split(images):
+    for column in (images.label, images.split, *images.attributes.values()):
+        pairs = {*zip(images.patient.tolist(), column.tolist(), strict=True)}
+        assert len(pairs) == 800
+
+
+def test_attributes_do_not_tell_the_class(images):
+    """Drawn apart: the difference of prevalence between subgroups of patients is chance."""
+    _, first = np.unique(images.patient, return_index=True)
+    case = images.label[first]
+    for attribute in images.attributes.values():
+        a, b = (case[attribute[first] == name] for name in np.unique(attribute))
+        assert abs(a.mean() - b.mean()) < 4 * np.sqrt(0.4 * 0.6 * (1 / len(a) + 1 / len(b)))
+
+
+def test_label_amplitude_and_mask_agree(images, truth):
+    np.testing.assert_array_equal(truth.amplitude > 0, images.label == 1)
+    assert not images.mask[images.label == 0].any()
+    found = images.mask[images.label == 1].any((1, 2))
+    assert found.mean() > 0.95  # a narrow lesion between four pixels, or at the edge, may not fill one
+    height = truth.amplitude[images.label == 1]
+    assert height.mean() == pytest.approx(0.35, abs=4 * height.std() / np.sqrt(320))  # patients, not images
+    assert (height.min(), height.max()) == pytest.approx((0.6 * 0.35, 1.4 * 0.35), rel=0.02)
+
+
+def test_a_lesion_is_where_the_truth_says(images, truth):
+    """The same key without lesions gives the same images but for the lesions."""
+    none = phantom(KEY, lesion=0.0)
+    np.testing.assert_array_equal(none.image[images.label == 0], images.image[images.label == 0])
+    case = np.flatnonzero(images.label == 1)
+    added = (images.image - none.image)[case, ..., 0]
+    mass = added.clip(0).sum((1, 2))
+    assert (added > -1e-6).all()
+    axis = (2 * np.arange(28) + 1) / 28 - 1
+    moments = [np.einsum("nhw,h->n", added, axis), np.einsum("nhw,w->n", added, axis)]
+    off = np.linalg.norm(np.stack(moments, 1) / mass[:, None] - truth.centre[case], axis=1)
+    assert np.median(off) < 0.03  # under half a pixel (0.071 wide); the organ's edge cuts a few
+    assert np.quantile(off, 0.99) < 0.15
+
+
+def test_lesions_cluster_at_one_pole_of_the_organ(truth):
+    """In the organ's own frame, turned back as complex numbers, all lie in one disc around the pole."""
+    anatomy = phantoms._cohort(KEY, 800, 0.4)[2]
+    away = ((truth.centre - anatomy.centre) @ [1, 1j]) * np.exp(-1j * anatomy.tilt)
+    local = np.stack([away.real, away.imag], 1) / anatomy.axes - [-0.35, 0.15]
+    radius = np.linalg.norm(local, axis=1)
+    assert radius.max() < 0.401
+    assert (radius**2).mean() == pytest.approx(0.4**2 / 2, rel=0.1)  # uniform over the disc
+
+
+def test_a_lesion_adds_the_mass_of_its_gaussian(images, truth):
+    """``2 pi amplitude width^2``, times the site's contrast; blur moves mass but keeps it."""
+    none = phantom(KEY, lesion=0.0)
+    added = (images.image - none.image)[..., 0].sum((1, 2)) * (2 / 28) ** 2
+    contrast = np.array([site.contrast for site in IMAGING])[(images.attributes["site"] == "B").astype(int)]
+    expected = 2 * np.pi * truth.amplitude * truth.width**2 * contrast
+    unclipped = (images.image.max((1, 2, 3)) < 1) & (images.image.min((1, 2, 3)) > 0) & (images.label == 1)
+    ratio = added[unclipped] / expected[unclipped]
+    assert 0.97 < np.median(ratio) <= 1.001  # the organ's soft edge takes some, nothing adds
+    for site in "AB":
+        here = images.attributes["site"][unclipped] == site
+        assert 0.95 < np.median(ratio[here]) <= 1.001
+
+
+def test_the_brightest_spot_of_a_large_lesion_lies_in_its_mask():
+    strong = phantom(KEY, lesion=1.5)
+    place = pixel(phantom_truth(KEY, lesion=1.5).centre)
+    case = np.flatnonzero(strong.label == 1)
+    inside = strong.mask[case, place[case, 0], place[case, 1]] == 1
+    assert inside.mean() > 0.9
+    masked = strong.mask.astype(bool)[..., None]
+    seen = [i for i in case if masked[i].any()]
+    height = [strong.image[i][masked[i]].mean() - strong.image[i][~masked[i]].mean() for i in seen]
+    assert np.mean(height) > 0.3
+
+
+def test_site_b_has_less_contrast_and_more_noise(images):
+    """Corners show no organ: their s.d. from pixel to pixel is noise.  The organ's height is the contrast."""
+    b = images.attributes["site"] == "B"
+    control = images.label == 0
+    corner = images.image[:, :4, :4, 0]
+    noise = corner.std((1, 2))
+    assert noise[b].mean() > 1.5 * noise[~b].mean()
+    organ = images.image[:, 11:17, 11:17, 0].mean((1, 2)) - corner.mean((1, 2))
+    ratio = organ[b & control].mean() / organ[~b & control].mean()
+    assert ratio == pytest.approx(IMAGING[1].contrast / IMAGING[0].contrast, abs=0.05)
+
+
+def test_the_organ_of_f_is_smaller(images):
+    bright = (images.image[..., 0] > 0.35).mean((1, 2))[images.attributes["site"] == "A"]
+    sex = images.attributes["sex"][images.attributes["site"] == "A"]
+    assert bright[sex == "F"].mean() == pytest.approx(0.85**2 * bright[sex == "M"].mean(), rel=0.1)
+
+
+def linear_scores(train, test) -> np.ndarray:
+    model = make_pipeline(PCA(50, random_state=0), LogisticRegression(max_iter=2000))
+    flat = [cohort.pixels(part).reshape(len(part.label), -1) for part in (train, test)]
+    return model.fit(flat[0], train.label).decision_function(flat[1])
+
+
+def test_a_linear_reader_finds_it_harder_at_site_b():
+    """AUC over four keys: neither easy nor hopeless, lower at B; nothing to find without lesions."""
+    found = []
+    for seed in range(4):
+        whole = phantom(jax.random.key(seed))
+        test = cohort.part(whole, "test")
+        score = linear_scores(cohort.part(whole, "train"), test)
+        rows = [np.ones(len(score), bool), *(test.attributes["site"] == site for site in "AB")]
+        found.append([roc_auc_score(test.label[r], score[r]) for r in rows])
+    everyone, at_a, at_b = np.mean(found, 0)
+    assert 0.75 < everyone < 0.9
+    assert at_a - at_b > 0.04  # 0.08 over twelve keys, s.d. of a key's difference about 0.08
+    blank = phantom(KEY, lesion=0.0)
+    test = cohort.part(blank, "test")
+    auc = roc_auc_score(test.label, linear_scores(cohort.part(blank, "train"), test))
+    n_case, n_control = test.label.sum(), (test.label == 0).sum()
+    se = np.sqrt(2 * (n_case + n_control + 1) / (12 * n_case * n_control))  # Mann-Whitney; two a patient
+    assert abs(auc - 0.5) < 4 * se
+
+
+@pytest.mark.parametrize("option", ["n_patients 5", "size 4", "prevalence 0", "prevalence 1"])
+def test_options_outside_their_range(option):
+    name, value = option.split()
+    with pytest.raises(InputError, match=f"phantom: .*{option}"):
+        phantom(KEY, **{name: int(value)})
