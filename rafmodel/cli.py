@@ -49,7 +49,7 @@ class Plans(Who):
     seeds: int = 2
     """Simulations of each design."""
     steps: int | None = None
-    """Optimiser steps of each trained design.  Default: the design's own (600)."""
+    """Optimiser steps of each trained design.  Default: the design's own (800)."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
     out: Path | None = None

@@ -128,14 +128,23 @@ def _survey(
 def _foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design from the moments of its source."""
     metric = representation(key, survey, design)
+    n = n_labels(design, survey.label)
+    auc, tpr, fpr = _outcome(metric, survey.clean, survey.shifted, n, design.label_flip, design.ridge, design.widths[-1])
+    return Outcome(np.asarray(auc), np.asarray(tpr), np.asarray(fpr), *survey.counts)
+
+
+@jax.jit
+def _outcome(
+    metric: Array, clean: theory.Moments, shifted: theory.Moments, n: int, flip: float, ridge: float, width: int
+) -> tuple[Array, Array, Array]:
+    """AUC, TPR and FPR of a ridge probe on the representation ``metric^½ φ``, on shifted moments of φ."""
     spectrum, basis = jnp.linalg.eigh(metric)
     root = (basis * jnp.sqrt(spectrum)[None, :]) @ basis.T
-    learned = theory.Moments(survey.clean.mean @ root, root @ survey.clean.cov @ root, survey.clean.weight)
-    penalty = design.ridge * _mean_variance(learned, design.widths[-1])
-    law = theory.probe(learned, n_labels(design, survey.label), flip=design.label_flip, ridge=penalty)
+    learned = theory.Moments(clean.mean @ root, root @ clean.cov @ root, clean.weight)
+    penalty = ridge * jnp.trace(theory.total_covariance(learned)) / width
+    law = theory.probe(learned, n, flip=flip, ridge=penalty)
     outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=jnp.linalg.solve(root, law.centre))
-    auc, tpr, fpr = theory.deploy(outward, survey.shifted, theory.threshold(outward, survey.clean))
-    return Outcome(np.asarray(auc), np.asarray(tpr), np.asarray(fpr), *survey.counts)
+    return theory.deploy(outward, shifted, theory.threshold(outward, clean))
 
 
 def representation(key: Array, survey: Survey, design: Design) -> Array:
@@ -229,8 +238,3 @@ def _moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_grou
 def _counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     inside = [np.ones(len(label), bool), *(code == g for g in range(n_groups))]
     return tuple(np.array([(label[m] == c).sum() for m in inside]) for c in (1, 0))
-
-
-def _mean_variance(moments: theory.Moments, d: int) -> Array:
-    """Total variance of balanced classes over ``d``, the number of features the encoder gives out."""
-    return jnp.trace(theory.total_covariance(moments)) / d
