@@ -71,7 +71,7 @@ def render(figure: "Figure", file: "IO[bytes]", kind: str) -> None:
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows as boxes
-        figure.savefig(file, format=kind, metadata=undated)
+        figure.savefig(file, format=kind, metadata=undated, bbox_inches="tight")
 
 
 def atomically(path: Path, write: "Callable[[IO[bytes]], object]") -> None:

@@ -6,12 +6,12 @@ L0  theory alone, before training
 L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
 """
 
+import jax
 import numpy as np
 import xarray as xr
 from jax import Array
 from scipy.stats import spearmanr
 
-import jax
 from rafmodel import fit
 
 LEVELS = ("B0", "B1", "L0", "L2")
@@ -124,7 +124,7 @@ def _scores(predicted, effect, observed, b1, trust) -> list[float]:
     own = observed - b1
     r = _correlation(effect.ravel(), own.ravel())
     cells = zip(effect.reshape(len(effect), -1).T, own.reshape(len(own), -1).T, strict=True)
-    ranks = [spearmanr(e, o).statistic for e, o in cells if np.ptp(e) > 0 and np.ptp(o) > 0]
+    ranks = [spearmanr(e, o)[0] for e, o in cells if np.ptp(e) > 0 and np.ptp(o) > 0]
     rank = float(np.mean(ranks)) if ranks and np.isfinite(r) else np.nan
     corrected = r / np.sqrt(trust) if trust > 0 else np.nan
     return [mae, 1 - mae / np.abs(b1 - observed).mean(), r, corrected, rank]

@@ -5,9 +5,9 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -89,9 +89,11 @@ class Check:
 
 
 @dataclass(frozen=True)
-class CohortShow(Who):
+class AboutCohort(Who):
     """Print who is in a cohort: counts by split, class and subgroup, licence and source."""
 
+    action: tyro.conf.Positional[Literal["show"]] = "show"
+    """What to do with it."""
     sheet: Path | None = None
     """PNG file for a contact sheet of the variabilities at every level."""
 
@@ -106,19 +108,12 @@ class Figures:
     """Folder for the figures.  Default: beside each study."""
 
 
-@dataclass(frozen=True)
-class Cohort_:
-    """Commands about a cohort."""
-
-    command: Annotated[CohortShow, tyro.conf.subcommand("show")] = field()
-
-
 Command = (
     Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Cohort_, tyro.conf.subcommand("cohort")]
+    | Annotated[AboutCohort, tyro.conf.subcommand("cohort")]
     | Annotated[Figures, tyro.conf.subcommand("figures")]
 )
 
@@ -150,8 +145,8 @@ def run(command, line: str) -> None:
             fit(command)
         case Check():
             check(command)
-        case Cohort_(command=show):
-            cohort_show(show)
+        case AboutCohort():
+            cohort_show(command)
         case Figures():
             figures(command)
 
@@ -221,7 +216,7 @@ def check(command: Check) -> None:
         _checked(table, studies.writable(path.parent), command.seed)
 
 
-def cohort_show(command: CohortShow) -> None:
+def cohort_show(command: AboutCohort) -> None:
     """Counts of a cohort."""
     cohort = _cohort(command)
     from rafmodel.cohort import describe
@@ -236,11 +231,13 @@ def cohort_show(command: CohortShow) -> None:
 
 def figures(command: Figures) -> None:
     """Figures and report from tables."""
+    import xarray as xr
+
     from rafmodel import study as studies
 
     for path in _some(command.studies):
         table, beside = studies.load(path), path.parent / "check.nc"
-        checked = studies.load_check(beside) if beside.exists() else None
+        checked = xr.load_dataset(beside, engine="h5netcdf") if beside.exists() else None
         print(_report(table, checked, studies.writable(command.out or path.parent)))
 
 

@@ -55,13 +55,13 @@ def encoder(key: Array, n_channels: int, widths: tuple[int, ...]) -> Encoder:
     return Encoder(n_channels, widths, rngs=nnx.Rngs(params=key))
 
 
-def features(network: Encoder, images: Array, *, chunk: int = 256) -> np.ndarray:
+def features(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Features of many images, (N, d) float32, in chunks that fit the cache."""
     graph, state = nnx.split(network)
     return _in_chunks(partial(_encode, graph, state), images, chunk)
 
 
-def tangents(network: Encoder, images: Array, *, chunk: int = 256) -> np.ndarray:
+def tangents(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Features (d) and sketched parameter gradients (p) of an encoder at its present weights, (N, d + p).
 
     The gradient of a layer's weights is a sum over positions of patch times back-propagated error; both factors
@@ -72,7 +72,7 @@ def tangents(network: Encoder, images: Array, *, chunk: int = 256) -> np.ndarray
     return _in_chunks(partial(_tangents, graph, state), images, chunk)
 
 
-def _in_chunks(f, images: Array, chunk: int) -> np.ndarray:
+def _in_chunks(f, images: Array | np.ndarray, chunk: int) -> np.ndarray:
     """``f`` over rows, the last chunk padded so that one shape is compiled."""
     n = len(images)
     chunk = min(chunk, n)

@@ -76,7 +76,8 @@ def ranking(study: xr.Dataset) -> list[str]:
 def extremes(score: xr.DataArray) -> list[str]:
     """Names with the highest and the lowest value of a one-dimensional array; empty where none is defined."""
     known = score.dropna(score.dims[0])
-    return [str(known[score.dims[0]].values[at()]) for at in (known.argmax, known.argmin) if known.size]
+    names, values = known[score.dims[0]].values, known.values
+    return [str(names[at]) for at in (values.argmax(), values.argmin())] if known.size else []
 
 
 # ---- cells to worry about

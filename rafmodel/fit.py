@@ -257,9 +257,7 @@ def summary(posterior: xr.Dataset) -> str:
     state = posterior.attrs
     rows.append(f"largest R-hat {state['max_rhat']:.3f}, smallest effective sample {state['min_ess']:.0f}")
     if state["n_absent"] or state["n_unpredicted"]:
-        rows.append(
-            f"cells without an outcome {state['n_absent']}, without a prediction {state['n_unpredicted']}"
-        )
+        rows.append(f"cells without an outcome {state['n_absent']}, without a prediction {state['n_unpredicted']}")
     return "\n".join(rows)
 
 
@@ -292,9 +290,7 @@ def _complete(study: xr.Dataset, data: Cells) -> None:
     lost = study["design"].values[np.isnan(np.asarray(data.observed)).any(1)]
     if len(lost):
         where = study.attrs.get("cohort", "study")
-        raise InputError(
-            f"{where}: observed_auc of design '{lost[0]}' has missing values; leave it out of --designs"
-        )
+        raise InputError(f"{where}: observed_auc of design '{lost[0]}' has missing values; leave it out of --designs")
 
 
 @jax.jit

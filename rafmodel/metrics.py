@@ -85,9 +85,7 @@ def _share(true: np.ndarray) -> np.ndarray:
     return true.mean(-1) if true.shape[-1] else np.full(true.shape[:-1], np.nan)
 
 
-def outcome(
-    score: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int, threshold: float
-) -> Outcome:
+def outcome(score: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int, threshold: float) -> Outcome:
     """Scores (shift, severity 0-5, n) reduced by subgroup; severity 0 is the same for every shift.
 
     label (n,) in {0, 1}, code (n,) subgroup of each image in 0 .. n_groups - 1, threshold of the source

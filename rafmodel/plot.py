@@ -218,7 +218,7 @@ def family_key(figure: "Figure", designs: Sequence[str], *, lines: bool = False)
 
 def sheets(study: xr.Dataset, check: xr.Dataset | None) -> "dict[str, Figure]":
     """Every figure that the tables allow, by name; draw and save them inside ``with style():``."""
-    designs = study["design"].values
+    designs = [str(name) for name in study["design"].values]
     found = {"degradation": by_shift(degradation, study), "raf": _raf_sheet(study)}
     family_key(found["degradation"], designs, lines=True)
     if study.sizes["group"] > 1:

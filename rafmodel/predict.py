@@ -129,7 +129,9 @@ def _foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design from the moments of its source."""
     metric = representation(key, survey, design)
     n = n_labels(design, survey.label)
-    auc, tpr, fpr = _outcome(metric, survey.clean, survey.shifted, n, design.label_flip, design.ridge, design.widths[-1])
+    auc, tpr, fpr = _outcome(
+        metric, survey.clean, survey.shifted, n, design.label_flip, design.ridge, design.widths[-1]
+    )
     return Outcome(np.asarray(auc), np.asarray(tpr), np.asarray(fpr), *survey.counts)
 
 
@@ -237,4 +239,5 @@ def _moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_grou
 
 def _counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     inside = [np.ones(len(label), bool), *(code == g for g in range(n_groups))]
-    return tuple(np.array([(label[m] == c).sum() for m in inside]) for c in (1, 0))
+    cases, controls = (np.array([(label[m] == c).sum() for m in inside]) for c in (1, 0))
+    return cases, controls

@@ -86,8 +86,8 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
             surveys[design.widths] = survey(key_survey, plan.cohort, test, design.widths, plan.shifts, group=plan.group)
         outcomes.append(foresee(key_pairs, surveys[design.widths], design))
     tell("predict", len(plan.designs), len(plan.designs))
-    stacked = [np.stack([getattr(o, name) for o in outcomes]) for name in RATES]
-    return Outcome(*stacked, outcomes[0].n_case, outcomes[0].n_control)
+    auc, tpr, fpr = (np.stack([getattr(o, name) for o in outcomes]) for name in RATES)
+    return Outcome(auc, tpr, fpr, outcomes[0].n_case, outcomes[0].n_control)
 
 
 def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:

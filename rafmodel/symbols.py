@@ -4,6 +4,10 @@
 `rafmodel.theory`, and the paper prints `EQUATIONS` through `typst`.  Prediction never needs this module.
 """
 
+# sympy is typed so loosely that these rules only see ghosts
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false, reportCallIssue=false, reportReturnType=false
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +100,7 @@ BLUR_DECAY = _is("b_omega", sp.exp(-(omega**2) * sigma**2 / 2))
 C_uu, C_vv, C_uv = sp.symbols("C_uu C_vv C_uv", positive=True)  # second moments of input u and target v
 OPERATOR = _is("rho^2", C_uv**2 / (C_uu * C_vv))
 GAIN = _is("rho", between / (between + view))
+PREDICTOR = _is("W", C_uv / C_uu)
 OPERATOR_SUPERVISED = _is("rho^2", Delta**2 / (Delta**2 + 4))
 
 # ---- probe, in the eigenbasis of the source covariance: eigenvalues ell, half gap u
@@ -139,6 +144,7 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("blur", "Decay of a wave under blur", BLUR_DECAY),
     ("operator", "What a proxy task makes predictable in a direction", OPERATOR),
     ("gain", "What a contrastive encoder keeps of a direction", GAIN),
+    ("predictor", "Best linear prediction of a target in a direction", PREDICTOR),
     ("operator-supervised", "What a supervised task keeps of the class direction", OPERATOR_SUPERVISED),
     ("kappa", "Effective ridge", KAPPA),
     ("kappa-isotropic", "Effective ridge of white features", KAPPA_ISOTROPIC),

@@ -15,9 +15,7 @@ SPREAD = {"design": 0.08, "curve": 0.12, "residual": 0.03}  # probit scale, as i
 SHORT = {"warmup": 150, "draws": 150}
 
 
-def study(
-    seed: int, weight: float, *, n_designs: int = 10, n_shifts: int = 3, signal: float = 0.25
-) -> xr.Dataset:
+def study(seed: int, weight: float, *, n_designs: int = 10, n_shifts: int = 3, signal: float = 0.25) -> xr.Dataset:
     """Outcomes = level + weight · theory + a design's offset, curve per shift and residual.
 
     Theory as written in the table has levels of its own, as a real one that misjudges how hard a shift is.
@@ -25,9 +23,7 @@ def study(
     rng = np.random.default_rng(seed)
     cells = (n_designs, n_shifts, 6)
     level = 1.2 - rng.uniform(0.3, 0.9, (n_shifts, 1)) * DOSE
-    theory = rng.normal(0, signal, (n_designs, n_shifts, 1)) * DOSE + rng.normal(
-        0, signal / 2, (n_designs, 1, 1)
-    )
+    theory = rng.normal(0, signal, (n_designs, n_shifts, 1)) * DOSE + rng.normal(0, signal / 2, (n_designs, 1, 1))
     curve = rng.normal(0, SPREAD["curve"], (n_designs, n_shifts, 1)) * DOSE
     offset, rest = (
         rng.normal(0, SPREAD["design"], (n_designs, 1, 1)),
@@ -112,9 +108,7 @@ def test_informative_theory_has_skill_and_swapping_its_designs_destroys_it():
 def test_useless_theory_falls_back_on_the_mean_of_the_others():
     """Skill within noise of 0, and never far below it; the noise is the spread over five studies."""
     skills = np.array([held_out(study(10 + i, 0.0))[0] for i in range(5)])
-    assert (
-        abs(skills.mean()) < 4 * skills.std(ddof=1) / np.sqrt(5) + 0.02
-    )  # 0.02: median of an AUC against its mean
+    assert abs(skills.mean()) < 4 * skills.std(ddof=1) / np.sqrt(5) + 0.02  # 0.02: median of an AUC against its mean
     assert skills.min() > -0.15
 
 
@@ -145,9 +139,7 @@ def test_intervals_of_held_out_designs_hold_nine_in_ten():
 def test_no_outcome_of_a_held_out_design_reaches_its_prediction():
     table = study(6, 1.0)
     changed = table.copy(deep=True)
-    changed["observed_auc"][3] = 0.55 + 0.1 * np.random.default_rng(0).random(
-        changed["observed_auc"][3].shape
-    )
+    changed["observed_auc"][3] = 0.55 + 0.1 * np.random.default_rng(0).random(changed["observed_auc"][3].shape)
     one, other = (fit.leave_one_design_out(t, key=jax.random.key(0), **SHORT) for t in (table, changed))
     assert (one.mean[3] == other.mean[3]).all() and (one.sd[3] == other.sd[3]).all()
     assert (jnp.abs(one.mean[2] - other.mean[2]) > 1e-3).any()  # while the others do learn from it
@@ -166,9 +158,9 @@ def test_the_predictive_law_of_known_parameters():
     np.testing.assert_allclose(law.mean[0], others.mean(0) + weights[shift] * x[4], atol=1e-12)
     own = 0.1**2 + (curve[shift] * np.array([0, *DOSE[1:], *DOSE[1:]])) ** 2 + 0.05**2
     np.testing.assert_allclose(law.sd[0] ** 2, own * (1 + 1 / 9), atol=1e-12)
-    assert fit.log_density(law._replace(mean=law.mean[None], sd=law.sd[None]), data.observed[4:5])[
-        0
-    ] == pytest.approx(norm(law.mean[0], law.sd[0]).logpdf(y[4]), abs=1e-10)
+    assert fit.log_density(law._replace(mean=law.mean[None], sd=law.sd[None]), data.observed[4:5])[0] == pytest.approx(
+        norm(law.mean[0], law.sd[0]).logpdf(y[4]), abs=1e-10
+    )
 
 
 def dense(data: fit.Cells, spread: fit.Spread) -> np.ndarray:
@@ -219,9 +211,7 @@ def test_an_absent_outcome_is_integrated_out():
     y, x = np.asarray(data.observed), np.asarray(data.theory)
     seen = np.isfinite(y).ravel()
     found = []
-    for spread, both in zip(
-        spreads, posterior["weight_by_shift"].values.reshape(2000, -1)[::50], strict=True
-    ):
+    for spread, both in zip(spreads, posterior["weight_by_shift"].values.reshape(2000, -1)[::50], strict=True):
         joint = np.kron(np.eye(8), dense(data, spread)) + np.kron(np.ones((8, 8)), 100 * np.eye(6))
         rest = (y - both[np.asarray(data.shift)] * x).ravel()[seen]
         # standardised by the law of the present cells, levels apart: mean square 1 where the draws fit
@@ -259,7 +249,7 @@ def test_studies_share_the_weight_and_keep_their_levels():
 
 
 def test_too_few_designs_and_other_shifts_are_refused_in_one_line():
-    with pytest.raises(InputError, match="needs 4 designs .* has 3") as raised:
+    with pytest.raises(InputError, match=r"needs 4 designs .* has 3") as raised:
         fit.fit(study(0, 1.0, n_designs=3), key=jax.random.key(0))
     assert "\n" not in str(raised.value)
     other = study(0, 1.0).assign_coords(shift=["a", "b", "c"])

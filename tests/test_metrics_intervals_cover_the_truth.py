@@ -46,9 +46,7 @@ def test_weights_draw_patients_then_their_images():
     se = 0.975 * np.sqrt((2 + 1 / 0.975) / times.size)
     assert times.var() == pytest.approx(binom(40, 1 / 40).var(), abs=4 * se)
     four = np.concatenate([weight[:, patient == p] for p in np.flatnonzero(size == 4)])
-    once = four[
-        four.sum(1) == 4
-    ]  # of four images, drawn with replacement, some comes twice but for 4! of 4^4
+    once = four[four.sum(1) == 4]  # of four images, drawn with replacement, some comes twice but for 4! of 4^4
     expected = 1 - 24 / 4**4
     se = np.sqrt(expected * (1 - expected) / len(once))
     assert (once.max(1) > 1).mean() == pytest.approx(expected, abs=4 * se)

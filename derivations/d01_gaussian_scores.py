@@ -1,0 +1,66 @@
+"""AUC, TPR and FPR of a Gaussian score, and the AUC of mixtures.
+
+Statement    AUC = Φ((m₁ − m₀)/√(v₁ + v₀));  TPR = Φ((m₁ − t)/√v₁), FPR the same with m₀, v₀;  for mixtures the AUC is the
+             sum over pairs of components, weighted by their probabilities.
+Assumptions  Scores of cases and controls are independent and Gaussian, or mixtures of Gaussians.
+Limit        Equal means give AUC ½; a threshold far below both means gives TPR = FPR = 1.
+Source       Green & Swets 1966 (binormal ROC).
+"""
+
+import numpy as np
+import sympy as sp
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from rafmodel import symbols as s
+
+
+def derive() -> None:
+    """The rate from the density; the AUC from the law of the difference of two scores."""
+    x = sp.Symbol("x", real=True)
+    density = sp.exp(-((x - s.m_1) ** 2) / (2 * s.v_1)) / sp.sqrt(2 * sp.pi * s.v_1)
+    above = sp.integrate(density, (x, s.t, sp.oo))
+    assert sp.simplify(above - s.RATE.rhs.rewrite(sp.erf)) == 0
+    # the difference of independent Gaussian scores is Gaussian: its cumulants add (even ones) or subtract (odd ones)
+    z = sp.Symbol("z", real=True)
+    case = sp.I * s.m_1 * z - s.v_1 * z**2 / 2
+    control = sp.I * s.m_0 * z - s.v_0 * z**2 / 2
+    log_difference = sp.expand(case + control.subs(z, -z))
+    mean, variance = log_difference.coeff(z, 1) / sp.I, -2 * log_difference.coeff(z, 2)
+    difference = sp.exp(-((x - mean) ** 2) / (2 * variance)) / sp.sqrt(2 * sp.pi * variance)
+    positive = sp.integrate(difference, (x, 0, sp.oo))
+    assert sp.simplify(positive - s.AUC.rhs.rewrite(sp.erf)) == 0
+    assert s.AUC.rhs.subs(s.m_1, s.m_0).rewrite(sp.erf) == sp.Rational(1, 2)
+    assert sp.limit(s.RATE.rhs.rewrite(sp.erf), s.t, -sp.oo) == 1
+
+
+def by_quadrature() -> None:
+    """The area under the curve (FPR, TPR) itself, and under that of a shortcut: an artifact in most cases."""
+    m1, m0, v1, v0 = 1.3, 0.2, 2.0, 0.5
+    area = quad(lambda t: norm.sf(t, m1, v1**0.5) * norm.pdf(t, m0, v0**0.5), -12, 12)[0]
+    assert abs(area - norm.cdf((m1 - m0) / (v1 + v0) ** 0.5)) < 1e-9
+    p, mean, var = (
+        np.array([[0.9, 0.1], [0.2, 0.8]]),
+        np.array([[0.0, 3.0], [0.5, 3.5]]),
+        np.array([[1.0, 2.0], [1.5, 0.7]]),
+    )
+    density = lambda t: p[0] @ norm.pdf(t, mean[0], var[0] ** 0.5)  # noqa: E731
+    beyond = lambda t: p[1] @ norm.sf(t, mean[1], var[1] ** 0.5)  # noqa: E731
+    area = quad(lambda t: beyond(t) * density(t), -12, 16)[0]
+    pairs = [
+        p[1, i] * p[0, j] * norm.cdf((mean[1, i] - mean[0, j]) / (var[1, i] + var[0, j]) ** 0.5)
+        for i in range(2)
+        for j in range(2)
+    ]
+    assert abs(area - sum(pairs)) < 1e-8
+
+
+def check() -> None:
+    """Raises AssertionError if the statement does not hold."""
+    derive()
+    by_quadrature()
+
+
+if __name__ == "__main__":
+    check()
+    print("d01: AUC, TPR and FPR of Gaussian scores and of mixtures hold")

@@ -1,0 +1,137 @@
+"""Each closed form, stated in sympy, equals the function that computes it, in value and slope, at random points."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rafmodel import symbols as s
+from rafmodel import theory
+
+RNG = np.random.default_rng(0)
+POINTS = RNG.uniform(0.3, 2.0, (5, 8))
+
+SCALAR = {
+    "auc": (s.AUC, [s.m_1, s.m_0, s.v_1, s.v_0], lambda a, b, c, d: theory.auc(a - b, c, d)),
+    "rate": (s.RATE, [s.m_1, s.v_1, s.t], theory.rate),
+    "dice": (s.DICE, [s.q, s.TPR, s.FPR], theory.dice),
+    "gain": (s.GAIN, [s.between, s.view], theory.gain),
+    "rotation": (s.ROTATION_DECAY, [s.m, s.sigma], theory.rotation_decay),
+    "blur": (s.BLUR_DECAY, [s.omega, s.sigma], theory.blur_decay),
+    "imbalance-tpr": (s.IMBALANCE_TPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[0]),
+    "imbalance-fpr": (s.IMBALANCE_FPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[1]),
+    "imbalance-auc": (s.IMBALANCE_AUC, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[2]),
+    "contrast-mean": (
+        s.CONTRAST_MEAN,
+        [s.mu_i, s.sigma],
+        lambda mu, sd: theory.contrast_moments(jnp.stack([mu]), jnp.eye(1), sd)[0][0],
+    ),
+    "contrast-covariance": (
+        s.CONTRAST_COVARIANCE,
+        [s.mu_i, s.mu_j, s.Sigma_ij, s.sigma],
+        lambda a, b, c, sd: theory.contrast_moments(jnp.stack([a, b]), _square(9.0, c, 9.0), sd)[1][0, 1],
+    ),
+    "field-mean": (
+        s.FIELD_MEAN,
+        [s.mu_i, s.Gamma_ii],
+        lambda mu, g: theory.field_moments(jnp.stack([mu]), jnp.eye(1), jnp.reshape(g, (1, 1)))[0][0],
+    ),
+    "field-covariance": (
+        s.FIELD_COVARIANCE,
+        [s.mu_i, s.mu_j, s.Sigma_ij, s.Gamma_ii, s.Gamma_ij, s.Gamma_jj],
+        lambda a, b, c, *g: theory.field_moments(jnp.stack([a, b]), _square(9.0, c, 9.0), _square(*g))[1][0, 1],
+    ),
+    "noise": (
+        s.NOISE_COVARIANCE.subs(s.Kronecker_ij, 1),
+        [s.Sigma_ij, s.sigma],
+        lambda c, sd: theory.noise_moments(jnp.zeros(1), jnp.reshape(c, (1, 1)), sd)[1][0, 0],
+    ),
+    "artifact-mean": (
+        s.ARTIFACT_MEAN,
+        [s.mu_i, s.p, s.a_i],
+        lambda mu, p, a: theory.artifact_moments(jnp.stack([mu]), jnp.eye(1), p, jnp.stack([a]), jnp.eye(1))[0][0],
+    ),
+    "artifact-covariance": (
+        s.ARTIFACT_COVARIANCE,
+        [s.Sigma_ij, s.p, s.K_ij, s.a_i, s.a_j],
+        lambda c, p, k, a, b: theory.artifact_moments(
+            jnp.ones(2), _square(9.0, c, 9.0), p, jnp.stack([a, b]), _square(9.0, k, 9.0)
+        )[1][0, 1],
+    ),
+    "operator": (
+        s.OPERATOR,
+        [s.C_uu, s.C_uv, s.C_vv],
+        lambda a, b, c: theory.operator(*(jnp.reshape(v, (1, 1)) for v in (a, b, c)), ridge=0.0)[0][0],
+    ),
+    "predictor": (
+        s.PREDICTOR,
+        [s.C_uv, s.C_uu],
+        lambda b, a: theory.predictor(jnp.reshape(a, (1, 1)), jnp.reshape(b, (1, 1)), ridge=0.0)[0, 0],
+    ),
+}
+
+
+def _square(a, b, c):
+    return jnp.stack([jnp.stack([jnp.asarray(a), b]), jnp.stack([b, jnp.asarray(c)])])
+
+
+@pytest.mark.parametrize("name", SCALAR)
+def test_value_and_slope(name):
+    expression, symbols, ours = SCALAR[name]
+    stated = s.function(expression, symbols)
+    for point in POINTS:
+        arguments = tuple(jnp.asarray(v) for v in point[: len(symbols)])
+        np.testing.assert_allclose(ours(*arguments), stated(*arguments), rtol=1e-10)
+        every = tuple(range(len(symbols)))
+        np.testing.assert_allclose(
+            jax.jit(jax.grad(ours, every))(*arguments), jax.grad(stated, every)(*arguments), rtol=1e-8, atol=1e-12
+        )
+
+
+def test_mixture():
+    p, mean, var = RNG.dirichlet([1, 1, 1], 2), RNG.normal(size=(2, 3)), RNG.uniform(0.5, 2, (2, 3))
+    stated = s.function(s.AUC_MIXTURE.subs(s.k, 3).doit(), [s.P, s.component_mean, s.component_variance])
+    np.testing.assert_allclose(theory.auc_mixture(*map(jnp.asarray, (p, mean, var))), stated(p, mean, var), rtol=1e-10)
+
+
+def test_probe_and_its_deployment():
+    """In an eigenbasis: effective ridge, degrees of freedom, law of the weights, and the quadratic form."""
+    size, labels, flip, ridge = 6, 9, 0.15, 0.2
+    half, within = RNG.normal(size=size) * 0.1, RNG.uniform(0.5, 2, size)
+    half[1:] = 0  # one signal direction keeps the total covariance diagonal
+    ell = within + half**2
+    moments = theory.Moments(jnp.stack([-half, half]), jnp.stack([jnp.diag(within)] * 2), jnp.ones(2))
+    law = theory.probe(moments, labels, flip=flip, ridge=ridge)
+    given = {s.d: size}
+
+    def stated(equation, symbols):
+        return s.function(equation.rhs.subs(given).doit(), symbols)
+
+    kappa = float(law.kappa)
+    assert stated(s.KAPPA, [s.lam, s.n, s.kappa, s.ell])(ridge, labels, kappa, ell) == pytest.approx(kappa, rel=1e-9)
+    assert stated(s.DF2, [s.ell, s.kappa])(ell, kappa) == pytest.approx(float(law.df2), rel=1e-9)
+    noise = stated(s.PROBE_NOISE, [s.eta, s.u, s.ell, s.kappa])(flip, half, ell, kappa)
+    mean = s.function(s.PROBE_MEAN, [s.i, s.eta, s.u, s.ell, s.kappa])
+    spread = s.function(s.PROBE_VARIANCE, [s.i, s.noise, s.n, s.df_2, s.ell, s.kappa])
+    for row in range(size):
+        assert mean(row, flip, half, ell, kappa) == pytest.approx(float(law.mean[row]), rel=1e-9, abs=1e-14)
+        assert spread(row, noise, labels, float(law.df2), ell, kappa) == pytest.approx(
+            float(law.cov[row, row]), rel=1e-9
+        )
+    form = RNG.normal(size=(size, size))
+    quadratic = stated(s.DEPLOY, [s.w, s.s, s.M])(np.asarray(law.mean), np.diag(law.cov), form)
+    assert quadratic == pytest.approx(float(law.mean @ form @ law.mean + np.trace(law.cov @ form)), rel=1e-9)
+
+
+def test_white_features_have_the_closed_form_ridge():
+    moments = theory.Moments(jnp.zeros((2, 5)), jnp.stack([jnp.eye(5)] * 2), jnp.ones(2))
+    stated = s.function(s.KAPPA_ISOTROPIC, [s.lam, s.n, s.d])(0.3, 8, 5)
+    assert float(theory.probe(moments, 8, flip=0.0, ridge=0.3).kappa) == pytest.approx(float(stated), rel=1e-9)
+
+
+def test_every_equation_can_be_typeset():
+    for label, title, equation in s.EQUATIONS:
+        text = s.typst(equation)
+        assert text.count("(") == text.count(")"), label
+        assert "**" not in text, label
+        assert title
