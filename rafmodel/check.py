@@ -124,7 +124,7 @@ def _scores(predicted, effect, observed, b1, trust) -> list[float]:
     own = observed - b1
     r = _correlation(effect.ravel(), own.ravel())
     cells = zip(effect.reshape(len(effect), -1).T, own.reshape(len(own), -1).T, strict=True)
-    ranks = [spearmanr(e, o)[0] for e, o in cells if np.ptp(e) > 0 and np.ptp(o) > 0]
+    ranks = [float(np.asarray(spearmanr(e, o)[0])) for e, o in cells if np.ptp(e) > 0 and np.ptp(o) > 0]
     rank = float(np.mean(ranks)) if ranks and np.isfinite(r) else np.nan
     corrected = r / np.sqrt(trust) if trust > 0 else np.nan
     return [mae, 1 - mae / np.abs(b1 - observed).mean(), r, corrected, rank]

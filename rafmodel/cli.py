@@ -154,7 +154,7 @@ def run(command, line: str) -> None:
 def study(command: Study, line: str) -> None:
     """The main job."""
     cohort = _cohort(command)
-    _double_precision()
+    _set_up_jax()
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
@@ -179,7 +179,7 @@ def study(command: Study, line: str) -> None:
 def predict(command: Predict, line: str) -> None:
     """Theory alone."""
     cohort = _cohort(command)
-    _double_precision()
+    _set_up_jax()
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
@@ -192,7 +192,7 @@ def predict(command: Predict, line: str) -> None:
 
 def fit(command: Fit) -> None:
     """Posterior of the hierarchical model."""
-    _double_precision()
+    _set_up_jax()
     import jax
 
     from rafmodel import fit as fits
@@ -208,7 +208,7 @@ def fit(command: Fit) -> None:
 
 def check(command: Check) -> None:
     """Held-out predictions against what was observed."""
-    _double_precision()
+    _set_up_jax()
     from rafmodel import study as studies
 
     for path, table in [(path, studies.load(path)) for path in _some(command.studies)]:
@@ -333,12 +333,18 @@ def _some(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return paths
 
 
-def _double_precision() -> None:
-    """Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _set_up_jax() -> None:
+    """Double precision, and compiled programs kept between runs.
+
+    Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.
+    """
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    jax.config.update("jax_compilation_cache_dir", str(home / "rafmodel" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 class _timed:

@@ -4,7 +4,9 @@ Reads the source cohort, the design's law of pairs and the shift laws; trains no
 The mathematics on moments is in ``theory``; this module takes the moments of a cohort and a design.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -210,12 +212,15 @@ def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequ
     """Raw tangent features (shift, severity 0-5, n, p)."""
     batch = jnp.asarray(images)
     clean = tangents(network, batch)[None]
-    rows = []
-    for i, shift in enumerate(shifts):
-        altered = alter(jax.random.fold_in(key, i), shift, batch, jnp.asarray(shift.levels, jnp.float32))
+
+    def under(i: int) -> np.ndarray:
+        levels = jnp.asarray(shifts[i].levels, jnp.float32)
+        altered = alter(jax.random.fold_in(key, i), shifts[i], batch, levels)
         found = tangents(network, altered.reshape(-1, *images.shape[1:]))
-        rows.append(np.concatenate([clean, found.reshape(5, len(images), -1)]))
-    return np.stack(rows)
+        return np.concatenate([clean, found.reshape(5, len(images), -1)])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
+        return np.stack(list(pool.map(under, range(len(shifts)))))
 
 
 def _groups(deployed: Cohort, test: Cohort, group: str | None) -> tuple[list[str], np.ndarray, np.ndarray]:
