@@ -65,7 +65,9 @@ def subgroups(axes: "Axes", study: xr.Dataset, shift: str) -> None:
     level = study["severity"].values
     for i, name in enumerate(map(str, study["group"].values[1:])):
         colour, marker = _group_look(i)
-        one = observed.sel(group=name)
+        one = observed.sel(group=name).dropna("design", how="all")
+        if not one.size:  # a group without cases or without controls has no AUC to draw
+            continue
         low, high = one.quantile([0.25, 0.75], "design").values
         axes.fill_between(level, low, high, color=colour, alpha=0.15, lw=0)
         axes.plot(level, one.mean("design"), color=colour, marker=marker, label=f"observed {name}")

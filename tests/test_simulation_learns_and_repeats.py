@@ -1,0 +1,93 @@
+"""Pre-training changes the encoder for the better at its task, the probe is ridge regression, a key decides everything."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+
+from rafmodel import cohort, design, simulate, variability
+from rafmodel.phantoms import phantom
+
+IMAGES = phantom(jax.random.key(0), n_patients=300)
+TRAIN, TEST = cohort.part(IMAGES, "train"), cohort.part(IMAGES, "test")
+NOISE = (variability.NOISE,)
+
+
+def chosen(name, **changes):
+    return replace(design.select([name])[0], **{"steps": 40, "batch": 64} | changes)
+
+
+def test_ridge_probe_is_sklearns():
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], 40)
+    x = rng.normal(size=(80, 12)) * np.linspace(0.1, 3, 12) + 0.8 * label[:, None]
+    score = simulate.ridge_probe(x.astype(np.float32), label, 0.05)
+    centred = x.astype(np.float32).astype(float)
+    centred = centred - (centred[:40].mean(0) + centred[40:].mean(0)) / 2
+    penalty = 0.05 * np.trace(centred.T @ centred)  # n times ridge times mean variance, over 12 features
+    peer = Ridge(alpha=penalty / 12, fit_intercept=False, solver="svd").fit(centred, 2.0 * label - 1)
+    np.testing.assert_allclose(score(x.astype(np.float32)), centred @ peer.coef_, rtol=1e-6, atol=1e-8)
+
+
+def test_labels_are_balanced_and_flipped_at_the_rate():
+    label = np.r_[np.zeros(900, int), np.ones(100, int)]
+    rows = simulate.balanced(jax.random.key(1), label, 160)
+    assert len(set(rows)) == 160
+    assert label[rows].sum() == 80
+    wrong = simulate.flip(jax.random.key(2), label, 0.3) != label
+    assert abs(wrong.mean() - 0.3) < 4 * np.sqrt(0.21 / 1000)
+    assert design.n_labels(chosen("untrained"), label) == 200  # the rarer class runs out
+
+
+@pytest.mark.parametrize("name", ["supervised", "contrastive+noise", "vicreg+crop", "rotation", "jigsaw", "masked"])
+def test_the_loss_falls(name):
+    """Loss of fresh pairs under the trained and the untrained learner that share a start."""
+    one = chosen(name, steps=60)
+    images, label = jnp.asarray(cohort.pixels(TRAIN)), jnp.asarray(TRAIN.label, jnp.int32)
+    start = simulate.Learner(jax.random.key(3), one, images.shape[1:])
+    trained = simulate._train(jax.random.key(4), start, images, label, one)
+    inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images[:128], label[:128])
+    before, after = (
+        float(simulate._loss(one.proxy, *nnx.split(learner), inputs, targets))
+        for learner in (simulate.Learner(jax.random.key(3), one, images.shape[1:]), trained)
+    )
+    assert after < before
+
+
+def test_same_key_same_scores_and_severity_zero_is_clean():
+    one = chosen("contrastive+noise", steps=10)
+    first, again = (simulate.deploy(jax.random.key(7), IMAGES, TEST, one, NOISE) for _ in range(2))
+    assert np.array_equal(first.score, again.score)
+    assert first.threshold == again.threshold
+    other = simulate.deploy(jax.random.key(8), IMAGES, TEST, one, NOISE)
+    assert not np.array_equal(first.score, other.score)
+    assert first.score.shape == (1, 6, len(TEST.label))
+    two = simulate.deploy(jax.random.key(7), IMAGES, TEST, one, (variability.NOISE, variability.BLUR))
+    assert np.array_equal(two.score[0, 0], two.score[1, 0])
+
+
+def test_outcome_is_sklearns_auc_by_subgroup():
+    one = chosen("supervised")
+    found = simulate.deploy(jax.random.key(9), IMAGES, TEST, one, NOISE)
+    outcome = simulate.score(found, TEST, "site")
+    names, code = cohort.groups(TEST, "site")
+    for g, member in enumerate([np.ones(len(code), bool), *(code == i for i in range(len(names)))]):
+        for level in range(6):
+            expected = roc_auc_score(TEST.label[member], found.score[0, level, member])
+            assert outcome.auc[0, level, g] == pytest.approx(expected)
+        case = member & (TEST.label == 1)
+        assert outcome.tpr[0, 3, g] == pytest.approx((found.score[0, 3, case] > found.threshold).mean())
+        assert outcome.n_case[g] == case.sum()
+    assert outcome.auc[0, 0, 0] > 0.65  # the phantom's class signal is learned
+
+
+def test_training_is_not_a_no_op():
+    one = chosen("supervised")
+    before = simulate.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
+    after = simulate.pretrain(jax.random.key(1), TRAIN, one)
+    assert float(jnp.abs(before.weights[0][...] - after.weights[0][...]).max()) > 1e-3
