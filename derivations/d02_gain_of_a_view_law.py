@@ -37,6 +37,9 @@ def derive() -> None:
     assert sp.simplify(best[0] - rho) == 0
     assert sp.limit(rho, s.view, 0) == 1
     assert sp.limit(rho, s.view, sp.oo) == 0
+    # a target of one number makes T = c cᵀ/C_vv: one direction is learnt, the rest stays where it began
+    column = sp.Matrix(sp.symbols("c_1:4", positive=True))
+    assert (column * column.T / s.C_vv).rank() == 1
     # supervised: label ±1, class means ±Δ/2, unit variance within
     labelled = {s.C_uu: 1 + s.Delta**2 / 4, s.C_vv: 1, s.C_uv: s.Delta / 2}
     assert sp.simplify(s.OPERATOR.rhs.subs(labelled) - s.OPERATOR_SUPERVISED.rhs) == 0

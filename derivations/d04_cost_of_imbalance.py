@@ -16,12 +16,17 @@ from rafmodel import symbols as s
 
 def derive() -> None:
     """Mean and variance of the score ŵᵀ(x − ĉ) with ŵ = x̄₁ − x̄₀ and ĉ = (x̄₁ + x̄₀)/2, sample means δ/2 + e, −δ/2 + f."""
-    # per feature: E e² = 1/n₁, E f² = 1/n₀, all else independent with mean zero
-    noise_1, noise_0 = s.d / s.n_1, s.d / s.n_0
-    norm2 = s.Delta**2 + noise_1 + noise_0  # E|ŵ|²
-    # E ŵᵀ(±δ/2 − ĉ) with ĉ = (e + f)/2: ŵ and ĉ share e and f, E (e − f)ᵀ(e + f)/2 = (noise₁ − noise₀)/2
-    mean_case = s.Delta**2 / 2 - (noise_1 - noise_0) / 2
-    mean_control = -(s.Delta**2) / 2 - (noise_1 - noise_0) / 2
+    gap, e, f = sp.symbols("g e f", real=True)
+
+    def over_features(product: sp.Expr) -> sp.Expr:
+        """Expectation of one feature's product, summed over d: E e² = 1/n₁, E f² = 1/n₀, odd powers vanish, Σ g² = Δ²."""
+        form = sp.Poly(sp.expand(product), gap, e, f)
+        sums = {gap: s.Delta**2, e: s.d / s.n_1, f: s.d / s.n_0}
+        return sum(form.coeff_monomial(letter**2) * total for letter, total in sums.items())
+
+    weight, centre = gap + e - f, (e + f) / 2
+    norm2 = over_features(weight**2)
+    mean_case, mean_control = (over_features(weight * (side * gap / 2 - centre)) for side in (1, -1))
     tpr, fpr = (s.Phi(m / sp.sqrt(norm2)) for m in (mean_case, mean_control))
     area = s.Phi((mean_case - mean_control) / sp.sqrt(2 * norm2))
     for found, stated in ((tpr, s.IMBALANCE_TPR), (fpr, s.IMBALANCE_FPR), (area, s.IMBALANCE_AUC)):
