@@ -3,13 +3,12 @@
 Matplotlib is imported when something is drawn, and never its global state.
 """
 
-import os
-import tempfile
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from rafmodel.files import atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +60,6 @@ def grid(n: int, columns: int, *, width: float, height: float, **share: Any) -> 
 
 def save(figure: "Figure", path: Path) -> Path:
     """A figure to a file of the suffix's kind, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomically(path, lambda file: render(figure, file, path.suffix[1:]))
     return path
 
@@ -72,20 +70,6 @@ def render(figure: "Figure", file: "IO[bytes]", kind: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows as boxes
         figure.savefig(file, format=kind, metadata=undated, bbox_inches="tight")
-
-
-def atomically(path: Path, write: "Callable[[IO[bytes]], object]") -> None:
-    """``write(file)`` to a temporary name beside ``path``, flushed and renamed: whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def handle(text: str, **look: Any) -> "Line2D":

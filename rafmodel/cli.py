@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from rafmodel.errors import InputError
+from rafmodel.files import atomically
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -172,7 +173,7 @@ def study(command: Study, line: str) -> None:
     with _timed(seconds, "report"):
         report = _report(table, checked, folder)
     timings = json.dumps({what: round(s, 2) for what, s in seconds.items()})
-    studies.write_atomically(folder / "timings.json", lambda file: file.write(timings.encode()))
+    atomically(folder / "timings.json", lambda file: file.write(timings.encode()))
     print(f"\nseconds: {timings}\ntable:   {folder / 'study.nc'}\nreport:  {report}")
 
 

@@ -12,7 +12,8 @@ import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rafmodel import findings, plot
-from rafmodel.canvas import atomically, render, style
+from rafmodel.canvas import render, style
+from rafmodel.files import atomically
 
 FEW = 20  # cases or controls below which a subgroup is flagged
 PARTS = ("performance", "robustness", "fairness", "raf")

@@ -23,6 +23,7 @@ from rafmodel import metrics, simulate
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.errors import InputError
+from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
 from rafmodel.predict import foresee, survey
 from rafmodel.simulate import Deployment
@@ -113,7 +114,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
         place = folder / f"{_digest(print_of, plan, design, seed)}.npz"
         if not place.exists():
             result = simulate.deploy(plan.key(1, seed), plan.cohort, test, design, plan.shifts)
-            write_atomically(place, lambda file, result=result: np.savez(file, **result._asdict()))
+            atomically(place, lambda file, result=result: np.savez(file, **result._asdict()))
         with np.load(place) as stored:
             found.append(Deployment(stored["score"], float(stored["threshold"])))
     tell("simulate", len(cells), len(cells))
@@ -215,25 +216,10 @@ def _code() -> str:
 # ---- files
 
 
-def write_atomically(path: Path, write: Callable) -> None:
-    """``write(file)`` into a temporary file beside ``path``, flushed to disk, then renamed: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
 def save(table: xr.Dataset, path: Path) -> None:
     """A table as netCDF, atomically."""
     content = bytes(table.to_netcdf(engine="h5netcdf"))
-    write_atomically(path, lambda file: file.write(content))
+    atomically(path, lambda file: file.write(content))
 
 
 def load(path: Path | str, schema: dict[str, tuple[str, ...]] = SCHEMA) -> xr.Dataset:

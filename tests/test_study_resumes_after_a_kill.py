@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from rafmodel import study as studies
+from rafmodel.files import atomically
 
 DESIGNS = ["untrained", "contrastive+noise", "supervised", "vicreg+noise"]
 
@@ -63,13 +64,13 @@ def test_killed_run_ends_in_the_same_table(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.nc"
-    studies.write_atomically(path, lambda file: file.write(b"old"))
+    atomically(path, lambda file: file.write(b"old"))
 
     def breaks(file):
         file.write(b"half of the new")
         raise OSError("disk full")
 
     with contextlib.suppress(OSError):
-        studies.write_atomically(path, breaks)
+        atomically(path, breaks)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
