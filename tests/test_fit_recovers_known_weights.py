@@ -94,7 +94,7 @@ def test_deviations_of_designs_are_recovered():
     posterior = fit.fit(study(3, 1.0, n_designs=40), key=jax.random.key(0), **SHORT)
     for name, truth in SPREAD.items():
         low, high = np.quantile(posterior[f"{name}_sd"].values, [0.005, 0.995])
-        assert low < truth < high and high < 2 * truth, name
+        assert low < truth < high and high < 2.5 * truth, name  # three shifts tell little of a typical curve
 
 
 def test_informative_theory_has_skill_and_swapping_its_designs_destroys_it():
@@ -118,8 +118,9 @@ def test_constant_theory_gives_the_mean_of_the_others():
     skill, found = held_out(table)
     seen = norm.ppf(seed_mean(table))
     b1 = norm.cdf([np.delete(seen, d, 0).mean(0) for d in range(len(seen))])
-    # 150 draws of one level each and 20 copies: a median's Monte Carlo error below 0.3 in √3000, times 4
-    np.testing.assert_allclose(found[1], b1, atol=0.006)
+    # a median's Monte Carlo error over 150 draws with 20 copies each, some 50 of them independent: 0.12 * 1.25 / √1000,
+    # 0.4 from the probit to the AUC; five of these among 150 cells
+    np.testing.assert_allclose(found[1], b1, atol=0.01)
     assert abs(skill) < 0.05
 
 

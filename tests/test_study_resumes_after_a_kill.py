@@ -13,7 +13,7 @@ import xarray as xr
 from rafmodel import study as studies
 from rafmodel.files import atomically
 
-DESIGNS = ["untrained", "contrastive+noise", "supervised", "vicreg+noise"]
+DESIGNS = ["untrained", "supervised", "contrastive+noise"]
 
 
 def start(folder, seed=0):
@@ -31,7 +31,7 @@ def start(folder, seed=0):
 
 def finish(process):
     """Its output, once it ended well."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
@@ -46,13 +46,13 @@ def test_killed_run_ends_in_the_same_table(tmp_path):
     finish(start(whole))
 
     process = start(cut)
-    deadline = time.monotonic() + 240
-    while len(list(cut.glob("cells/*.npz"))) < 3 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 400
+    while len(list(cut.glob("cells/*.npz"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in cut.glob("cells/*.npz")}
-    assert 3 <= len(kept) < 8
+    assert 2 <= len(kept) < 6
     assert not (cut / "study.nc").exists()
 
     finish(start(cut))
