@@ -37,7 +37,7 @@ def test_tangent_sketch_keeps_the_gradient_kernel():
     images = jnp.broadcast_to(images, (12, 28, 27, 2))
     network = encoder(jax.random.key(1), 2, (16, 32, 64))
     graph, state = nnx.split(network)
-    jacobian = jax.jacobian(lambda s: nnx.merge(graph, s)(IMAGES))(state)
+    jacobian = jax.jacobian(lambda s: nnx.merge(graph, s)(images))(state)
     rows = [np.asarray(j).reshape(12, 64, -1) for j in jax.tree.leaves(jacobian) if j.ndim == 4]  # weights
     exact = sum(np.einsum("nop,mop->nm", r, r) for r in rows)
     found = tangents(network, images)

@@ -70,21 +70,23 @@ def test_moments_are_numpys():
 # ---- slopes
 
 
+@jax.jit
+def outcome(mean, cov, n, flip, ridge, deployed):
+    """One number that hangs on all of a prediction: AUC, TPR and FPR, weighted."""
+    law = theory.probe(theory.Moments(mean, cov, jnp.ones(2)), n, flip=flip, ridge=ridge)
+    return sum(w * v for w, v in zip((1.0, 0.7, 0.4), theory.deploy(law, deployed, 0.1), strict=True))
+
+
+SLOPES = jax.jit(jax.grad(outcome, (0, 1, 2, 3, 4)))
+
+
 @pytest.mark.parametrize("labels", [4.0, 60.0])
 @pytest.mark.parametrize("alike", [False, True], ids=["spectrum", "equal eigenvalues"])
 def test_slopes_of_a_prediction_are_those_of_finite_differences(labels, alike):
     moments = source()
     cov = jnp.stack([jnp.eye(6)] * 2) if alike else moments.cov
-    deployed = source(common=0.3)
-
-    @jax.jit
-    def outcome(mean, cov, n, flip, ridge):
-        learned = theory.Moments(mean, cov, jnp.ones(2))
-        law = theory.probe(learned, n, flip=flip, ridge=ridge)
-        return sum(w * v for w, v in zip((1.0, 0.7, 0.4), theory.deploy(law, deployed, 0.1), strict=True))
-
-    at = (moments.mean, cov, jnp.asarray(labels), jnp.asarray(0.1), jnp.asarray(0.2))
-    slopes = jax.grad(outcome, (0, 1, 2, 3, 4))(*at)
+    at = (moments.mean, cov, jnp.asarray(labels), jnp.asarray(0.1), jnp.asarray(0.2), source(common=0.3))
+    slopes = SLOPES(*at)
     step = 1e-5
     for place, slope in enumerate(slopes):
         way = RNG.normal(size=at[place].shape)
@@ -111,11 +113,12 @@ def test_leading_axes_are_shifts_and_subgroups():
     """Shift (3) by subgroup (2): every cell equals the prediction for that cell alone, at its own threshold."""
     cells = [[source(common=0.2 * g) for g in range(2)] for _ in range(3)]
     together = jax.tree.map(lambda *x: jnp.stack(x), *[jax.tree.map(lambda *x: jnp.stack(x), *row) for row in cells])
+    deploy = jax.jit(theory.deploy)
     law, cut = theory.probe(source(), 40, flip=0.0, ridge=0.1), jnp.asarray(RNG.normal(size=(3, 2)))
-    found, midpoint = theory.deploy(law, together, cut), theory.threshold(law, together)
+    found, midpoint = deploy(law, together, cut), theory.threshold(law, together)
     for row in range(3):
         for column in range(2):
-            alone = theory.deploy(law, cells[row][column], cut[row, column])
+            alone = deploy(law, cells[row][column], cut[row, column])
             np.testing.assert_allclose([part[row, column] for part in found], alone, rtol=1e-12)
             scores = (np.asarray(cells[row][column].mean) - np.asarray(law.centre)) @ np.asarray(law.mean)
             assert float(midpoint[row, column]) == pytest.approx(float(scores.mean()))
