@@ -114,7 +114,8 @@ def test_leading_axes_are_shifts_and_subgroups():
     cells = [[source(common=0.2 * g) for g in range(2)] for _ in range(3)]
     together = jax.tree.map(lambda *x: jnp.stack(x), *[jax.tree.map(lambda *x: jnp.stack(x), *row) for row in cells])
     deploy = jax.jit(theory.deploy)
-    law, cut = theory.probe(source(), 40, flip=0.0, ridge=0.1), jnp.asarray(RNG.normal(size=(3, 2)))
+    law = theory.probe(source(common=1.0), 40, flip=0.0, ridge=0.1)  # its centre is not the origin
+    cut = jnp.asarray(RNG.normal(size=(3, 2)))
     found, midpoint = deploy(law, together, cut), theory.threshold(law, together)
     for row in range(3):
         for column in range(2):
