@@ -1,7 +1,9 @@
 """Networks (flax.nnx), their features, and the tangent features of an untrained one."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +60,7 @@ def encoder(key: Array, n_channels: int, widths: tuple[int, ...]) -> Encoder:
 def features(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Features of many images, (N, d) float32, in chunks that fit the cache."""
     graph, state = nnx.split(network)
-    return _in_chunks(partial(_encode, graph, state), images, chunk)
+    return in_chunks(partial(_encode, graph, state), images, chunk=chunk)
 
 
 def tangents(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
@@ -69,20 +71,20 @@ def tangents(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) 
     Level (b) of the theory's feature maps.
     """
     graph, state = nnx.split(network)
-    return _in_chunks(partial(_tangents, graph, state), images, chunk)
+    return in_chunks(partial(_tangents, graph, state), images, chunk=chunk)
 
 
-def _in_chunks(f, images: Array | np.ndarray, chunk: int) -> np.ndarray:
-    """``f`` over rows, the last chunk padded so that one shape is compiled."""
-    n = len(images)
-    chunk = min(chunk, n)
+def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 256) -> Any:
+    """``f`` of columns with n rows each, some rows at a time, the last chunk padded so that one shape is compiled.
+
+    f  returns one array or a tuple of them, with as many rows as it was given; so does this, as numpy arrays
+    """
+    n = len(columns[0])
     parts = []
     for start in range(0, n, chunk):
-        part = jnp.asarray(images[start : start + chunk])
-        short = chunk - len(part)
-        padded = jnp.pad(part, ((0, short), (0, 0), (0, 0), (0, 0)))
-        parts.append(np.asarray(f(padded))[: chunk - short])
-    return np.concatenate(parts)
+        rows = np.minimum(np.arange(start, start + chunk), n - 1)  # padded with copies of the last row
+        parts.append(jax.tree.map(np.asarray, f(*(column[rows] for column in columns))))
+    return jax.tree.map(lambda *some: np.concatenate(some)[:n], *parts)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -18,9 +18,9 @@ from rafmodel import cohort as cohorts
 from rafmodel import theory
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels
-from rafmodel.encoder import Encoder, encoder, tangents
+from rafmodel.encoder import Encoder, encoder, in_chunks, tangents
 from rafmodel.metrics import Outcome
-from rafmodel.variability import Variability, alter
+from rafmodel.variability import Variability
 
 DIRECTIONS = 200  # principal directions of the tangent features that are kept
 TARGETS = 64  # principal directions of a target that has more
@@ -172,9 +172,9 @@ def representation(key: Array, survey: Survey, design: Design) -> Array:
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the proxy task's inputs (m, r) and its targets (m, k)."""
     keys = jax.random.split(key, len(survey.images))
-    label = jnp.asarray(survey.image_label, jnp.int32)
+    label = survey.image_label.astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = jax.vmap(design.proxy.pairs)(keys, jnp.asarray(survey.images), label)
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label)
     u = _coordinates(survey, inputs)
     if not design.proxy.siamese:
         return u, np.asarray(targets).reshape(len(label), -1)
@@ -190,7 +190,7 @@ def _covariances(u: np.ndarray, v: np.ndarray) -> tuple[Array, Array]:
     """Second moments C_uu (r, r) and C_uv (r, k) of pairs."""
     u, v = u - u.mean(0), v - v.mean(0)
     if v.shape[1] > TARGETS:  # pixels: a few leading directions are what can be predicted from n pairs
-        v = v @ np.linalg.svd(v, full_matrices=False)[2][:TARGETS].T
+        v = v @ np.linalg.eigh(v.T @ v)[1][:, -TARGETS:]
     return jnp.asarray(u.T @ u / len(u)), jnp.asarray(u.T @ v / len(u))
 
 
@@ -210,17 +210,16 @@ def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tup
 
 def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
     """Raw tangent features (shift, severity 0-5, n, p)."""
-    batch = jnp.asarray(images)
-    clean = tangents(network, batch)[None]
+    clean = tangents(network, images)
 
-    def under(i: int) -> np.ndarray:
-        levels = jnp.asarray(shifts[i].levels, jnp.float32)
-        altered = alter(jax.random.fold_in(key, i), shifts[i], batch, levels)
-        found = tangents(network, altered.reshape(-1, *images.shape[1:]))
-        return np.concatenate([clean, found.reshape(5, len(images), -1)])
+    def under(i: int) -> list[np.ndarray]:
+        keys = jax.random.split(jax.random.fold_in(key, i), len(images))  # an image keeps its draw over severities
+        severities = [np.full(len(images), level, np.float32) for level in shifts[i].levels]
+        altered = [in_chunks(jax.vmap(shifts[i].apply), keys, images, severity) for severity in severities]
+        return [clean, *(tangents(network, state) for state in altered)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
-        return np.stack(list(pool.map(under, range(len(shifts)))))
+        return np.array(list(pool.map(under, range(len(shifts)))))
 
 
 def _groups(deployed: Cohort, test: Cohort, group: str | None) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 Theory reads only the pairs; simulation trains on the pairs and the loss.  There is no second description.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -46,10 +47,18 @@ class Proxy:
 def view(key: Array, image: Array, law: ViewLaw) -> Array:
     """One random view: each variability of the law in turn, its severity uniform between 0 and its maximum."""
     for variability, strongest in law:
-        key, key_severity, key_law = jax.random.split(key, 3)
-        severity = strongest * jax.random.uniform(key_severity, dtype=image.dtype)
+        key, key_law, severity = _severity(key, jnp.asarray(strongest, image.dtype))
         image = variability.apply(key_law, image, severity)
     return image
+
+
+# the steps of a law of pairs are compiled one by one: theory, which draws few pairs of many laws, shares them
+
+
+@jax.jit
+def _severity(key: Array, strongest: Array) -> tuple[Array, Array, Array]:
+    key, key_severity, key_law = jax.random.split(key, 3)
+    return key, key_law, strongest * jax.random.uniform(key_severity, dtype=strongest.dtype)
 
 
 @cache
@@ -124,12 +133,15 @@ def rotation_prediction(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
         key_view, key_turn = jax.random.split(key)
-        turns = jax.random.randint(key_turn, (), 0, 4, jnp.int32)
-        seen = view(key_view, image, law)
-        turned = jnp.stack([jnp.rot90(seen, k) for k in range(4)])[turns]
-        return turned, jax.nn.one_hot(turns, 4, dtype=image.dtype)
+        return _turned(key_turn, view(key_view, image, law))
 
     return Proxy("rotation", pairs, cross_entropy, lambda _: 4)
+
+
+@jax.jit
+def _turned(key: Array, image: Array) -> tuple[Array, Array]:
+    turns = jax.random.randint(key, (), 0, 4, jnp.int32)
+    return jnp.stack([jnp.rot90(image, k) for k in range(4)])[turns], jax.nn.one_hot(turns, 4, dtype=image.dtype)
 
 
 def jigsaw(law: ViewLaw) -> Proxy:
@@ -138,18 +150,21 @@ def jigsaw(law: ViewLaw) -> Proxy:
     Noroozi, Favaro 2016, with the tiles put back into one image as in Carlucci et al. 2019.
     An odd last row or column of pixels belongs to no tile and is cut.
     """
-    orders = jnp.asarray(np.array(list(permutations(range(TILES**2)))))
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
         key_view, key_order = jax.random.split(key)
-        seen = view(key_view, image, law)
-        which = jax.random.randint(key_order, (), 0, len(orders), jnp.int32)
-        return _from_tiles(_to_tiles(seen, TILES)[orders[which]], TILES), jax.nn.one_hot(
-            which, len(orders), dtype=image.dtype
-        )
+        return _reordered(key_order, view(key_view, image, law))
 
-    return Proxy("jigsaw", pairs, cross_entropy, lambda _: len(orders))
+    return Proxy("jigsaw", pairs, cross_entropy, lambda _: math.factorial(TILES**2))
+
+
+@jax.jit
+def _reordered(key: Array, image: Array) -> tuple[Array, Array]:
+    orders = jnp.asarray(np.array(list(permutations(range(TILES**2)))))
+    which = jax.random.randint(key, (), 0, len(orders), jnp.int32)
+    tiles = _to_tiles(image, TILES)[orders[which]]
+    return _from_tiles(tiles, TILES), jax.nn.one_hot(which, len(orders), dtype=image.dtype)
 
 
 def masked(law: ViewLaw) -> Proxy:
@@ -161,12 +176,7 @@ def masked(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
         key_view, key_mask = jax.random.split(key)
-        seen = view(key_view, image, law)
-        height, width, _ = image.shape
-        hidden = jax.random.permutation(key_mask, jnp.arange(PATCHES**2)) < HIDDEN * PATCHES**2
-        rows, columns = (jnp.arange(height) * PATCHES) // height, (jnp.arange(width) * PATCHES) // width
-        mask = hidden.reshape(PATCHES, PATCHES)[rows[:, None], columns[None, :]][..., None].astype(image.dtype)
-        return seen * (1 - mask) + 0.5 * mask, jnp.concatenate([(seen - 0.5) * mask, mask], -1)
+        return _hidden(key_mask, view(key_view, image, law))
 
     def loss(output: Array, target: Array) -> Array:
         content, mask = target[..., :-1], target[..., -1:]
@@ -174,6 +184,15 @@ def masked(law: ViewLaw) -> Proxy:
         return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
     return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)))
+
+
+@jax.jit
+def _hidden(key: Array, image: Array) -> tuple[Array, Array]:
+    height, width, _ = image.shape
+    hidden = jax.random.permutation(key, jnp.arange(PATCHES**2)) < HIDDEN * PATCHES**2
+    rows, columns = (jnp.arange(height) * PATCHES) // height, (jnp.arange(width) * PATCHES) // width
+    mask = hidden.reshape(PATCHES, PATCHES)[rows[:, None], columns[None, :]][..., None].astype(image.dtype)
+    return image * (1 - mask) + 0.5 * mask, jnp.concatenate([(image - 0.5) * mask, mask], -1)
 
 
 def untrained() -> Proxy:

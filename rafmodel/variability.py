@@ -34,9 +34,16 @@ class Variability:
     levels: tuple[float, float, float, float, float]
 
     def apply(self, key: Array, image: Array, severity: Array | float) -> Array:
-        """One altered image; severity 0 returns the input bit for bit."""
-        severity = jnp.asarray(severity, image.dtype)
-        return jnp.where(severity > 0, self.law(key, image, severity), image)
+        """One altered image; severity 0 returns the input bit for bit.
+
+        Compiled once a law and shape of batch, whoever asks: shifts and views of all designs share it.
+        """
+        return _applied(self.law, key, image, jnp.asarray(severity, image.dtype))
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(law: Law, key: Array, image: Array, severity: Array) -> Array:
+    return jnp.where(severity > 0, law(key, image, severity), image)
 
 
 def gain(key: Array, image: Array, severity: Array) -> Array:
