@@ -69,6 +69,9 @@ DESIGNS = (
     Design("rotation", proxies.rotation_prediction(VIEWS["crop"])),
     Design("jigsaw", proxies.jigsaw(())),
     Design("masked", proxies.masked(VIEWS["crop"])),
+    Design("cpc", proxies.predictive_coding(VIEWS["crop"])),
+    Design("location", proxies.relative_location(())),
+    Design("exemplar+all", proxies.exemplar(VIEWS["all"])),
 )
 
 

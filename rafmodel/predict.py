@@ -162,7 +162,8 @@ def representation(key: Array, survey: Survey, design: Design) -> Array:
     if not design.steps:
         return identity
     weights = theory.predictor(*_covariances(*_pairs(key, survey, design)), ridge=OPERATOR_RIDGE)
-    learned = weights @ weights.T
+    by_patch = weights.reshape(-1, len(identity), weights.shape[1])  # a head that sees several patches
+    learned = jnp.einsum("pik,pjk->ij", by_patch, by_patch)
     second = theory.total_covariance(survey.clean)
     learned = learned * jnp.trace(second) / jnp.trace(learned @ second)
     share = 1 - jnp.exp(-design.steps * design.learning_rate / LEARNING_TIME)
@@ -170,15 +171,16 @@ def representation(key: Array, survey: Survey, design: Design) -> Array:
 
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the proxy task's inputs (m, r) and its targets (m, k)."""
+    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, k)."""
     keys = jax.random.split(key, len(survey.images))
     label = survey.image_label.astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
     inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label)
-    u = _coordinates(survey, inputs)
+    patches = max(design.proxy.patches, 1)
+    u = _coordinates(survey, inputs.reshape(-1, *inputs.shape[-3:]))
     if not design.proxy.siamese:
-        return u, np.asarray(targets).reshape(len(label), -1)
-    v = _coordinates(survey, targets)
+        return u.reshape(len(label), -1), targets.reshape(len(label), -1)
+    v = np.repeat(_coordinates(survey, targets), patches, axis=0)  # each patch seen is paired with the one to come
     return np.concatenate([u, v]), np.concatenate([v, u])  # the two views are exchangeable
 
 

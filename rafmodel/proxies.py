@@ -20,6 +20,8 @@ from rafmodel.variability import Variability
 ViewLaw = tuple[tuple[Variability, float], ...]
 TEMPERATURE = 0.2
 TILES = 2  # jigsaw: tiles along a side
+CELLS = 3  # relative patch location: cells along a side
+MARGIN = 1.0  # exemplar: how much farther than its other view the other image must be
 PATCHES = 4  # masked reconstruction: patches along a side
 HIDDEN = 0.5  # masked reconstruction: share of patches hidden
 
@@ -29,11 +31,13 @@ class Proxy:
     """What the encoder is shown and what it is asked for.
 
     name     label in tables
-    pairs    ``(key, image (H, W, C), label ()) -> (input (H, W, C), target)``
+    pairs    ``(key, image (H, W, C), label ()) -> (input, target)``
     loss     ``(output (B, k), target) -> ()``
     outputs  size of the head that maps features to the output, given the image's shape
     siamese  the target is an image too, and is encoded by the same network
     labelled the task sees only images with labels
+    patches  how many patches the input holds: 0 for an image (H, W, C), else (patches, h, w, C); the head sees the
+             features of all of them side by side
     """
 
     name: str
@@ -42,6 +46,7 @@ class Proxy:
     outputs: Callable[[tuple[int, ...]], int]
     siamese: bool = False
     labelled: bool = False
+    patches: int = 0
 
 
 def view(key: Array, image: Array, law: ViewLaw) -> Array:
@@ -111,6 +116,68 @@ def contrastive(law: ViewLaw) -> Proxy:
 def decorrelating(law: ViewLaw) -> Proxy:
     """Two views agree in features that have unit variance and do not repeat each other."""
     return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, siamese=True)
+
+
+def exemplar(law: ViewLaw) -> Proxy:
+    """Each image is a class of its own: its views stay closer to each other than to another image's.
+
+    Dosovitskiy et al. 2014; as triplets, Taleb et al. 2020.
+    """
+    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, siamese=True)
+
+
+def triplet(one: Array, two: Array) -> Array:
+    """Anchor, its other view, and the next image of the batch, on the unit sphere.  Schroff et al. 2015."""
+    one, two = _unit(one), _unit(two)
+    near, far = ((one - two) ** 2).sum(1), ((one - jnp.roll(two, 1, 0)) ** 2).sum(1)
+    return jax.nn.relu(near - far + MARGIN).mean()
+
+
+def predictive_coding(law: ViewLaw) -> Proxy:
+    """From the patches of the upper half, tell the lower patch of this image from those of others.
+
+    Patches have half the image's side and overlap by half; three are seen, and one of the three below is to come.
+    Contrastive predictive coding: van den Oord et al. 2018, as Taleb et al. 2020.
+    """
+
+    def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
+        del label
+        key_view, key_column = jax.random.split(key)
+        return _to_come(key_column, view(key_view, image, law))
+
+    return Proxy("cpc", pairs, info_nce, lambda _: 64, siamese=True, patches=3)
+
+
+@jax.jit
+def _to_come(key: Array, image: Array) -> tuple[Array, Array]:
+    h, w = image.shape[0] // 2, image.shape[1] // 2
+    starts = [0, w // 2, image.shape[1] - w]
+    upper = jnp.stack([image[:h, start : start + w] for start in starts])
+    lower = jnp.stack([image[-h:, start : start + w] for start in starts])
+    return upper, lower[jax.random.randint(key, (), 0, 3, jnp.int32)]
+
+
+def relative_location(law: ViewLaw) -> Proxy:
+    """Where is the second patch from the first, the central one?  Doersch, Gupta, Efros 2015; Taleb et al. 2020.
+
+    Eight cells around the centre of a 3x3 grid; pixels that make no whole cell are cut.
+    """
+
+    def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
+        del label
+        key_view, key_place = jax.random.split(key)
+        return _neighbours(key_place, view(key_view, image, law))
+
+    return Proxy("location", pairs, cross_entropy, lambda _: CELLS**2 - 1, patches=2)
+
+
+@jax.jit
+def _neighbours(key: Array, image: Array) -> tuple[Array, Array]:
+    cells, middle = _to_tiles(image, CELLS), CELLS**2 // 2
+    place = jax.random.randint(key, (), 0, CELLS**2 - 1, jnp.int32)
+    around = jnp.where(place < middle, place, place + 1)
+    target = jax.nn.one_hot(place, CELLS**2 - 1, dtype=image.dtype)
+    return jnp.stack([cells[middle], cells[around]]), target
 
 
 def cross_entropy(output: Array, target: Array) -> Array:

@@ -22,17 +22,22 @@ from rafmodel.variability import Variability, alter
 
 SCAN = 25  # optimiser steps per compiled call
 IMAGES = 256  # images altered at a time
+UNSEEN = 512  # most source images kept aside to be scored with the test part
 
 
 class Deployment(NamedTuple):
-    """Scores of every test image under every shift.
+    """Scores of every test image under every shift, and of source images that the probe never saw.
 
-    score      (shift, severity 0-5, n); severity 0 is clean
-    threshold  score above which an image is called a case, set on the source's validation part
+    score         (shift, severity 0-5, n); severity 0 is clean
+    threshold     score above which an image is called a case, set on the source's validation part
+    source_score  (shift, severity 0-5, m) of the unseen source images under the same laws, drawn anew
+    source_row    (m,) their rows in the source cohort
     """
 
     score: np.ndarray
     threshold: float
+    source_score: np.ndarray
+    source_row: np.ndarray
 
 
 def simulate(
@@ -67,12 +72,23 @@ def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequ
     """
     key_label, key_train, key_shift = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
-    labelled = cohorts.take(source, balanced(key_label, source.label, n_labels(design, source.label)))
+    rows = balanced(key_label, source.label, n_labels(design, source.label))
+    labelled = cohorts.take(source, rows)
     network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
     noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
     probe = ridge_probe(features(network, cohorts.pixels(labelled)), noisy, design.ridge)
     score = scores_under(key_shift, network, probe, cohorts.pixels(test), shifts)
-    return Deployment(score, midpoint(network, probe, train, labelled))
+    aside = unseen(jax.random.fold_in(key_label, 2), train, labelled)
+    again = cohorts.pixels(cohorts.take(train, aside))
+    source_score = scores_under(jax.random.fold_in(key_shift, len(shifts)), network, probe, again, shifts)
+    return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside)
+
+
+def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:
+    """Rows of source images, at most UNSEEN, from patients of whom the probe has no image: validation first."""
+    fresh = ~np.isin(train.patient, labelled.patient)
+    order = np.asarray(jax.random.permutation(key, len(train.label)))
+    return np.concatenate([order[fresh[order] & (train.split[order] == part)] for part in ("val", "train")])[:UNSEEN]
 
 
 def balanced(key: Array, label: np.ndarray, n: int) -> np.ndarray:
@@ -110,8 +126,10 @@ def midpoint(network: Encoder, probe, train: Cohort, labelled: Cohort) -> float:
 
 def scores_under(key: Array, network: Encoder, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
     """Scores (shift, severity 0-5, n) of images (n, H, W, C)."""
+    if not len(images):
+        return np.empty((len(shifts), 6, 0), np.float32)
     clean = probe(features(network, images))
-    scores = np.empty((len(shifts), 6, len(images)))
+    scores = np.empty((len(shifts), 6, len(images)), np.float32)
     for i, shift in enumerate(shifts):
         encoded = _encode_altered(jax.random.fold_in(key, i), network, images, shift)
         scores[i] = np.concatenate([clean[None], probe(encoded)])
@@ -140,15 +158,24 @@ class Learner(nnx.Module):
 
     def __init__(self, key: Array, design: Design, image_shape: tuple[int, ...]):
         key_encoder, key_head = jax.random.split(key)
-        rngs, width = nnx.Rngs(params=key_head), design.widths[-1]
-        outputs = design.proxy.outputs(image_shape)
+        proxy, rngs, width = design.proxy, nnx.Rngs(params=key_head), design.widths[-1]
+        seen, outputs = width * max(proxy.patches, 1), proxy.outputs(image_shape)
         self.encoder = encoder(key_encoder, image_shape[-1], design.widths)
-        self.hidden = nnx.Linear(width, 2 * width, rngs=rngs) if design.proxy.siamese else None
-        self.out = nnx.Linear(2 * width if self.hidden else width, outputs, rngs=rngs)
+        self.hidden = nnx.Linear(seen, 2 * width, rngs=rngs) if proxy.siamese else None
+        self.out = nnx.Linear(2 * width if self.hidden else seen, outputs, rngs=rngs)
+        self.match = nnx.Linear(width, outputs, rngs=rngs) if proxy.siamese and proxy.patches else None
 
     def __call__(self, images: Array) -> Array:
-        x = self.encoder(images)
+        """Head's output (B, k) for inputs (B, H, W, C) or (B, patches, h, w, C)."""
+        x = self.encoder(images.reshape(-1, *images.shape[-3:])).reshape(len(images), -1)
         return self.out(jax.nn.relu(self.hidden(x)) if self.hidden else x)
+
+    def pair(self, inputs: Array, targets: Array) -> tuple[Array, Array]:
+        """Outputs for two batches of images: by one head, or by the targets' own where the input is many patches."""
+        if self.match:
+            return self(inputs), self.match(self.encoder(targets))
+        both = self(jnp.concatenate([inputs, targets]))
+        return both[: len(inputs)], both[len(inputs) :]
 
 
 def pretrain(key: Array, source: Cohort, design: Design) -> Encoder:
@@ -199,5 +226,4 @@ def _loss(proxy: Proxy, graph, weights, inputs: Array, targets: Array) -> Array:
     learner = nnx.merge(graph, weights)
     if not proxy.siamese:
         return proxy.loss(learner(inputs), targets)
-    both = learner(jnp.concatenate([inputs, targets]))
-    return proxy.loss(both[: len(inputs)], both[len(inputs) :])
+    return proxy.loss(*learner.pair(inputs, targets))

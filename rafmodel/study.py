@@ -19,7 +19,7 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import metrics, simulate
+from rafmodel import early, metrics, simulate
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.errors import InputError
@@ -45,6 +45,7 @@ SCHEMA: dict[str, tuple[str, ...]] = {
     **{f"{part}_predicted": ("design",) for part in _PARTS},
     "undefined_fairness_cells": ("design", "seed"),
 }
+EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
 
@@ -116,7 +117,8 @@ def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
             result = simulate.deploy(plan.key(1, seed), plan.cohort, test, design, plan.shifts)
             atomically(place, lambda file, result=result: np.savez(file, **result._asdict()))
         with np.load(place) as stored:
-            found.append(Deployment(stored["score"], float(stored["threshold"])))
+            cell = Deployment(**stored)
+        found.append(cell._replace(threshold=float(cell.threshold)))
     tell("simulate", len(cells), len(cells))
     return [found[i : i + plan.seeds] for i in range(0, len(found), plan.seeds)]
 
@@ -143,7 +145,20 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]],
         interval = np.stack([np.asarray(s[part]) for s in spread])
         table[f"{part}_observed_interval"] = ("design", "bound"), interval
     table["observed_auc_se"] = _FORESEEN, np.stack([s["auc_se"] for s in spread])
-    return table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"])
+    warned = np.array([[_warned(plan, cell) for cell in row] for row in deployments])
+    table["early_auc"] = EARLY, np.moveaxis(warned, 2, 0)
+    return table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"], estimator=list(early.ESTIMATORS))
+
+
+def _warned(plan: Plan, cell: Deployment) -> np.ndarray:
+    """What each label-free estimator says of one deployment, (estimator, shift, severity 0-5, group)."""
+    source, test = cohorts.take(plan.cohort, cell.source_row), cohorts.part(plan.cohort, "test")
+    names, code = cohorts.groups(test, plan.group)
+    theirs, source_code = cohorts.groups(source, plan.group)
+    place = np.array([names.index(name) if name in names else -1 for name in theirs] or [-1])[source_code]
+    inside = zip(metrics.members(code, len(names)), metrics.members(place, len(names)), strict=True)
+    found = [early.warn(cell.score[..., who], cell.source_score[..., like], source.label[like]) for who, like in inside]
+    return np.stack([[group[name] for name in early.ESTIMATORS] for group in found], -1)
 
 
 def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:

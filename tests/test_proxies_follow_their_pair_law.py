@@ -88,3 +88,34 @@ def test_vicreg_equals_its_definition():
         covariance = np.cov(z.T)
         expected += (covariance[~np.eye(4, dtype=bool)] ** 2).sum() / 4
     assert float(proxies.vicreg(jnp.asarray(one), jnp.asarray(two))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_location_target_says_which_cell_was_taken():
+    seen, target = draws(proxies.relative_location(()))
+    cells = np.asarray(IMAGE)[:27, :27].reshape(3, 9, 3, 9, 1).transpose(0, 2, 1, 3, 4).reshape(9, 9, 9, 1)
+    around = [0, 1, 2, 3, 5, 6, 7, 8]
+    for (centre, other), answer in zip(seen, target, strict=True):
+        np.testing.assert_array_equal(centre, cells[4])
+        np.testing.assert_array_equal(other, cells[around[answer.argmax()]])
+    assert target.shape[1] == 8
+    assert (target.sum(0) > 8).all()  # eight cells, 200 draws: 25 each, s.d. 4.7
+
+
+def test_predictive_coding_asks_for_a_patch_below_those_seen():
+    seen, asked = draws(proxies.predictive_coding(()), n=100)
+    image, columns = np.asarray(IMAGE), []
+    for context, target in zip(seen, asked, strict=True):
+        for patch, start in zip(context, (0, 7, 14), strict=True):
+            np.testing.assert_array_equal(patch, image[:14, start : start + 14])
+        columns += [start for start in (0, 7, 14) if np.array_equal(target, image[14:, start : start + 14])]
+    assert len(columns) == 100
+    assert min(np.bincount(columns)[[0, 7, 14]]) > 14  # three places, 100 draws: 33 each, s.d. 4.7
+
+
+def test_triplet_loss_equals_its_definition():
+    rng = np.random.default_rng(2)
+    one, two = rng.normal(size=(2, 5, 4))
+    a = one / np.linalg.norm(one, axis=1, keepdims=True)
+    b = two / np.linalg.norm(two, axis=1, keepdims=True)
+    each = [max(0, ((a[i] - b[i]) ** 2).sum() - ((a[i] - b[i - 1]) ** 2).sum() + 1) for i in range(5)]
+    assert float(proxies.triplet(jnp.asarray(one), jnp.asarray(two))) == pytest.approx(np.mean(each), rel=1e-6)

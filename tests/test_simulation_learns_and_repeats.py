@@ -44,7 +44,20 @@ def test_labels_are_balanced_and_flipped_at_the_rate():
     assert design.n_labels(chosen("untrained"), label) == 200  # the rarer class runs out
 
 
-@pytest.mark.parametrize("name", ["supervised", "contrastive+noise", "vicreg+crop", "rotation", "jigsaw", "masked"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "supervised",
+        "contrastive+noise",
+        "vicreg+crop",
+        "rotation",
+        "jigsaw",
+        "masked",
+        "cpc",
+        "location",
+        "exemplar+all",
+    ],
+)
 def test_the_loss_falls(name):
     """Loss of fresh pairs under the trained and the untrained learner that share a start."""
     one = chosen(name, steps=60)

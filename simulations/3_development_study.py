@@ -1,0 +1,114 @@
+"""On which cohorts and groups are predictions developed, and what was observed there?
+
+Every design under every shift, three seeds of 400 steps, on seven development cohorts.  One command makes or continues it:
+
+    python simulations/3_development_study.py --out runs/development
+
+Cells that are done are read again, so a kill loses at most one.  Each cohort and group ends in ``OUT/NAME.nc``, a study table;
+``simulations/4_how_good_are_predictions.py`` reads them.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import tyro
+
+from rafmodel import cohort as cohorts
+from rafmodel import design, variability
+from rafmodel import study as studies
+from rafmodel.cohort import Cohort
+from rafmodel.files import atomically
+from rafmodel.phantoms import phantom
+
+FAILURE = ("Heart failure with infarct", "Heart failure without infarct")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A development cohort: how to get it, and the attributes whose subgroups are scored (None: no subgroups)."""
+
+    name: str
+    load: Callable[[], Cohort]
+    groups: tuple[str | None, ...] = (None,)
+
+
+def _nih(finding: str) -> Callable[[], Cohort]:
+    return partial(cohorts.load, "nih_cxr1000", label="findings", positive=[finding], size=32)
+
+
+SOURCES = (
+    Source("pneumoniamnist", partial(cohorts.load, "pneumoniamnist")),
+    Source(
+        "sunnybrook", partial(cohorts.load, "sunnybrook_cmr", label="pathology", positive=FAILURE, size=32), ("sex",)
+    ),
+    Source("nih-cardiomegaly", _nih("Cardiomegaly"), ("sex", "view")),
+    Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
+    Source("breastmnist", partial(cohorts.load, "breastmnist")),
+    Source("nih-effusion", _nih("Effusion"), ("sex", "view")),
+    Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    out: Path = Path("runs/development")
+    """folder for cells, tables and timings"""
+    only: tuple[str, ...] = ()
+    """names of some of the cohorts"""
+    seeds: int = 3
+    """simulations of each design"""
+    steps: int = 400
+    """optimiser steps of each trained design"""
+    quick: bool = False
+    """the phantom alone, four designs, one seed of 20 steps: shows that the script runs"""
+
+
+def make(source: Source, options: Options) -> None:
+    """Predict, simulate and score one cohort; a table a group."""
+    cohort = source.load()
+    folder = studies.writable(options.out / source.name)
+    names = ["untrained", "supervised", "contrastive+noise", "rotation"] if options.quick else None
+    designs = design.select(names, steps=20 if options.quick else options.steps)
+    began = {"start": time.perf_counter()}
+    for group in source.groups:
+        plan = studies.Plan(cohort, group, designs, variability.VARIABILITIES, 1 if options.quick else options.seeds)
+        forecast = studies.predicted(plan, _tell)
+        began.setdefault("predicted", time.perf_counter())
+        cells = studies.simulated(plan, folder / "cells", _tell)
+        began.setdefault("simulated", time.perf_counter())
+        table = studies.assemble(plan, forecast, cells, "python simulations/3_development_study.py")
+        suffix = f"-{group}" if len(source.groups) > 1 else ""
+        studies.save(table, options.out / f"{source.name}{suffix}.nc")
+    seconds = {
+        "predict": round(began["predicted"] - began["start"], 1),
+        "simulate": round(began["simulated"] - began["predicted"], 1),
+    }
+    place = folder / "timings.json"
+    if not place.exists():  # a continued run would count only what was left
+        atomically(place, lambda file: file.write(json.dumps(seconds).encode()))
+    print(f"{source.name}: seconds {seconds}", flush=True)
+
+
+def _tell(what: str, done: int, total: int) -> None:
+    if done % 10 == 0 or done == total:
+        print(f"  {what} {done}/{total} {time.strftime('%H:%M:%S')}", flush=True)
+
+
+def main(options: Options) -> None:
+    """All cohorts, or some."""
+    wanted = {"phantom"} if options.quick else set(options.only) or {source.name for source in SOURCES}
+    for source in SOURCES:
+        if source.name in wanted:
+            print(source.name, flush=True)
+            make(source, options)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,150 @@
+"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program]``.
+
+Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
+tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.
+"""
+
+# ruff: noqa: E501
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMULAS = (
+    "test_theory_predicts_linear_gaussian",
+    "test_theory_has_slopes_shapes_and_honest_gaps",
+    "test_symbols_equal_theory",
+)
+PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
+TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
+SCORES = ("test_raf_has_its_properties", "test_auc_matches_sklearn", "test_metrics_intervals_cover_the_truth")
+
+# module, what is there, what is put in its place
+THEORY = [
+    ("theory", "gap / jnp.sqrt(variance_case + variance_control)", "gap / jnp.sqrt(variance_case * 2)"),
+    ("theory", "gap / jnp.sqrt(variance_case + variance_control)", "gap / (variance_case + variance_control)"),
+    ("theory", "(mean - threshold) / jnp.sqrt(variance)", "(threshold - mean) / jnp.sqrt(variance)"),
+    ("theory", "(mean - threshold) / jnp.sqrt(variance)", "(mean + threshold) / jnp.sqrt(variance)"),
+    ("theory", "gap = mean[..., 1, :, None] - mean[..., 0, None, :]", "gap = mean[..., 0, :, None] - mean[..., 1, None, :]"),
+    ("theory", "probability[..., 1, :, None] * probability[..., 0, None, :]", "probability[..., 0, :, None] * probability[..., 1, None, :]"),
+    ("theory", "2 * prevalence * tpr / (", "prevalence * tpr / ("),
+    ("theory", "(1 - prevalence) * fpr + prevalence)", "prevalence * fpr + prevalence)"),
+    ("theory", "outer * _beside(growth**2 - growth, 2)", "outer * _beside(growth**2 + growth, 2)"),
+    ("theory", "outer * _beside(growth**2 - growth, 2)", "outer * _beside(growth - 1, 2)"),
+    ("theory", "mean * _beside(jnp.sqrt(growth), 1)", "mean * _beside(growth, 1)"),
+    ("theory", "axis2=-1) / 2\n", "axis2=-1)\n"),
+    ("theory", "* jnp.exp(field)", "* jnp.exp(-field)"),
+    ("theory", "white * _beside(jnp.square(jnp.asarray(sigma)), 2)", "white * _beside(jnp.asarray(sigma), 2)"),
+    ("theory", "probability * (1 - probability)", "probability * (1 + probability)"),
+    ("theory", "mean + offset * _beside(probability, 1)", "mean - offset * _beside(probability, 1)"),
+    ("theory", "jnp.square(order * jnp.asarray(sigma)) / 2", "jnp.abs(order) * jnp.square(jnp.asarray(sigma)) / 2"),
+    ("theory", "jnp.square(wavenumber * jnp.asarray(sigma)) / 2", "jnp.square(wavenumber * jnp.asarray(sigma))"),
+    ("theory", "return between / (between + view)", "return view / (between + view)"),
+    ("theory", "return between / (between + view)", "return between / (between + 2 * view)"),
+    ("theory", "cov + ridge * jnp.trace(cov) / size", "cov + ridge * jnp.trace(cov)"),
+    ("theory", "rho2[::-1], 0.0), basis", "rho2, 0.0), basis"),
+    ("theory", "vectors[:, ::-1], lower=True, trans=\"T\"", "vectors, lower=True, trans=\"T\""),
+    ("theory", "jnp.linalg.solve(_ridged(uu, ridge), uv)", "jnp.linalg.solve(_ridged(uu, -ridge), uv)"),
+    ("theory", "member = jnp.stack([label == 0, label == 1])", "member = jnp.stack([label == 1, label == 0])"),
+    ("theory", "half_gap = (moments.mean[..., 1, :] - moments.mean[..., 0, :]) / 2", "half_gap = moments.mean[..., 1, :] - moments.mean[..., 0, :]"),
+    ("theory", "kappa - ridge - kappa / n *", "kappa - ridge + kappa / n *"),
+    ("theory", "half_gap = (moments.mean[1] - moments.mean[0]) / 2", "half_gap = (moments.mean[0] - moments.mean[1]) / 2"),
+    ("theory", "df2 = jnp.sum(smooth * smooth.T)", "df2 = jnp.trace(smooth)"),
+    ("theory", "clean = 1 - 2 * flip", "clean = 1 - flip"),
+    ("theory", "half_gap @ pull + kappa * pull @ pull", "half_gap @ pull - kappa * pull @ pull"),
+    ("theory", "noise = 1 - clean**2 *", "noise = 1 + clean**2 *"),
+    ("theory", "cov = noise / (n - df2)", "cov = noise / n"),
+    ("theory", "spread = smooth @ resolvent", "spread = resolvent @ resolvent"),
+    ("theory", "df2 <= 0.9 * n", "df2 >= 0.9 * n"),
+    ("theory", "- law.centre @ law.mean", "+ law.centre @ law.mean"),
+    ("theory", "second = law.cov + law.mean[:, None]", "second = law.mean[:, None]"),
+    ("theory", "within + wander, _beside", "within - wander, _beside"),
+    ("theory", "score[..., 1] - score[..., 0], within", "score[..., 0] - score[..., 1], within"),
+    ("theory", "share[..., 1], share[..., 0]", "share[..., 0], share[..., 1]"),
+    ("theory", "pull = dimension * (1 / n_control - 1 / n_case)", "pull = dimension * (1 / n_case - 1 / n_control)"),
+    ("theory", "norm2 = separation2 + dimension * (1 / n_control + 1 / n_case)", "norm2 = separation2 + dimension * (1 / n_control - 1 / n_case)"),
+    ("theory", "rate((pull - separation2) / 2", "rate((pull + separation2) / 2"),
+    ("symbols", "Phi((m_1 - m_0) / sp.sqrt(v_1 + v_0))", "Phi((m_1 + m_0) / sp.sqrt(v_1 + v_0))"),
+    ("symbols", "(sp.exp(sigma**2) - 1) * mu_i * mu_j", "(sp.exp(sigma**2) + 1) * mu_i * mu_j"),
+    ("symbols", "p * (1 - p) * a_i * a_j", "p**2 * a_i * a_j"),
+    ("symbols", "C_uv**2 / (C_uu * C_vv)", "C_uv / (C_uu * C_vv)"),
+    ("symbols", "(1 - 2 * eta) * u[i] / (ell[i] + kappa)", "(1 - eta) * u[i] / (ell[i] + kappa)"),
+    ("symbols", "(ell[i] + 2 * kappa)", "(ell[i] + kappa)"),
+    ("symbols", "_pull = d * (1 / n_0 - 1 / n_1)", "_pull = d * (1 / n_1 - 1 / n_0)"),
+]  # fmt: skip
+
+PROGRAM = [
+    ("predict", "root @ clean.cov @ root", "clean.cov", PREDICTION),
+    ("predict", "(1 - share) * identity + share * learned", "share * identity + (1 - share) * learned", PREDICTION),
+    ("predict", "code[None] == np.arange(n_groups)[:, None]", "code[None] != np.arange(n_groups)[:, None]", PREDICTION),
+    ("predict", "return np.concatenate([u, v]), np.concatenate([v, u])", "return np.concatenate([u, v]), np.concatenate([u, v])", PREDICTION),
+    ("predict", "for c in (1, 0))\n    return cases", "for c in (0, 1))\n    return cases", PREDICTION),
+    ("predict", "jnp.linalg.solve(root, law.centre)", "root @ law.centre", PREDICTION),
+    ("simulate", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
+    ("simulate", "1 - label, label)", "label, 1 - label)", SIMULATION),
+    ("simulate", "order[label[order] == c][:half]", "order[label[order] == 0][:half]", SIMULATION),
+    ("simulate", "optax.apply_updates(weights, update), moments", "weights, moments", SIMULATION),
+    ("simulate", "np.concatenate([clean[None], probe(encoded)])", "np.concatenate([probe(encoded), clean[None]])", SIMULATION),
+    ("metrics", "(below[lower] + below[upper]) / 2", "below[upper]", SCORES),
+    ("metrics", "_share(above[..., label == 1]), _share(above[..., label == 0])", "_share(above[..., label == 0]), _share(above[..., label == 1])", SCORES),
+    ("metrics", "worst / best", "best / worst", SCORES),
+    ("metrics", "np.sqrt(robustness * fairness)", "(robustness + fairness) / 2", SCORES),
+    ("metrics", "clean / (1 - chance), robustness", "clean, robustness", SCORES),
+    ("metrics", "who = rng.integers(0, len(size), len(size))", "who = np.arange(len(size))", SCORES),
+    ("fit", "outcomes - weights[study.shift][None, :] * study.theory", "outcomes + weights[study.shift][None, :] * study.theory", TABLES),
+    ("fit", "offset * sum_**2 / (1 + offset * ones)", "-offset * sum_**2 / (1 + offset * ones)", TABLES),
+    ("fit", "(known.sum() - 1) * log_determinant", "-(known.sum() - 1) * log_determinant", TABLES),
+    ("fit", "level + weights[study.shift] * study.theory[which]", "level - weights[study.shift] * study.theory[which]", TABLES),
+    ("fit", "own * (1 + 1 / known.sum())", "own / known.sum()", TABLES),
+    ("check", "(values.sum(0) - values) / (len(values) - 1)", "values.mean(0, keepdims=True) + 0 * values", TABLES),
+    ("check", "1 - noise / total", "noise / total", TABLES),
+    ("check", "1 - mae / np.abs(b1 - observed).mean()", "mae / np.abs(b1 - observed).mean()", TABLES),
+    ("check", "r / np.sqrt(trust)", "r * np.sqrt(trust)", TABLES),
+]  # fmt: skip
+
+
+def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
+    """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package."""
+    place = copy / "rafmodel" / f"{module}.py"
+    sound = place.read_text()
+    if sound.count(old) != 1:
+        raise SystemExit(f"{module}.py: '{old}' is there {sound.count(old)} times, not once; mend the list of mutants")
+    place.write_text(sound.replace(old, new))
+    try:
+        names = [f"tests/{name}.py" for name in tests]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy)},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode == 1  # 1: tests ran and some failed
+    finally:
+        place.write_text(sound)
+
+
+def main(which: str) -> None:
+    """Print each mutant's fate and the share that was caught."""
+    mutants = {
+        "theory": [(*mutant, FORMULAS) for mutant in THEORY],
+        "program": PROGRAM,
+    }[which]
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        ignored = shutil.ignore_patterns(".*", "runs", "__pycache__")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        for number, (module, old, new, tests) in enumerate(mutants, 1):
+            found = caught(copy, module, old, new, tests)
+            missed += [] if found else [(module, old, new)]
+            print(f"{number:3d} {'caught' if found else 'MISSED'}  {module}: {old!r} -> {new!r}", flush=True)
+    print(f"{len(mutants) - len(missed)} of {len(mutants)} mutants of the {which} caught")
+
+
+if __name__ == "__main__":
+    main(*(sys.argv[1:2] or ["theory"]))
