@@ -4,6 +4,8 @@ B0  as good as clean: the design's own observed clean AUC
 B1  the mean of the other designs in the same cell (needs outcomes)
 L0  theory alone, before training
 L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
+
+Where the study has them, beside these: L1 and the estimators of ``early``, which see the design's own trained encoder.
 """
 
 import jax
@@ -47,19 +49,22 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
         "L0": foreseen - others(foreseen),
         "L2": median - b1,
     }
+    for name, values in _early(study).items():
+        held_out[name], effects[name] = values, values - others(values)
     trust = reliability(_shifted(study["observed_auc"].sel(group="all").transpose("seed", ...).values))
-    score = np.full((len(LEVELS), len(MEASURES)), np.nan)
-    for i, level in enumerate(LEVELS):
+    score = np.full((len(held_out), len(MEASURES)), np.nan)
+    for i, level in enumerate(held_out):
         score[i, :5] = _scores(held_out[level], effects[level], observed, b1, trust)
     inside = (interval[:, 0] <= observed[None]) & (observed[None] <= interval[:, 1])
-    score[-1, 5 : 5 + n] = inside.mean((1, 2, 3))
-    score[-1, -1] = fit.log_density(law, fit.cells(study).observed)[:, 1:].mean()
+    calibrated = LEVELS.index("L2")
+    score[calibrated, 5 : 5 + n] = inside.mean((1, 2, 3))
+    score[calibrated, -1] = fit.log_density(law, fit.cells(study).observed)[:, 1:].mean()
 
     weight = fit.fit(study, key=key_full)["weight"].values
     by_seed = study["observed_auc"].sel(group="all", severity=slice(1, None))
     variables = {
         "score": (("level", "measure"), score),
-        "held_out": (("level", *_CELL), np.stack([held_out[level] for level in LEVELS])),
+        "held_out": (("level", *_CELL), np.stack(list(held_out.values()))),
         "interval": (("nominal", "bound", *_CELL), interval),
         "observed": (_CELL, observed),
         "weight_mean": weight.mean(),
@@ -70,7 +75,7 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
         "sampling_se": float(study["observed_auc_se"].sel(group="all", severity=slice(1, None)).mean()),
     }
     coordinates = {
-        "level": list(LEVELS),
+        "level": list(held_out),
         "measure": list(MEASURES),
         "design": study["design"].values,
         "shift": study["shift"].values,
@@ -79,6 +84,14 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
         "bound": ["lower", "upper"],
     }
     return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", "")})
+
+
+def _early(study: xr.Dataset) -> dict[str, np.ndarray]:
+    """Seed means of the early warnings of everyone's AUC, (design, shift, severity 1-5), where the study has all."""
+    if "early_auc" not in study:
+        return {}
+    told = study["early_auc"].sel(group="all").mean("seed").transpose("estimator", *_CELL)
+    return {str(one.estimator.values): _shifted(one.values) for one in told if np.isfinite(one.values).all()}
 
 
 def others(values: np.ndarray) -> np.ndarray:
@@ -103,7 +116,7 @@ def table(checked: xr.Dataset) -> str:
     """The scores as text."""
     short = ["MAE", "skill", "effect r", "r*", "rank r", *(f"{round(100 * p)} %" for p in fit.NOMINAL), "log score"]
     rows = ["held-out designs, AUC under shift", f"{'':4s}" + "".join(f"{name:>10s}" for name in short)]
-    for level in LEVELS:
+    for level in checked["level"].values:
         values = checked["score"].sel(level=level).values
         rows.append(f"{level:4s}" + "".join(f"{v:10.3f}" if np.isfinite(v) else f"{'':>9s}-" for v in values))
     rows.append(

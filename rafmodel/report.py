@@ -59,6 +59,10 @@ LEVELS = {
     "B1": "the mean of the other designs under the same shift (needs their outcomes)",
     "L0": "theory before any training: source images, design and shift law only",
     "L2": "hierarchical model with the other designs' outcomes and L0; never saw the design it predicts",
+    "L1": "early warning: the design's own trained encoder, source images under the shift law, unlabelled test images",
+    "ATC": "average thresholded confidence of the same encoder, without the shift law",
+    "DoC": "difference of confidences, likewise",
+    "CBE": "confidence-based estimation, likewise",
 }
 
 
@@ -74,7 +78,7 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
         answers=findings.answers(study, check),
         figures=_figures(study, check),
         check=_check_rows(check),
-        levels=LEVELS,
+        levels={level: LEVELS[level] for level, _ in _check_rows(check)},
         measures=MEASURES,
         raf=_raf_rows(study),
         has_groups=study.sizes["group"] > 1,
@@ -116,7 +120,8 @@ def _check_rows(check: xr.Dataset | None) -> list[tuple[str, list[str]]]:
     if check is None:
         return []
     score = check["score"]
-    return [(level, [_number(float(score.sel(level=level, measure=m))) for m in MEASURES]) for level in LEVELS]
+    there = [level for level in LEVELS if level in check["level"].values]
+    return [(level, [_number(float(score.sel(level=level, measure=m))) for m in MEASURES]) for level in there]
 
 
 def _raf_rows(study: xr.Dataset) -> list[tuple[str, list[tuple[str, str, str]]]]:
