@@ -1,7 +1,8 @@
-"""Every closed form of the theory, stated once: symbols, equations, numerical functions, typeset equations.
+"""Every closed form of the theory, stated once: symbols, equations, numerical functions.
 
 `derivations/` proves each equation, `function` turns one into a JAX function that tests hold against
-`rafmodel.theory`, and the paper prints `EQUATIONS` through `typst`.  Prediction never needs this module.
+`rafmodel.theory` and `rafmodel.sampling`, and `rafmodel.typeset` prints `EQUATIONS` in the paper.  Prediction never
+needs this module.
 """
 
 # sympy is typed so loosely that these rules only see ghosts
@@ -14,7 +15,6 @@ from typing import Any
 import jax.numpy as jnp
 import jax.scipy.special
 import sympy as sp
-from sympy.printing.str import StrPrinter
 
 # ---- symbol table
 
@@ -127,6 +127,51 @@ IMBALANCE_TPR = _is("TPR", Phi((Delta**2 + _pull) / (2 * sp.sqrt(_norm2))))
 IMBALANCE_FPR = _is("FPR", Phi((-(Delta**2) + _pull) / (2 * sp.sqrt(_norm2))))
 IMBALANCE_AUC = _is("AUC", Phi(Delta**2 / sp.sqrt(2 * _norm2)))
 
+# ---- patches: N in the image, K of them carriers, n drawn, h of these carriers
+
+N, K, h = sp.symbols("N K h", integer=True, nonnegative=True)
+P_h = sp.IndexedBase("p", positive=True)  # probability of h carriers
+r, f, lesion, patch, y = sp.symbols("r f L a y", positive=True)  # TPR and FPR of a patch; sides; position
+_patches = (h, 0, n)
+HITS = _is("p_h", sp.binomial(K, h) * sp.binomial(N - K, n - h) / sp.binomial(N, n))
+AUC_MEAN = _is("AUC", sp.Sum(P_h[h] * Phi(Delta * h / sp.sqrt(2 * n)), _patches))
+_largest = Phi(y) ** (n - h) * Phi(y - Delta) ** h * n * Phi(y) ** (n - 1) * sp.exp(-(y**2) / 2) / sp.sqrt(2 * sp.pi)
+AUC_MAX = _is("AUC", 1 - sp.Sum(P_h[h] * sp.Integral(_largest, (y, -sp.oo, sp.oo)), _patches))
+NOISY_OR_TPR = _is("TPR", 1 - sp.Sum(P_h[h] * (1 - r) ** h * (1 - f) ** (n - h), _patches))
+NOISY_OR_FPR = _is("FPR", 1 - (1 - f) ** n)
+TOUCHED = _is("K", (lesion / patch + 1) ** 2)
+DILUTED = _is("Delta'", Delta * (lesion / patch) ** 2)
+
+# ---- labels
+
+A, pi, e_1, e_0, alpha, beta = sp.symbols("A pi e_1 e_0 alpha beta", positive=True)
+_called = pi * (1 - e_1) + (1 - pi) * e_0
+IMPURE_CASES = _is("alpha", (1 - pi) * e_0 / _called)
+IMPURE_CONTROLS = _is("beta", pi * e_1 / (1 - _called))
+AUC_WRONG_LABELS = _is("AUC", A * (1 - alpha - beta) + (alpha + beta) / 2)
+g = sp.Symbol("g", integer=True, nonnegative=True)
+G = sp.Symbol("G", integer=True, positive=True)
+share_g, eta_g = sp.IndexedBase("q", positive=True), sp.IndexedBase("eta", positive=True)
+Delta_g = sp.IndexedBase("Delta", real=True)
+TILTED = _is("w", _over(g, share_g[g] * (1 - 2 * eta_g[g]) * Delta_g[g], G))
+area, perimeter = sp.symbols("S P", positive=True)
+DICE_JITTER = _is("Dice", 1 - perimeter * sigma / (sp.sqrt(2 * sp.pi) * area))
+
+# ---- unequal classes and subgroups
+
+v = sp.Symbol("v", positive=True)
+BAYES_THRESHOLD = _is("t", -v / Delta * sp.log(pi / (1 - pi)))
+weights = sp.IndexedBase("w", positive=True)
+EFFECTIVE_SIZE = _is("n_e", _over(i, weights[i], n) ** 2 / _over(i, weights[i] ** 2, n))
+c_1, c_0, s_g, place = sp.symbols("c_1 c_0 s g", real=True)  # shares of the second subgroup; distance; 0 or 1
+_lean = s_g**2 * (c_1 - c_0) * (place - (c_1 + c_0) / 2) + _pull / 2
+_pooled = sp.sqrt(_norm2 + s_g**2 * (c_1 - c_0) ** 2)
+SUBGROUP_TPR = _is("TPR_g", Phi((_lean + Delta**2 / 2) / _pooled))
+SUBGROUP_FPR = _is("FPR_g", Phi((_lean - Delta**2 / 2) / _pooled))
+pi_1, pi_0 = sp.symbols("pi_1 pi_0", positive=True)
+_sensitivity = Phi(Delta / 2 + sp.log(pi / (1 - pi)) / Delta)
+PREVALENCE_GAP = _is("Delta_TPR", _sensitivity.subs(pi, pi_1) - _sensitivity.subs(pi, pi_0))
+
 # (label, title, equation): the paper prints them in this order
 EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("auc", "AUC of a Gaussian score", AUC),
@@ -158,16 +203,36 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("imbalance-auc", "AUC after unequal counts", IMBALANCE_AUC),
     ("dice", "Dice from pixel rates", DICE),
     ("dice-optimum", "Best threshold for Dice", DICE_OPTIMUM),
+    ("hits", "Carriers among the patches drawn", HITS),
+    ("auc-mean", "AUC of the mean score of patches", AUC_MEAN),
+    ("auc-max", "AUC of the largest score of patches", AUC_MAX),
+    ("noisy-or-tpr", "Sensitivity when any patch decides", NOISY_OR_TPR),
+    ("noisy-or-fpr", "False positives when any patch decides", NOISY_OR_FPR),
+    ("touched", "Patches that a lesion touches", TOUCHED),
+    ("diluted", "Gap of a patch larger than the lesion", DILUTED),
+    ("impure-cases", "Share of wrong labels among those called cases", IMPURE_CASES),
+    ("impure-controls", "Share of wrong labels among those called controls", IMPURE_CONTROLS),
+    ("auc-wrong-labels", "AUC against wrong labels", AUC_WRONG_LABELS),
+    ("tilted", "Direction learned from subgroups with labels of unequal quality", TILTED),
+    ("dice-jitter", "Dice of a jittered boundary", DICE_JITTER),
+    ("bayes-threshold", "Threshold of least error", BAYES_THRESHOLD),
+    ("effective-size", "Effective number of weighted images", EFFECTIVE_SIZE),
+    ("subgroup-tpr", "Sensitivity in a subgroup", SUBGROUP_TPR),
+    ("subgroup-fpr", "False positives in a subgroup", SUBGROUP_FPR),
+    ("prevalence-gap", "Sensitivity gap of subgroup thresholds", PREVALENCE_GAP),
 ]
 
 # ---- numbers
 
 _JAX = {
-    "Phi": jax.scipy.special.ndtr,
+    "Phi": lambda x: jax.scipy.special.ndtr(jnp.asarray(x, float)),  # also of an integer
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,
     "loggamma": jax.scipy.special.gammaln,
     "sqrt": jnp.sqrt,
+    "binomial": lambda n, k: jnp.exp(
+        sum(c * jax.scipy.special.gammaln(x + 1.0) for c, x in ((1, n), (-1, k), (-1, n - k)))
+    ),
 }
 
 
@@ -185,122 +250,3 @@ def function(expr: sp.Expr, args: Sequence[Any]) -> Callable[..., Any]:
         names = ", ".join(sorted(map(str, left_out)))
         raise ValueError(f"function: the expression depends on {names}; add it to args")
     return sp.lambdify(list(args), value, modules=[_JAX, "jax"])
-
-
-# ---- typeset
-
-_GREEK = (
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "eta",
-    "kappa",
-    "lambda",
-    "mu",
-    "rho",
-    "sigma",
-    "tau",
-    "phi",
-    "omega",
-)
-_GREEK += tuple(name.capitalize() for name in _GREEK)
-_NAMES = {name: name for name in (*_GREEK, "ell")} | {"df": 'op("df")'}
-
-
-def _name(text: str) -> str:
-    """`Sigma'_ij` as `Sigma'_(i j)`: Greek by name, several Latin letters upright, subscripts letter by letter."""
-    stem, _, below = text.partition("_")
-    stem, power, above = stem.partition("^")
-    bare = stem.rstrip("'")
-    prime = stem[len(bare) :]
-    head = _NAMES.get(bare, bare if len(bare) == 1 else f'"{bare}"') + prime
-    low = below if below in _NAMES else " ".join(below)
-    return head + (f"_({low})" if below else "") + (f"^({above})" if power else "")
-
-
-class _Typst(StrPrinter):
-    """Typst mathematics for the expressions above: fractions, roots, sums, powers, indices."""
-
-    printmethod = "_typst"  # an index would otherwise print itself as text
-
-    def _print_Symbol(self, expr: sp.Symbol) -> str:
-        return _name(expr.name)
-
-    def _print_Indexed(self, expr: sp.Indexed) -> str:
-        return f"{_name(str(expr.base))}_({' '.join(self._print(index) for index in expr.indices)})"
-
-    def _print_Function(self, expr: Any) -> str:
-        inside = ", ".join(self._print(arg) for arg in expr.args)
-        return f"{_name(type(expr).__name__)}({inside})"
-
-    def _print_exp(self, expr: sp.exp) -> str:
-        return f"e^({self._inline(expr.args[0])})"
-
-    def _print_Relational(self, expr: Any) -> str:
-        return f"{self._print(expr.lhs)} = {self._print(expr.rhs)}"
-
-    def _print_Rational(self, expr: sp.Rational) -> str:
-        return f"{expr.p}/{expr.q}"
-
-    def _print_Sum(self, expr: sp.Sum) -> str:
-        signs = [f"sum_({self._print(x)}={self._print(lo)})^({self._print(hi)})" for x, lo, hi in expr.limits]
-        body = self._print(expr.function)
-        return " ".join(signs) + " " + (f"({body})" if isinstance(expr.function, sp.Add) else body)
-
-    def _print_Add(self, expr: sp.Add, order: Any = None) -> str:
-        # a leading minus reads badly, and a sum sign would seem to swallow the terms behind it
-        terms = sorted(expr.as_ordered_terms(), key=lambda term: (term.could_extract_minus_sign(), term.has(sp.Sum)))
-        text = self._print(terms[0])
-        for term in terms[1:]:
-            minus = term.could_extract_minus_sign()
-            text += f" - {self._factor(-term)}" if minus else f" + {self._print(term)}"
-        return text
-
-    def _print_Mul(self, expr: sp.Mul) -> str:
-        if expr.could_extract_minus_sign():
-            return f"-{self._factor(-expr)}"
-        sums = [factor for factor in expr.args if isinstance(factor, sp.Sum)]
-        if sums:  # stand behind the fraction, not in it
-            return " ".join(self._print(part) for part in (sp.Mul(*(set(expr.args) - set(sums))), *sums))
-        top, bottom = sp.fraction(expr, exact=True)
-        if bottom != 1:
-            return f"frac({self._print(top)}, {self._print(bottom)})"
-        return " ".join(self._factor(factor) for factor in _reading_order(expr))
-
-    def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
-        base, power = expr.args
-        plain = isinstance(base, (sp.Symbol, sp.Number, sp.Indexed))
-        if power.could_extract_minus_sign():
-            return f"frac(1, {self._print(base**-power)})"
-        if power == sp.Rational(1, 2):
-            return f"sqrt({self._print(base)})"
-        text = self._print(base)
-        return f"{text if plain else f'({text})'}^({self._print(power)})"
-
-    def _inline(self, expr: sp.Expr) -> str:
-        """An exponent on one line: a / b instead of a stacked fraction."""
-        top, bottom = sp.fraction(sp.together(expr))
-        if bottom == 1:
-            return self._print(expr)
-        return f"{self._factor(top)} slash {self._factor(bottom)}"
-
-    def _factor(self, expr: sp.Expr) -> str:
-        text = self._print(expr)
-        bracket = isinstance(expr, sp.Add)
-        return f"({text})" if bracket else text
-
-
-def _reading_order(product: sp.Expr) -> list[sp.Expr]:
-    """Factors as they are read: numbers, symbols, exponentials, brackets, then functions and sums."""
-
-    def rank(factor: sp.Expr) -> int:
-        kinds = (sp.Number, (sp.Symbol, sp.Indexed), sp.exp, (sp.Add, sp.Pow), sp.Function, sp.Sum)
-        return next((place for place, kind in enumerate(kinds) if isinstance(factor, kind)), len(kinds))
-
-    return sorted(sp.Mul.make_args(product), key=rank)
-
-
-def typst(expr: sp.Expr) -> str:
-    """The expression as Typst mathematics, without the dollar signs."""
-    return _Typst().doprint(expr)

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
+from rafmodel import sampling, theory
 from rafmodel import symbols as s
-from rafmodel import theory
+from rafmodel.errors import InputError
+from rafmodel.typeset import typst
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.uniform(0.3, 2.0, (5, 8))
@@ -68,7 +71,38 @@ SCALAR = {
         [s.C_uv, s.C_uu],
         lambda b, a: theory.predictor(jnp.reshape(a, (1, 1)), jnp.reshape(b, (1, 1)), ridge=0.0)[0, 0],
     ),
+    "touched": (s.TOUCHED, [s.lesion, s.patch], sampling.touched),
+    "diluted": (
+        s.DILUTED.subs(s.patch, s.patch + s.lesion),
+        [s.Delta, s.lesion, s.patch],
+        lambda gap, lesion, more: sampling.diluted(gap, lesion, lesion + more),
+    ),
+    "auc-wrong-labels": (
+        s.AUC_WRONG_LABELS.subs({s.alpha: s.IMPURE_CASES.rhs, s.beta: s.IMPURE_CONTROLS.rhs}).subs(s.pi, s.pi / 3),
+        [s.A, s.pi, s.e_1, s.e_0],
+        lambda area, prevalence, *errors: sampling.auc_wrong_labels(area, prevalence / 3, *errors),
+    ),
+    "dice-jitter": (s.DICE_JITTER, [s.area, s.perimeter, s.sigma], sampling.dice_jitter),
+    "bayes-threshold": (
+        s.BAYES_THRESHOLD.subs(s.pi, s.pi / 3),
+        [s.Delta, s.v, s.pi],
+        lambda gap, var, pi: sampling.bayes_threshold(gap, var, pi / 3),
+    ),
+    "prevalence-gap": (
+        s.PREVALENCE_GAP.subs({s.pi_1: s.pi_1 / 3, s.pi_0: s.pi_0 / 3}),
+        [s.Delta, s.pi_0, s.pi_1],
+        lambda gap, *pi: sampling.prevalence_gap(gap, jnp.stack(pi) / 3),
+    ),
+    "noisy-or-fpr": (s.NOISY_OR_FPR.subs(s.n, 3), [s.f], lambda fpr: sampling.noisy_or(jnp.ones(4) / 4, 0.5, fpr)[1]),
+    "subgroup-tpr": (s.SUBGROUP_TPR.subs(s.place, 1), "subgroup", lambda *a: _subgroup(*a)[0][1]),
+    "subgroup-fpr": (s.SUBGROUP_FPR.subs(s.place, 0), "subgroup", lambda *a: _subgroup(*a)[1][0]),
 }
+SUBGROUP = [s.Delta, s.d, s.n_1, s.n_0, s.c_1, s.c_0, s.s_g]
+
+
+def _subgroup(gap, d, n_case, n_control, case, control, distance):
+    cases, controls = (jnp.stack([n * (1 - c), n * c]) for n, c in ((n_case, case), (n_control, control)))
+    return sampling.subgroup_rates(gap**2, d, cases, controls, distance**2)
 
 
 def _square(a, b, c):
@@ -78,6 +112,7 @@ def _square(a, b, c):
 @pytest.mark.parametrize("name", SCALAR)
 def test_value_and_slope(name):
     expression, symbols, ours = SCALAR[name]
+    symbols = SUBGROUP if symbols == "subgroup" else symbols
     stated = s.function(expression, symbols)
     for point in POINTS:
         arguments = tuple(jnp.asarray(v) for v in point[: len(symbols)])
@@ -92,6 +127,48 @@ def test_mixture():
     p, mean, var = RNG.dirichlet([1, 1, 1], 2), RNG.normal(size=(2, 3)), RNG.uniform(0.5, 2, (2, 3))
     stated = s.function(s.AUC_MIXTURE.subs(s.k, 3).doit(), [s.P, s.component_mean, s.component_variance])
     np.testing.assert_allclose(theory.auc_mixture(*map(jnp.asarray, (p, mean, var))), stated(p, mean, var), rtol=1e-10)
+
+
+CHANCE = RNG.dirichlet([1.0] * 6)  # of 0 to 5 carriers among 5 patches
+
+
+def test_hits():
+    stated = s.function(s.HITS, [s.h, s.N, s.K, s.n])
+    found = sampling.hits(9, 4, 5)
+    np.testing.assert_allclose(found, [stated(h, 9, 4, 5) for h in range(5)] + [0.0], rtol=1e-9)
+    assert float(found.sum()) == pytest.approx(1)
+    assert float(sampling.hits(6, 4, 5)[0]) == float(sampling.hits(6, 4, 5)[2]) == 0  # two controls cannot fill five
+    for wrong in ((5, 6, 2), (5, 2, 6), (5, 2, 0)):
+        with pytest.raises(InputError):
+            sampling.hits(*wrong)
+
+
+@pytest.mark.parametrize("gap", [0.4, 1.7, 3.0])
+def test_pooled_scores(gap):
+    given = {s.n: 5, s.Delta: gap}
+    mean = s.function(s.AUC_MEAN.rhs.subs(s.n, 5).doit(), [s.P_h, s.Delta])
+    ours = sampling.auc_mean
+    assert float(ours(jnp.asarray(CHANCE), gap)) == pytest.approx(float(mean(CHANCE, gap)), rel=1e-9)
+    slope, stated = jax.grad(ours, 1)(jnp.asarray(CHANCE), gap), jax.grad(mean, 1)(CHANCE, gap)
+    assert float(slope) == pytest.approx(float(stated), rel=1e-8)
+    [integral] = s.AUC_MAX.rhs.atoms(s.sp.Integral)
+    inside = s.function(integral.function.subs(given), [s.y, s.h])
+    each = [quad(lambda y, h=h: float(inside(y, h)), -9, 9)[0] for h in range(6)]
+    assert float(sampling.auc_max(jnp.asarray(CHANCE), gap)) == pytest.approx(1 - CHANCE @ each, abs=1e-7)
+    tpr = s.function(s.NOISY_OR_TPR.rhs.subs(s.n, 5).doit(), [s.P_h, s.r, s.f])
+    for at in ((0.8, 0.1), (0.3, 0.25)):
+        assert float(sampling.noisy_or(jnp.asarray(CHANCE), *at)[0]) == pytest.approx(float(tpr(CHANCE, *at)), rel=1e-9)
+
+
+def test_weights_of_images_and_of_subgroups():
+    weight = RNG.uniform(0.1, 3, 7)
+    stated = s.function(s.EFFECTIVE_SIZE.rhs.subs(s.n, 7).doit(), [s.weights])
+    assert float(sampling.effective_size(jnp.asarray(weight))) == pytest.approx(float(stated(weight)), rel=1e-9)
+    assert float(sampling.effective_size(jnp.ones(7))) == 7
+    share, flip, gap = RNG.dirichlet([1, 1, 1]), RNG.uniform(0, 0.5, 3), RNG.normal(size=3)
+    stated = s.function(s.TILTED.rhs.subs(s.G, 3).doit(), [s.share_g, s.eta_g, s.Delta_g])
+    found = sampling.tilted(*map(jnp.asarray, (share, flip, gap[:, None])))
+    assert float(found[0]) == pytest.approx(float(stated(share, flip, gap)), rel=1e-9)
 
 
 def test_probe_and_its_deployment():
@@ -131,7 +208,7 @@ def test_white_features_have_the_closed_form_ridge():
 
 def test_every_equation_can_be_typeset():
     for label, title, equation in s.EQUATIONS:
-        text = s.typst(equation)
+        text = typst(equation)
         assert text.count("(") == text.count(")"), label
         assert "**" not in text, label
         assert title
