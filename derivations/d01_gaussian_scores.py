@@ -1,7 +1,8 @@
 """AUC, TPR and FPR of a Gaussian score, and the AUC of mixtures.
 
 Statement    AUC = Φ((m₁ − m₀)/√(v₁ + v₀));  TPR = Φ((m₁ − t)/√v₁), FPR the same with m₀, v₀;  for mixtures the AUC is the
-             sum over pairs of components, weighted by their probabilities.
+             sum over pairs of components, weighted by their probabilities.  The probit forecast Φ((s − c)/τ) has the class
+             mean Φ((m − c)/√(τ² + v)), which gives the calibration in the large.
 Assumptions  Scores of cases and controls are independent and Gaussian, or mixtures of Gaussians.
 Limit        Equal means give AUC ½; a threshold far below both means gives TPR = FPR = 1.
 Source       Green & Swets 1966 (binormal ROC).
@@ -34,6 +35,21 @@ def derive() -> None:
     assert sp.limit(s.RATE.rhs.rewrite(sp.erf), s.t, -sp.oo) == 1
 
 
+def forecasts() -> None:
+    """Balanced accuracy from its two rates; a probit forecast is the chance that s − τz exceeds c, z standard normal."""
+    tpr = s.RATE.rhs
+    fpr = tpr.subs({s.m_1: s.m_0, s.v_1: s.v_0}, simultaneous=True)
+    both = ((tpr + 1 - fpr) / 2 - s.BALANCED_ACCURACY.rhs).rewrite(sp.erf)
+    assert sp.simplify(both) == 0
+    # s − τz − c is Gaussian with mean m − c and variance v + τ²
+    at_zero = tpr.subs({s.v_1: s.v_1 + s.tau_c**2, s.t: s.c}, simultaneous=True)
+    assert sp.simplify((at_zero - s.MEAN_FORECAST.rhs).rewrite(sp.erf)) == 0
+    mean, var, centre, scale = 0.8, 1.7, 0.3, 0.6
+    drawn = quad(lambda x: norm.cdf((x - centre) / scale) * norm.pdf(x, mean, var**0.5), -12, 14)[0]
+    closed = s.function(s.MEAN_FORECAST, [s.m_1, s.v_1, s.c, s.tau_c])(mean, var, centre, scale)
+    assert abs(drawn - float(closed)) < 1e-6
+
+
 def by_quadrature() -> None:
     """The area under the curve (FPR, TPR) itself, and under that of a shortcut: an artifact in most cases."""
     m1, m0, v1, v0 = 1.3, 0.2, 2.0, 0.5
@@ -54,6 +70,7 @@ def by_quadrature() -> None:
 def check() -> None:
     """Raises AssertionError if the statement does not hold."""
     derive()
+    forecasts()
     by_quadrature()
 
 

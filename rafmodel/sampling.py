@@ -90,7 +90,7 @@ def diluted(gap: Array | float, lesion: Array | float, patch: Array | float) -> 
 
 def auc_wrong_labels(
     area: Array | float, prevalence: Array | float, miss: Array | float, alarm: Array | float
-) -> Array:
+) -> Array | float:
     """AUC measured against wrong labels of a score whose AUC is ``area``, in [0, 1].  Eq. (auc-wrong-labels), d08.
 
     prevalence    true share of cases, in (0, 1)

@@ -172,6 +172,34 @@ pi_1, pi_0 = sp.symbols("pi_1 pi_0", positive=True)
 _sensitivity = Phi(Delta / 2 + sp.log(pi / (1 - pi)) / Delta)
 PREVALENCE_GAP = _is("Delta_TPR", _sensitivity.subs(pi, pi_1) - _sensitivity.subs(pi, pi_0))
 
+# ---- what an encoder keeps
+
+within = sp.Symbol("W", positive=True)
+power, mean_power = sp.symbols("p_m mu_m", positive=True)  # E|c_m|² and |E c_m| of order m
+TURNING = _is("rho^2", sp.Piecewise((0, sp.Eq(sp.Mod(m, 4), 0)), (mean_power**2 / power, True)))
+PLACE = _is("rho^2", between / (between + within))
+CONTEXT = _is("rho", between / (between + within))
+w_end, w_start, tau = sp.symbols("s_infinity s_0 t", positive=True)
+ell_ = sp.Symbol("ell", positive=True)  # variance of one mode's input
+TIME_SHALLOW = _is("s_t", w_end * (1 - sp.exp(-ell_ * tau)))
+TIME_DEEP = _is("s_t", w_end / (1 + (w_end / w_start - 1) * sp.exp(-2 * w_end * tau)))
+STN_RESIDUAL = _is("e_m", 1 - sp.exp(-(m**2) * sigma**2))
+filter_, patch_cov = sp.IndexedBase("f", real=True), sp.IndexedBase("C", real=True)
+POOLED_ENERGY = _is("e", sp.Sum(filter_[i] * filter_[j] * patch_cov[i, j], (i, 0, d - 1), (j, 0, d - 1)))
+angle = sp.IndexedBase("theta", real=True)
+RETAINED = _is("r", _over(i, sp.cos(angle[i]) ** 2, k) / k)
+
+# ---- calibration and RAF
+
+c, tau_c = sp.symbols("c tau_c", real=True)
+BALANCED_ACCURACY = _is("b", (Phi((m_1 - t) / sp.sqrt(v_1)) + Phi((t - m_0) / sp.sqrt(v_0))) / 2)
+MEAN_FORECAST = _is("p", Phi((m_1 - c) / sp.sqrt(tau_c**2 + v_1)))
+R, F = sp.symbols("R F", positive=True)
+kept, S_cells = sp.IndexedBase("x", positive=True), sp.Symbol("S", integer=True, positive=True)
+clean_ = sp.Symbol("x_c", positive=True)  # the clean metric above chance
+ROBUSTNESS = _is("R", _over(i, kept[i] / clean_, S_cells) / S_cells)
+RAF = _is("RAF", sp.sqrt(R * F))
+
 # (label, title, equation): the paper prints them in this order
 EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("auc", "AUC of a Gaussian score", AUC),
@@ -220,6 +248,18 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("subgroup-tpr", "Sensitivity in a subgroup", SUBGROUP_TPR),
     ("subgroup-fpr", "False positives in a subgroup", SUBGROUP_FPR),
     ("prevalence-gap", "Sensitivity gap of subgroup thresholds", PREVALENCE_GAP),
+    ("turning", "What rotation prediction keeps of an angular order", TURNING),
+    ("place", "What jigsaw and relative location keep of a patch", PLACE),
+    ("context", "What predictive coding and masking keep of a patch", CONTEXT),
+    ("time-shallow", "A mode of a linear map after some training", TIME_SHALLOW),
+    ("time-deep", "A mode of two linear layers after some training", TIME_DEEP),
+    ("stn-residual", "What still varies after a feature map was re-aligned", STN_RESIDUAL),
+    ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
+    ("retained", "Mean share of a class direction that a transfer keeps", RETAINED),
+    ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
+    ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
+    ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
+    ("raf", "RAF", RAF),
 ]
 
 # ---- numbers

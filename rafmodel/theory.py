@@ -36,6 +36,20 @@ def rate(mean: Array | float, variance: Array | float, threshold: Array | float)
     return ndtr((mean - threshold) / jnp.sqrt(variance))
 
 
+def balanced_accuracy(tpr: Array | float, fpr: Array | float) -> Array | float:
+    """Mean of sensitivity and specificity, in [0, 1].  Eq. (balanced-accuracy), d01."""
+    return (tpr + 1 - fpr) / 2
+
+
+def mean_forecast(mean: Array | float, variance: Array | float, centre: Array | float, scale: Array | float) -> Array:
+    """Mean over a class of the forecast Φ((score − centre)/scale), in [0, 1].  Eq. (mean-forecast), d01.
+
+    mean, variance  of the Gaussian score in the class
+    Weighted by prevalence and summed over classes, its distance from the prevalence is the calibration in the large.
+    """
+    return ndtr((mean - jnp.asarray(centre)) / jnp.sqrt(jnp.square(jnp.asarray(scale)) + variance))
+
+
 def auc_mixture(probability: Array, mean: Array, variance: Array) -> Array:
     """AUC when each class is a mixture of Gaussian scores, in [0, 1].  Eq. (auc-mixture), d01.
 

@@ -1,6 +1,7 @@
 """Equations as Typst mathematics, for the paper."""
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 from typing import Any
 
@@ -24,7 +25,14 @@ _GREEK = (
     "omega",
 )
 _GREEK += tuple(name.capitalize() for name in _GREEK)
-_NAMES = {name: name for name in (*_GREEK, "ell")} | {"df": 'op("df")', "log": "log", "TPR": '"TPR"'}
+_NAMES = {name: name for name in (*_GREEK, "ell")} | {
+    "df": 'op("df")',
+    "log": "log",
+    "cos": "cos",
+    "theta": "theta",
+    "infinity": "infinity",
+    "TPR": '"TPR"',
+}
 
 
 def _name(text: str) -> str:
@@ -70,6 +78,18 @@ class _Typst(StrPrinter):
     def _print_Integral(self, expr: sp.Integral) -> str:
         ((x, low, high),) = expr.limits
         return f"integral_({self._print(low)})^({self._print(high)}) {self._print(expr.function)} dif {self._print(x)}"
+
+    def _print_Piecewise(self, expr: Any) -> str:
+        rows = [
+            f"{self._print(value)} & {'otherwise' if when is sp.true else f'if {self._print(when)}'}".replace(
+                "otherwise", '"otherwise"'
+            ).replace("if ", '"if " ')
+            for value, when in expr.args
+        ]
+        return f"cases({', '.join(rows)})"
+
+    def _print_Mod(self, expr: Any) -> str:
+        return f"{self._print(expr.args[0])} mod {self._print(expr.args[1])}"
 
     def _print_Infinity(self, expr: sp.Expr) -> str:
         return "infinity"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from rafmodel import sampling, theory
+from rafmodel import learning, sampling, theory
 from rafmodel import symbols as s
 from rafmodel.errors import InputError
+from rafmodel.metrics import raf
 from rafmodel.typeset import typst
 
 RNG = np.random.default_rng(0)
@@ -94,6 +95,23 @@ SCALAR = {
         lambda gap, *pi: sampling.prevalence_gap(gap, jnp.stack(pi) / 3),
     ),
     "noisy-or-fpr": (s.NOISY_OR_FPR.subs(s.n, 3), [s.f], lambda fpr: sampling.noisy_or(jnp.ones(4) / 4, 0.5, fpr)[1]),
+    "balanced-accuracy": (
+        s.BALANCED_ACCURACY,
+        [s.m_1, s.v_1, s.m_0, s.v_0, s.t],
+        lambda m1, v1, m0, v0, t: theory.balanced_accuracy(theory.rate(m1, v1, t), theory.rate(m0, v0, t)),
+    ),
+    "mean-forecast": (s.MEAN_FORECAST, [s.m_1, s.v_1, s.c, s.tau_c], theory.mean_forecast),
+    "turning": (
+        s.TURNING.subs(s.m, 3),
+        [s.mean_power, s.power],
+        lambda mean, power: learning.kept_by_turning(3, mean**2, power),
+    ),
+    "place": (s.PLACE, [s.between, s.within], learning.kept_by_place),
+    "context": (s.CONTEXT, [s.between, s.within], learning.kept_of_context),
+    "time-shallow": (s.TIME_SHALLOW, [s.w_end, s.ell_, s.tau], learning.learned_shallow),
+    "time-deep": (s.TIME_DEEP, [s.w_end, s.w_start, s.tau], learning.learned_deep),
+    "stn-residual": (s.STN_RESIDUAL, [s.m, s.sigma], learning.stn_residual),
+    "raf": (s.RAF, [s.R, s.F], lambda r, f: jnp.sqrt(r * f)),
     "subgroup-tpr": (s.SUBGROUP_TPR.subs(s.place, 1), "subgroup", lambda *a: _subgroup(*a)[0][1]),
     "subgroup-fpr": (s.SUBGROUP_FPR.subs(s.place, 0), "subgroup", lambda *a: _subgroup(*a)[1][0]),
 }
@@ -169,6 +187,31 @@ def test_weights_of_images_and_of_subgroups():
     stated = s.function(s.TILTED.rhs.subs(s.G, 3).doit(), [s.share_g, s.eta_g, s.Delta_g])
     found = sampling.tilted(*map(jnp.asarray, (share, flip, gap[:, None])))
     assert float(found[0]) == pytest.approx(float(stated(share, flip, gap)), rel=1e-9)
+
+
+def test_energy_and_retention():
+    filters, root = RNG.normal(size=(2, 4)), RNG.normal(size=(4, 4))
+    cov = root @ root.T
+    stated = s.function(s.POOLED_ENERGY.rhs.subs(s.d, 4).doit(), [s.filter_, s.patch_cov])
+    found = learning.pooled_energy(jnp.asarray(filters), jnp.asarray(cov))
+    np.testing.assert_allclose(found, [float(stated(f, cov)) for f in filters], rtol=1e-9)
+    one, two = (np.linalg.qr(RNG.normal(size=(9, k)))[0] for k in (5, 3))
+    cosines = np.asarray(learning.principal_cosines(jnp.asarray(one), jnp.asarray(two)))
+    mean = s.function(s.RETAINED.rhs.subs(s.k, 3).doit(), [s.angle])
+    each = [float(learning.retained(jnp.asarray(one), jnp.asarray(column))) for column in two.T]
+    # the mean over an orthonormal basis is the mean over all directions
+    assert float(mean(np.arccos(cosines))) == pytest.approx(np.mean(each), rel=1e-9)
+    with pytest.raises(InputError):
+        learning.retained(jnp.asarray(one), jnp.ones(5))
+
+
+def test_robustness_is_the_mean_share_kept():
+    kept = RNG.uniform(0.1, 0.3, (1, 5))
+    table = np.full((1, 6, 1), 0.85)
+    table[:, 1:, 0] = 0.5 + kept
+    rest = s.ROBUSTNESS.rhs.subs(s.S_cells, 5).doit()
+    stated = s.function(rest, [s.kept, s.clean_])
+    assert float(raf(table).robustness) == pytest.approx(float(stated(kept[0], 0.35)), rel=1e-9)
 
 
 def test_probe_and_its_deployment():
