@@ -1,0 +1,149 @@
+"""How good are predictions on the development cohorts, level by level, and can the subgroup that is behind be foretold?
+
+    python simulations/4_how_good_are_predictions.py                       from the committed tables, a few minutes
+    python simulations/4_how_good_are_predictions.py --tables runs/development --keep paper/data/development
+
+Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
+correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then the subgroup gaps.
+``--keep`` writes the tables again, reduced to single precision and compressed, to be committed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+import xarray as xr
+
+from rafmodel import check
+from rafmodel import study as studies
+from rafmodel.files import atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+SURE = 1.96  # standard errors that an observed gap must be away from zero
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which tables."""
+
+    tables: Path = ROOT / "paper/data/development"
+    """folder with the study tables of 3_development_study.py"""
+    keep: Path | None = None
+    """folder for the reduced tables"""
+    quick: bool = False
+    """one table and few posterior draws: shows that the script runs"""
+    out: Path = Path("runs/skill")
+    """folder for the table of scores"""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One table's predictions of everyone's AUC: check table, and what pooling needs."""
+
+    cohort: str
+    checked: xr.Dataset
+    noise: float  # variance of the seed mean, mean over cells
+    total: float  # variance of design effects
+
+
+def scored(name: str, table: xr.Dataset, quick: bool) -> Scored:
+    """Held-out predictions of one table."""
+    draws = 20 if quick else 250
+    checked = check.check(table, key=jax.random.key(0), warmup=draws, draws=draws)
+    seen = table["observed_auc"].sel(group="all", severity=slice(1, None)).transpose("seed", "design", ...).values
+    noise = seen.var(0, ddof=1).mean() / len(seen) if len(seen) > 1 else np.nan
+    return Scored(name, checked, float(noise), float(seen.mean(0).var(0, ddof=1).mean()))
+
+
+def pooled(all_of: list[Scored]) -> dict[str, tuple[float, ...]]:
+    """MAE, skill, r and corrected r of each level over all cohorts' cells."""
+    trust = 1 - sum(one.noise for one in all_of) / sum(one.total for one in all_of)
+    found = {}
+    for level in all_of[0].checked["level"].values:
+        errors, against, told, own = [], [], [], []
+        for one in all_of:
+            held, seen = one.checked["held_out"].sel(level=level).values, one.checked["observed"].values
+            b1 = one.checked["held_out"].sel(level="B1").values
+            errors.append(np.abs(held - seen).ravel())
+            against.append(np.abs(b1 - seen).ravel())
+            told.append((held - (b1 if level == "L2" else check.others(held))).ravel())
+            own.append((seen - b1).ravel())
+        mae, b1_mae = np.concatenate(errors).mean(), np.concatenate(against).mean()
+        x, y = np.concatenate(told), np.concatenate(own)
+        r = np.corrcoef(x, y)[0, 1] if level != "B1" else np.nan
+        found[str(level)] = (float(mae), float(1 - mae / b1_mae), float(r), float(r / np.sqrt(trust)))
+    return found
+
+
+def gaps(table: xr.Dataset) -> dict[str, tuple[float, ...]]:
+    """Of the largest subgroup gap in each cell: cells that are sure, share with the right sign there, correlation over all."""
+    names = [g for g in table["group"].values[1:] if min(table[n].sel(group=g) for n in ("n_case", "n_control")) > 0]
+    if len(names) < 2:
+        return {}
+    seen = table["observed_auc"].sel(group=names).mean("seed")
+    by_seed = table["observed_auc"].sel(group=names).var("seed", ddof=1) / table.sizes["seed"]
+    variance = table["observed_auc_se"].sel(group=names) ** 2 + by_seed
+    means = seen.mean(("design", "shift", "severity")).values
+    pair = [int(means.argmax()), int(means.argmin())]
+
+    def gap(values: xr.DataArray) -> np.ndarray:
+        found = values.isel(group=pair[0]) - values.isel(group=pair[1])
+        return found.transpose("design", "shift", "severity").values
+
+    observed = gap(seen)
+    spread = np.sqrt(variance.isel(group=pair).sum("group").transpose("design", "shift", "severity").values)
+    sure = np.abs(observed) > SURE * spread
+    found = {}
+    told = {"L0": table["predicted_auc"].sel(group=names)}
+    if "early_auc" in table:
+        told["L1"] = table["early_auc"].sel(estimator="L1", group=names).mean("seed")
+    for level, values in told.items():
+        predicted = gap(values)
+        known = np.isfinite(predicted) & np.isfinite(observed)
+        if not known.any():
+            continue
+        right = (np.sign(predicted) == np.sign(observed))[sure & known]
+        r = np.corrcoef(predicted[known], observed[known])[0, 1]
+        found[level] = (int((sure & known).sum()), float(right.mean()) if right.size else np.nan, float(r))
+    return found
+
+
+def keep(table: xr.Dataset, path: Path) -> None:
+    """The table in single precision, compressed."""
+    small = table.astype({name: np.float32 for name in table.data_vars if table[name].dtype == np.float64})
+    coding = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in small.data_vars if small[name].ndim}
+    content = bytes(small.to_netcdf(engine="h5netcdf", encoding=coding))
+    atomically(path, lambda file: file.write(content))
+
+
+def main(options: Options) -> None:
+    """Print the tables and save the scores."""
+    paths = sorted(p for p in options.tables.glob("*.nc") if p.stem not in ("check", "skill"))
+    if not paths:
+        raise SystemExit(f"{options.tables}: no study tables; make them with simulations/3_development_study.py")
+    paths = paths[:1] if options.quick else paths
+    tables = {path.stem: studies.load(path) for path in paths}
+    if options.keep:
+        for name, table in tables.items():
+            keep(table, studies.writable(options.keep) / f"{name}.nc")
+    once = {table.attrs["contrast"] + table.attrs["cohort"]: name for name, table in reversed(tables.items())}
+    results = [scored(name, tables[name], options.quick) for name in sorted(once.values())]
+    for one in results:
+        print(f"\n{one.cohort}\n{check.table(one.checked)}", flush=True)
+    print(f"\npooled over {len(results)}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
+    for level, values in pooled(results).items():
+        print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
+    print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r")
+    for name, table in tables.items():
+        for level, (n, right, r) in gaps(table).items():
+            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}")
+    whole = xr.concat([one.checked for one in results], "table", combine_attrs="drop").assign_coords(
+        table=[one.cohort for one in results]
+    )
+    studies.save(whole, studies.writable(options.out) / "skill.nc")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
