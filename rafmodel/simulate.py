@@ -22,7 +22,7 @@ from rafmodel.variability import Variability, alter
 
 SCAN = 25  # optimiser steps per compiled call
 IMAGES = 256  # images altered at a time
-UNSEEN = 512  # most source images kept aside to be scored with the test part
+UNSEEN = 256  # most source images kept aside to be scored with the test part
 
 
 class Deployment(NamedTuple):

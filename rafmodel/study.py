@@ -108,19 +108,30 @@ def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
     """Deployments by design and seed; what ``folder`` already holds is read, the rest is run and kept there."""
     test, print_of = cohorts.part(plan.cohort, "test"), cohorts.fingerprint(plan.cohort)
     folder.mkdir(parents=True, exist_ok=True)
-    cells = [(design, seed) for design in plan.designs for seed in range(plan.seeds)]
-    found = []
-    for done, (design, seed) in enumerate(cells):
-        tell("simulate", done, len(cells))
+    # seed by seed, so that cells which share a compiled program are not begun together
+    cells = [(design, seed) for seed in range(plan.seeds) for design in plan.designs]
+
+    def cell(design: Design, seed: int) -> Deployment:
         place = folder / f"{_digest(print_of, plan, design, seed)}.npz"
         if not place.exists():
             result = simulate.deploy(plan.key(1, seed), plan.cohort, test, design, plan.shifts)
-            atomically(place, lambda file, result=result: np.savez(file, **result._asdict()))
+            atomically(place, lambda file: np.savez(file, **result._asdict()))
         with np.load(place) as stored:
-            cell = Deployment(**stored)
-        found.append(cell._replace(threshold=float(cell.threshold)))
-    tell("simulate", len(cells), len(cells))
-    return [found[i : i + plan.seeds] for i in range(0, len(found), plan.seeds)]
+            found = Deployment(**stored)
+        return found._replace(threshold=float(found.threshold))
+
+    tell("simulate", 0, len(cells))
+    found = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # one cell compiles or waits while another computes
+        waiting = [pool.submit(cell, *which) for which in cells]
+        try:
+            for result in waiting:
+                found.append(result.result())
+                tell("simulate", len(found), len(cells))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # an interrupt loses no more than the cells under way
+            raise
+    return [found[i :: len(plan.designs)] for i in range(len(plan.designs))]
 
 
 def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]], command: str) -> xr.Dataset:
