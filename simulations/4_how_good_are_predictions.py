@@ -112,7 +112,7 @@ def gaps(table: xr.Dataset) -> dict[str, tuple[float, ...]]:
 
 def keep(table: xr.Dataset, path: Path) -> None:
     """The table in single precision, compressed."""
-    small = table.astype({name: np.float32 for name in table.data_vars if table[name].dtype == np.float64})
+    small = table.assign({name: v.astype(np.float32) for name, v in table.data_vars.items() if v.dtype == np.float64})
     coding = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in small.data_vars if small[name].ndim}
     content = bytes(small.to_netcdf(engine="h5netcdf", encoding=coding))
     atomically(path, lambda file: file.write(content))

@@ -7,7 +7,13 @@ import pytest
 from rafmodel import study as studies
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = sorted(path for path in (ROOT / "paper" / "data").glob("*.nc") if "check" not in path.stem)
+DEVELOPMENT = ROOT / "paper" / "data" / "development"
+TABLES = sorted(
+    path
+    for folder in (ROOT / "paper" / "data", DEVELOPMENT)
+    for path in folder.glob("*.nc")
+    if "check" not in path.stem
+)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
@@ -25,3 +31,30 @@ def test_a_view_law_buys_robustness_beyond_seed_noise(design, shift):
     gain = (strong.sel(design=design) - strong.sel(design="contrastive+crop")).mean("severity")
     assert float(gain.mean()) > float(gain.max() - gain.min())
     assert (strong.sel(design=design).mean("seed") > strong.sel(design="contrastive+crop").mean("seed")).all()
+
+
+def early_error(table, estimator):
+    """MAE of an early warning of everyone's seed-mean AUC under shift."""
+    told = table["early_auc"].sel(estimator=estimator, group="all").mean("seed")
+    return float(abs(told - table["observed_auc"].sel(group="all").mean("seed")).sel(severity=slice(1, None)).mean())
+
+
+@pytest.mark.parametrize("name", ["pneumoniamnist", "sunnybrook", "phantom-site"])
+def test_early_warning_beats_what_knows_no_law_of_the_shift(name):
+    table = studies.load(DEVELOPMENT / f"{name}.nc")
+    rivals = [early_error(table, estimator) for estimator in ("ATC", "DoC", "CBE")]
+    assert early_error(table, "L1") < 0.75 * min(rivals)
+
+
+def test_l0_knows_which_site_is_behind():
+    table = studies.load(DEVELOPMENT / "phantom-site.nc")
+
+    def gap(values):
+        return (values.sel(group="A") - values.sel(group="B")).transpose("design", "shift", "severity").values
+
+    seen = gap(table["observed_auc"].mean("seed"))
+    variance = table["observed_auc_se"] ** 2 + table["observed_auc"].var("seed", ddof=1) / table.sizes["seed"]
+    spread = variance.sel(group=["A", "B"]).sum("group").transpose("design", "shift", "severity").values ** 0.5
+    sure = abs(seen) > 1.96 * spread
+    assert sure.sum() > 50
+    assert ((gap(table["predicted_auc"]) > 0) == (seen > 0))[sure].mean() > 0.8
