@@ -24,6 +24,9 @@ FAMILIES = {
     "rotation": ("#009e73", "D"),
     "jigsaw": ("#d55e00", "v"),
     "masked": ("#cc79a7", "P"),
+    "cpc": ("#999933", ">"),  # no more of Okabe and Ito's: two of Tol's muted ones
+    "exemplar": ("#882255", "h"),
+    "location": ("#56b4e9", "<"),
     "other": ("#56b4e9", "*"),
 }
 # Paul Tol's colours, apart from those of the families: a subgroup is not a proxy task

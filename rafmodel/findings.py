@@ -137,6 +137,7 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
         ("Shifts", _shifts(study)),
         ("Prediction without training (L0)", _a_priori(study, check)),
         ("Prediction from other designs (L2)", _calibrated(check)),
+        ("Early warning without labels (L1)", _warned(check)),
         ("Worst prediction", _worst_predictions(study, check)),
         ("Lowest AUC", _lowest_auc(study)),
         ("Widest subgroup gap", _gap(study)),
@@ -192,6 +193,19 @@ def _a_priori(study: xr.Dataset, check: xr.Dataset | None) -> str:
     if check is None:
         return text
     return f"{text} That is {_against_others(check, 'L0')} B1 has seen their outcomes; L0 has seen none."
+
+
+def _warned(check: xr.Dataset | None) -> str:
+    rivals = ("ATC", "DoC", "CBE")
+    if check is None or not {"L1", *rivals} <= set(check["level"].values):
+        return ""
+    mae = check["score"].sel(measure="mae")
+    best = min(rivals, key=lambda name: float(mae.sel(level=name)))
+    return (
+        f"From each trained encoder and unlabelled test images the AUC was foreseen to {float(mae.sel(level='L1')):.3f} on "
+        f"average; the best estimator that does not know the law of the shift ({best}) was wrong by "
+        f"{float(mae.sel(level=best)):.3f}."
+    )
 
 
 def _against_others(check: xr.Dataset, level: str) -> str:
