@@ -49,6 +49,8 @@ EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier version
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
 
+AT_ONCE = 2  # cells under way: one compiles or waits while another computes; more would only add memory
+
 Tell = Callable[[str, int, int], None]
 
 
@@ -122,7 +124,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
 
     tell("simulate", 0, len(cells))
     found = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # one cell compiles or waits while another computes
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting = [pool.submit(cell, *which) for which in cells]
         try:
             for result in waiting:

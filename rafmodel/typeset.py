@@ -80,12 +80,8 @@ class _Typst(StrPrinter):
         return f"integral_({self._print(low)})^({self._print(high)}) {self._print(expr.function)} dif {self._print(x)}"
 
     def _print_Piecewise(self, expr: Any) -> str:
-        rows = [
-            f"{self._print(value)} & {'otherwise' if when is sp.true else f'if {self._print(when)}'}".replace(
-                "otherwise", '"otherwise"'
-            ).replace("if ", '"if " ')
-            for value, when in expr.args
-        ]
+        when = ['"otherwise"' if case is sp.true else f'"if " {self._print(case)}' for _, case in expr.args]
+        rows = [f"{self._print(value)} & {words}" for (value, _), words in zip(expr.args, when, strict=True)]
         return f"cases({', '.join(rows)})"
 
     def _print_Mod(self, expr: Any) -> str:

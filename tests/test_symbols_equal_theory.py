@@ -111,7 +111,6 @@ SCALAR = {
     "time-shallow": (s.TIME_SHALLOW, [s.w_end, s.ell_, s.tau], learning.learned_shallow),
     "time-deep": (s.TIME_DEEP, [s.w_end, s.w_start, s.tau], learning.learned_deep),
     "stn-residual": (s.STN_RESIDUAL, [s.m, s.sigma], learning.stn_residual),
-    "raf": (s.RAF, [s.R, s.F], lambda r, f: jnp.sqrt(r * f)),
     "subgroup-tpr": (s.SUBGROUP_TPR.subs(s.place, 1), "subgroup", lambda *a: _subgroup(*a)[0][1]),
     "subgroup-fpr": (s.SUBGROUP_FPR.subs(s.place, 0), "subgroup", lambda *a: _subgroup(*a)[1][0]),
 }
@@ -203,6 +202,13 @@ def test_energy_and_retention():
     assert float(mean(np.arccos(cosines))) == pytest.approx(np.mean(each), rel=1e-9)
     with pytest.raises(InputError):
         learning.retained(jnp.asarray(one), jnp.ones(5))
+
+
+def test_raf_joins_its_two_parts():
+    found = raf(0.5 + 0.4 * RNG.uniform(0.2, 1, (3, 6, 3)))
+    stated = s.function(s.RAF, [s.R, s.F])(float(found.robustness), float(found.fairness))
+    assert 0 < float(found.fairness) < 1
+    assert float(found.raf) == pytest.approx(float(stated), rel=1e-9)
 
 
 def test_robustness_is_the_mean_share_kept():
