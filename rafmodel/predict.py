@@ -20,26 +20,27 @@ from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels
 from rafmodel.encoder import Encoder, encoder, in_chunks, tangents
 from rafmodel.metrics import Outcome
+from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
 
 DIRECTIONS = 200  # principal directions of the tangent features that are kept
 TARGETS = 64  # principal directions of a target that has more
 NETWORKS = 2  # untrained encoders to average over
-CLEAN, ALTERED, PAIRED = 2048, 256, 1024  # source images for the class moments, for each shift, for the pairs
+CLEAN, ALTERED = 2048, 256  # source images for the class moments, and for each shift
+PAIRED = 1280  # source images for the pairs of proxy tasks
+AT_ONCE = 1280  # images altered together: 256 at five severities, or all pairs, so that each law compiles once
 LEARNING_TIME = 0.8  # steps times learning rate after which 1 - 1/e of the untrained features has been replaced
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
 
 
-class Survey(NamedTuple):
-    """What theory keeps of a source cohort: moments in the leading directions of one untrained encoder.
+class Chart(NamedTuple):
+    """Moments of a source cohort in the leading directions of one untrained encoder.
 
     network    the untrained encoder whose tangent features are used
     centre     (p,), axes (p, r): features -> coordinates
     clean      Moments of the source
     shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
-    images     (m, H, W, C) and label (m,): source images for the pairs of proxy tasks
-    label      all source labels, for the number of labels at hand
     """
 
     network: Encoder
@@ -47,6 +48,18 @@ class Survey(NamedTuple):
     axes: np.ndarray
     clean: theory.Moments
     shifted: theory.Moments
+
+
+class Survey(NamedTuple):
+    """What theory keeps of a source cohort.
+
+    charts     one for each untrained encoder
+    images     (m, H, W, C) and image_label (m,): source images for the pairs of proxy tasks
+    label      all source labels, for the number of labels at hand
+    counts     cases and controls of the test part by group
+    """
+
+    charts: tuple[Chart, ...]
     images: np.ndarray
     image_label: np.ndarray
     label: np.ndarray
@@ -68,8 +81,7 @@ def predict(
     counts are read.
     """
     key_survey, key_pairs = jax.random.split(key)
-    surveys = survey(key_survey, train, test, design.widths, shifts, group=group)
-    return foresee(key_pairs, surveys, design)
+    return foresee(key_pairs, survey(key_survey, train, test, design.widths, shifts, group=group), design)
 
 
 def survey(
@@ -80,61 +92,38 @@ def survey(
     shifts: Sequence[Variability],
     *,
     group: str | None = None,
-) -> list[Survey]:
-    """Surveys of the source by several untrained encoders; all designs with one encoder shape share them."""
-    keys = jax.random.split(key, NETWORKS)
-    return [_survey(k, train, test, widths, shifts, group) for k in keys]
-
-
-def foresee(key: Array, surveys: Sequence[Survey], design: Design) -> Outcome:
-    """The outcome of one design, the mean over surveys, since each untrained encoder is one draw."""
-    found = [_foresee(k, s, design) for k, s in zip(jax.random.split(key, len(surveys)), surveys, strict=True)]
-    auc, tpr, fpr = (np.mean([getattr(o, name) for o in found], axis=0) for name in ("auc", "tpr", "fpr"))
-    return Outcome(auc, tpr, fpr, *surveys[0].counts)
-
-
-def _survey(
-    key: Array,
-    train: Cohort,
-    test: Cohort,
-    widths: tuple[int, ...],
-    shifts: Sequence[Variability],
-    group: str | None,
 ) -> Survey:
-    """Moments of the source under every shift, in the tangent features of one untrained encoder."""
-    key_network, key_images, key_shift = jax.random.split(key, 3)
+    """Survey of the source by several untrained encoders; all designs with one encoder shape share it."""
+    key_networks, key_images, key_shift = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
-    network = encoder(key_network, source.image.shape[-1], widths)
+    networks = [encoder(k, source.image.shape[-1], widths) for k in jax.random.split(key_networks, NETWORKS)]
     order = np.asarray(jax.random.permutation(key_images, len(source.label)))
     n_altered = min(ALTERED, len(order) // 3)  # deployment is never foreseen on the images that fix the probe
     deployed, fixed = cohorts.take(source, order[:n_altered]), cohorts.take(source, order[n_altered:][:CLEAN])
-
-    raw_clean = tangents(network, cohorts.pixels(fixed))
-    raw_shifted = _under_shifts(key_shift, network, cohorts.pixels(deployed), shifts)
-    centre, axes = _directions(raw_clean, raw_shifted, network)
-    paired = cohorts.take(fixed, np.arange(min(PAIRED, len(fixed.label))))
     names, code, test_code = _groups(deployed, test, group)
-    return Survey(
-        network,
-        centre,
-        axes,
-        theory.moments(jnp.asarray((raw_clean - centre) @ axes), jnp.asarray(fixed.label)),
-        _moments_by_group((raw_shifted - centre) @ axes, deployed.label, code, len(names)),
-        cohorts.pixels(paired),
-        paired.label,
-        source.label,
-        _counts(test.label, test_code, len(names)),
-    )
+
+    clean = [tangents(network, cohorts.pixels(fixed)) for network in networks]
+    shifted = _under_shifts(key_shift, networks, cohorts.pixels(deployed), shifts)
+    charts = []
+    for network, raw, raw_shifted in zip(networks, clean, shifted, strict=True):
+        centre, axes = _directions(raw, raw_shifted, network)
+        source_moments = theory.moments(jnp.asarray((raw - centre) @ axes), jnp.asarray(fixed.label))
+        by_group = _moments_by_group((raw_shifted - centre) @ axes, deployed.label, code, len(names))
+        charts.append(Chart(network, centre, axes, source_moments, by_group))
+    paired = cohorts.take(fixed, np.arange(min(PAIRED, len(fixed.label))))
+    counts = _counts(test.label, test_code, len(names))
+    return Survey(tuple(charts), cohorts.pixels(paired), paired.label, source.label, counts)
 
 
-def _foresee(key: Array, survey: Survey, design: Design) -> Outcome:
-    """The outcome of one design from the moments of its source."""
-    metric = representation(key, survey, design)
-    n = n_labels(design, survey.label)
-    auc, tpr, fpr = _outcome(
-        metric, survey.clean, survey.shifted, n, design.label_flip, design.ridge, design.widths[-1]
-    )
-    return Outcome(np.asarray(auc), np.asarray(tpr), np.asarray(fpr), *survey.counts)
+def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
+    """The outcome of one design, the mean over charts, since each untrained encoder is one draw."""
+    n, width = n_labels(design, survey.label), design.widths[-1]
+    found = [
+        _outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, width)
+        for metric, chart in zip(representations(key, survey, design), survey.charts, strict=True)
+    ]
+    auc, tpr, fpr = (np.mean(rates, axis=0) for rates in zip(*found, strict=True))
+    return Outcome(auc, tpr, fpr, *survey.counts)
 
 
 @jax.jit
@@ -151,41 +140,45 @@ def _outcome(
     return theory.deploy(outward, shifted, theory.threshold(outward, clean))
 
 
-def representation(key: Array, survey: Survey, design: Design) -> Array:
-    """Inner product (r, r) that the trained encoder puts on the tangent features.
+def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
+    """Inner product (r, r) that the trained encoder puts on the tangent features, in each chart.
 
     A mixture of the untrained one (identity) and of the best linear prediction of the proxy task's target from its
     input, which shrinks each direction by between / (between + view) (Eq. gain).  The weight moves from the first to
     the second with training time; both are scaled to the same total variance on the source.
     """
-    identity = jnp.eye(survey.axes.shape[1])
     if not design.steps:
-        return identity
-    weights = theory.predictor(*_covariances(*_pairs(key, survey, design)), ridge=OPERATOR_RIDGE)
-    by_patch = weights.reshape(-1, len(identity), weights.shape[1])  # a head that sees several patches
-    learned = jnp.einsum("pik,pjk->ij", by_patch, by_patch)
-    second = theory.total_covariance(survey.clean)
-    learned = learned * jnp.trace(second) / jnp.trace(learned @ second)
-    share = 1 - jnp.exp(-design.steps * design.learning_rate / LEARNING_TIME)
-    return (1 - share) * identity + share * learned
-
-
-def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, k)."""
+        return [jnp.eye(chart.axes.shape[1]) for chart in survey.charts]
     keys = jax.random.split(key, len(survey.images))
     label = survey.image_label.astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label)
-    patches = max(design.proxy.patches, 1)
-    u = _coordinates(survey, inputs.reshape(-1, *inputs.shape[-3:]))
-    if not design.proxy.siamese:
-        return u.reshape(len(label), -1), targets.reshape(len(label), -1)
-    v = np.repeat(_coordinates(survey, targets), patches, axis=0)  # each patch seen is paired with the one to come
+    pairs = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label, chunk=AT_ONCE)
+    share = 1 - jnp.exp(-design.steps * design.learning_rate / LEARNING_TIME)
+    return [_learned(chart, *_coordinates(chart, *pairs, design.proxy), share) for chart in survey.charts]
+
+
+def _learned(chart: Chart, u: np.ndarray, v: np.ndarray, share: Array) -> Array:
+    """The mixture of the untrained and the learned inner product (r, r), from pairs in coordinates."""
+    identity = jnp.eye(chart.axes.shape[1])
+    weights = theory.predictor(*_covariances(u, v), ridge=OPERATOR_RIDGE)
+    by_patch = weights.reshape(-1, len(identity), weights.shape[1])  # a head that sees several patches
+    learned = jnp.einsum("pik,pjk->ij", by_patch, by_patch)
+    second = theory.total_covariance(chart.clean)
+    learned = learned * jnp.trace(second) / jnp.trace(learned @ second)
+    return (1 - share) * identity + share * learned
+
+
+def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, k)."""
+
+    def of(images: np.ndarray) -> np.ndarray:
+        return (tangents(chart.network, images.reshape(-1, *images.shape[-3:])) - chart.centre) @ chart.axes
+
+    u = of(inputs)
+    if not proxy.siamese:
+        return u.reshape(len(targets), -1), targets.reshape(len(targets), -1)
+    v = np.repeat(of(targets), max(proxy.patches, 1), axis=0)  # each patch seen is paired with the one to come
     return np.concatenate([u, v]), np.concatenate([v, u])  # the two views are exchangeable
-
-
-def _coordinates(survey: Survey, images: Array) -> np.ndarray:
-    return (tangents(survey.network, images) - survey.centre) @ survey.axes
 
 
 def _covariances(u: np.ndarray, v: np.ndarray) -> tuple[Array, Array]:
@@ -210,18 +203,24 @@ def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tup
     return centre, scale[:, None] * vectors
 
 
-def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
-    """Raw tangent features (shift, severity 0-5, n, p)."""
-    clean = tangents(network, images)
+def _under_shifts(
+    key: Array, networks: Sequence[Encoder], images: np.ndarray, shifts: Sequence[Variability]
+) -> np.ndarray:
+    """Raw tangent features (network, shift, severity 0-5, n, p)."""
+    n = len(images)
+    clean = [tangents(network, images) for network in networks]
 
     def under(i: int) -> list[np.ndarray]:
-        keys = jax.random.split(jax.random.fold_in(key, i), len(images))  # an image keeps its draw over severities
-        severities = [np.full(len(images), level, np.float32) for level in shifts[i].levels]
-        altered = [in_chunks(jax.vmap(shifts[i].apply), keys, images, severity) for severity in severities]
-        return [clean, *(tangents(network, state) for state in altered)]
+        levels = shifts[i].levels
+        keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
+        repeated = np.tile(np.arange(n), len(levels))
+        severity = np.repeat(np.asarray(levels, np.float32), n)
+        altered = in_chunks(jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=AT_ONCE)
+        found = [tangents(network, altered).reshape(len(levels), n, -1) for network in networks]
+        return [np.concatenate([still[None], moved]) for still, moved in zip(clean, found, strict=True)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
-        return np.array(list(pool.map(under, range(len(shifts)))))
+        return np.array(list(pool.map(under, range(len(shifts))))).swapaxes(0, 1)
 
 
 def _groups(deployed: Cohort, test: Cohort, group: str | None) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -87,11 +87,11 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
     total = len(plan.designs)
     tell("predict", 0, total)
     shapes = {design.widths for design in plan.designs}
-    surveys = {w: survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group) for w in shapes}
+    found = {w: survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group) for w in shapes}
     alike = {_foreseen_as(design): design for design in plan.designs}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation, which uses one core
         waiting = {
-            what: pool.submit(foresee, key_pairs, surveys[design.widths], design) for what, design in alike.items()
+            what: pool.submit(foresee, key_pairs, found[design.widths], design) for what, design in alike.items()
         }
         outcomes = []
         for design in plan.designs:

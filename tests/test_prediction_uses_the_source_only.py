@@ -19,13 +19,13 @@ KEY = jax.random.key(1)
 def small():
     """Fewer directions and pairs: the claims here do not need the accuracy."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"NETWORKS": 1, "DIRECTIONS": 60, "PAIRED": 200, "ALTERED": 200}.items():
+        for name, value in {"NETWORKS": 1, "DIRECTIONS": 60, "PAIRED": 200, "ALTERED": 200, "AT_ONCE": 500}.items():
             patch.setattr(predict, name, value)
         yield
 
 
 @pytest.fixture(scope="module")
-def surveys(small):
+def survey(small):
     return predict.survey(KEY, IMAGES, TEST, (16, 32, 64), SHIFTS, group="site")
 
 
@@ -47,8 +47,8 @@ def test_which_test_image_has_which_label_is_never_read():
     assert np.array_equal(one.auc, other.auc)
 
 
-def test_shapes_and_subgroups(surveys):
-    outcome = predict.foresee(KEY, surveys, named("untrained"))
+def test_shapes_and_subgroups(survey):
+    outcome = predict.foresee(KEY, survey, named("untrained"))
     names, code = cohort.groups(TEST, "site")
     assert outcome.auc.shape == (2, 6, 1 + len(names))
     assert list(outcome.n_case[1:]) == [int(TEST.label[code == g].sum()) for g in range(len(names))]
@@ -56,42 +56,42 @@ def test_shapes_and_subgroups(surveys):
     np.testing.assert_allclose(outcome.auc[0, 0], outcome.auc[1, 0])  # clean is clean
 
 
-def test_degradation_is_foreseen(surveys):
-    auc = predict.foresee(KEY, surveys, named("contrastive+crop")).auc
+def test_degradation_is_foreseen(survey):
+    auc = predict.foresee(KEY, survey, named("contrastive+crop")).auc
     assert auc[0, 0, 0] > 0.65
     assert auc[0, 5, 0] < auc[0, 0, 0] - 0.1
     assert (np.diff(auc[0, :, 0]) < 0.02).all()
 
 
-def test_the_harder_site_is_foreseen(surveys):
+def test_the_harder_site_is_foreseen(survey):
     """Site B has less contrast and more noise; exchanging the two must fail here."""
     names, _ = cohort.groups(TEST, "site")
-    auc = predict.foresee(KEY, surveys, named("untrained")).auc[0, 0, 1:]
+    auc = predict.foresee(KEY, survey, named("untrained")).auc[0, 0, 1:]
     assert auc[names.index("A")] > auc[names.index("B")]
 
 
-def test_fewer_and_wrong_labels_cost(surveys):
+def test_fewer_and_wrong_labels_cost(survey):
     many, few, wrong = (
-        predict.foresee(KEY, surveys, named("untrained", **change)).auc[0, 0, 0]
+        predict.foresee(KEY, survey, named("untrained", **change)).auc[0, 0, 0]
         for change in ({"n_labelled": 256}, {"n_labelled": 32}, {"label_flip": 0.3})
     )
     assert few < many - 0.03
     assert wrong < many - 0.03
 
 
-def test_noise_views_are_foreseen_to_help_under_noise(surveys):
+def test_noise_views_are_foreseen_to_help_under_noise(survey):
     plain, noisy = (
-        predict.foresee(KEY, surveys, named(n)).auc[0, 3:, 0] for n in ("contrastive+crop", "contrastive+noise")
+        predict.foresee(KEY, survey, named(n)).auc[0, 3:, 0] for n in ("contrastive+crop", "contrastive+noise")
     )
     assert noisy.mean() > plain.mean()
 
 
-def test_the_mixture_follows_training_time(surveys):
+def test_the_mixture_follows_training_time(survey):
     """No steps: the untrained inner product; many: the linear predictor alone."""
     one = named("contrastive+noise")
-    identity = np.asarray(predict.representation(KEY, surveys[0], replace(one, steps=0)))
+    identity = np.asarray(predict.representations(KEY, survey, replace(one, steps=0))[0])
     np.testing.assert_array_equal(identity, np.eye(len(identity)))
-    long = np.asarray(predict.representation(KEY, surveys[0], replace(one, steps=10**6)))
-    brief = np.asarray(predict.representation(KEY, surveys[0], replace(one, steps=50)))
+    long = np.asarray(predict.representations(KEY, survey, replace(one, steps=10**6))[0])
+    brief = np.asarray(predict.representations(KEY, survey, replace(one, steps=50))[0])
     share = 1 - np.exp(-50 * one.learning_rate / predict.LEARNING_TIME)
     np.testing.assert_allclose(brief, (1 - share) * identity + share * long, atol=1e-8)
