@@ -101,18 +101,22 @@ def _tangents(graph, state, images: Array) -> Array:
         for shape, weight in zip(shapes, network.weights, strict=True)
     ]
     output, pullback, seen = jax.vjp(partial(network.trace, images), zeros, has_aux=True)
-    keys = jax.random.split(jax.random.key(0), 1 + 2 * len(seen))  # the sketch is part of the feature map: fixed
-    directions = jax.random.normal(keys[0], (COTANGENTS, output.shape[1]), images.dtype)
+    directions = _gaussian(0, COTANGENTS, output.shape[1])
     columns = [output]
     for direction in directions:
         (errors,) = pullback(jnp.broadcast_to(direction[None], output.shape))
         for i, (patches, error) in enumerate(zip(seen, errors, strict=True)):
-            left, right = _thin(keys[1 + 2 * i], patches), _thin(keys[2 + 2 * i], error)
+            left, right = _thin(1 + 2 * i, patches), _thin(2 + 2 * i, error)
             columns.append(jnp.einsum("nhwa,nhwb->nab", left, right).reshape(len(images), -1))
     return jnp.concatenate(columns, 1)
 
 
-def _thin(key: Array, x: Array) -> Array:
+def _thin(number: int, x: Array) -> Array:
     """Random projection of the last axis to SKETCH columns, unless it has no more than that."""
     n = x.shape[-1]
-    return x if n <= SKETCH else x @ (jax.random.normal(key, (n, SKETCH), x.dtype) / SKETCH**0.5)
+    return x if n <= SKETCH else x @ (_gaussian(number, n, SKETCH) / SKETCH**0.5)
+
+
+def _gaussian(number: int, *shape: int) -> Array:
+    """The sketch is part of the feature map, so it is fixed; drawing it outside the program halves compilation."""
+    return jnp.asarray(np.random.default_rng(number).normal(size=shape), jnp.float32)

@@ -27,8 +27,8 @@ DIRECTIONS = 200  # principal directions of the tangent features that are kept
 TARGETS = 64  # principal directions of a target that has more
 NETWORKS = 2  # untrained encoders to average over
 CLEAN, ALTERED = 2048, 256  # source images for the class moments, and for each shift
-PAIRED = 1280  # source images for the pairs of proxy tasks
-AT_ONCE = 1280  # images altered together: 256 at five severities, or all pairs, so that each law compiles once
+PAIRED = 1024  # source images for the pairs of proxy tasks
+AT_ONCE = 1280  # images altered together: 256 at five severities, or all pairs; each law compiles once
 LEARNING_TIME = 0.8  # steps times learning rate after which 1 - 1/e of the untrained features has been replaced
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
@@ -107,7 +107,7 @@ def survey(
     charts = []
     for network, raw, raw_shifted in zip(networks, clean, shifted, strict=True):
         centre, axes = _directions(raw, raw_shifted, network)
-        source_moments = theory.moments(jnp.asarray((raw - centre) @ axes), jnp.asarray(fixed.label))
+        source_moments = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
         by_group = _moments_by_group((raw_shifted - centre) @ axes, deployed.label, code, len(names))
         charts.append(Chart(network, centre, axes, source_moments, by_group))
     paired = cohorts.take(fixed, np.arange(min(PAIRED, len(fixed.label))))
@@ -152,41 +152,58 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     keys = jax.random.split(key, len(survey.images))
     label = survey.image_label.astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    pairs = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label, chunk=AT_ONCE)
-    share = 1 - jnp.exp(-design.steps * design.learning_rate / LEARNING_TIME)
-    return [_learned(chart, *_coordinates(chart, *pairs, design.proxy), share) for chart in survey.charts]
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label, chunk=AT_ONCE)
+    if not design.proxy.siamese:
+        targets = _leading(targets.reshape(len(label), -1))
+    share = 1 - np.exp(-design.steps * design.learning_rate / LEARNING_TIME)
+    pairs = (_covariances(*_coordinates(chart, inputs, targets, design.proxy)) for chart in survey.charts)
+    return [_mixture(chart.clean, *moments, share) for chart, moments in zip(survey.charts, pairs, strict=True)]
 
 
-def _learned(chart: Chart, u: np.ndarray, v: np.ndarray, share: Array) -> Array:
-    """The mixture of the untrained and the learned inner product (r, r), from pairs in coordinates."""
-    identity = jnp.eye(chart.axes.shape[1])
-    weights = theory.predictor(*_covariances(u, v), ridge=OPERATOR_RIDGE)
+@jax.jit
+def _mixture(clean: theory.Moments, uu: Array, uv: Array, share: float) -> Array:
+    """Inner product (r, r) between the untrained and the learned one, from the second moments of pairs."""
+    second = theory.total_covariance(clean)
+    identity = jnp.eye(len(second))
+    weights = theory.predictor(uu, uv, ridge=OPERATOR_RIDGE)
     by_patch = weights.reshape(-1, len(identity), weights.shape[1])  # a head that sees several patches
     learned = jnp.einsum("pik,pjk->ij", by_patch, by_patch)
-    second = theory.total_covariance(chart.clean)
     learned = learned * jnp.trace(second) / jnp.trace(learned @ second)
     return (1 - share) * identity + share * learned
 
 
 def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, k)."""
+    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, TARGETS)."""
 
     def of(images: np.ndarray) -> np.ndarray:
         return (tangents(chart.network, images.reshape(-1, *images.shape[-3:])) - chart.centre) @ chart.axes
 
     u = of(inputs)
     if not proxy.siamese:
-        return u.reshape(len(targets), -1), targets.reshape(len(targets), -1)
+        return u.reshape(len(targets), -1), targets
     v = np.repeat(of(targets), max(proxy.patches, 1), axis=0)  # each patch seen is paired with the one to come
-    return np.concatenate([u, v]), np.concatenate([v, u])  # the two views are exchangeable
+    return np.concatenate([u, v]), _leading(np.concatenate([v, u]))  # the two views are exchangeable
 
 
-def _covariances(u: np.ndarray, v: np.ndarray) -> tuple[Array, Array]:
+def _covariances(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Second moments C_uu (r, r) and C_uv (r, k) of pairs."""
     u, v = u - u.mean(0), v - v.mean(0)
-    if v.shape[1] > TARGETS:  # pixels: a few leading directions are what can be predicted from n pairs
-        v = v @ np.linalg.eigh(v.T @ v)[1][:, -TARGETS:]
-    return jnp.asarray(u.T @ u / len(u)), jnp.asarray(u.T @ v / len(u))
+    return u.T @ u / len(u), u.T @ v / len(u)
+
+
+def _leading(v: np.ndarray) -> np.ndarray:
+    """The leading TARGETS principal components, (m, k) -> (m, TARGETS): of pixels, what n pairs can teach to predict.
+
+    Fewer columns are kept as they are and followed by zeros, so that one shape is compiled.
+    """
+    m, k = v.shape
+    if k <= TARGETS:
+        return np.pad(v, ((0, 0), (0, TARGETS - k)))
+    v = v - v.mean(0)
+    if k <= m:
+        return v @ np.linalg.eigh(v.T @ v)[1][:, -TARGETS:]
+    power, vectors = np.linalg.eigh(v @ v.T)
+    return vectors[:, -TARGETS:] * np.sqrt(np.maximum(power[-TARGETS:], 0))
 
 
 def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tuple[np.ndarray, np.ndarray]:
@@ -235,11 +252,16 @@ def _moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_grou
     """Moments with leading axes (shift, severity, group), everyone first."""
     everyone = np.ones((1, len(label)), bool)
     member = np.concatenate([everyone, code[None] == np.arange(n_groups)[:, None]]) if n_groups else everyone
-    over_states = jax.vmap(jax.vmap(theory.moments, (0, None, None)), (0, None, None))
-    found = [over_states(jnp.asarray(x[:, :, m]), jnp.asarray(label[m]), None) for m in member]
-    stacked = theory.Moments(*(jnp.stack(parts, axis=2) for parts in zip(*found, strict=True)))
+    found = _moments_of(x, label, member.astype(np.float32))
     few = np.array([min((label[m] == c).sum() for c in (0, 1)) < FEWEST for m in member])
-    return stacked._replace(mean=jnp.where(few[None, None, :, None, None], jnp.nan, stacked.mean))
+    return found._replace(mean=jnp.where(few[None, None, :, None, None], jnp.nan, found.mean))
+
+
+@jax.jit
+def _moments_of(x: Array, label: Array, member: Array) -> theory.Moments:
+    """Moments (shift, severity, group) of x (shift, severity, n, r) for groups given as weights (group, n)."""
+    over_groups = jax.vmap(theory.moments, (None, None, 0))
+    return jax.vmap(jax.vmap(over_groups, (0, None, None)), (0, None, None))(x, label, member)
 
 
 def _counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
