@@ -1,4 +1,4 @@
-"""Networks (flax.nnx), their features, and the tangent features of an untrained one."""
+"""Networks (flax.nnx), their features, and the statistics of their layers."""
 
 import itertools
 from collections.abc import Callable
@@ -10,9 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-
-COTANGENTS = 2  # random output directions whose gradients stand for all of them
-SKETCH = 16  # columns and rows kept of each layer's weight gradient
 
 
 class Encoder(nnx.Module):
@@ -30,17 +27,15 @@ class Encoder(nnx.Module):
         self.biases = nnx.List([nnx.Param(jnp.zeros((o,), jnp.float32)) for o in widths])
 
     def __call__(self, images: Array) -> Array:
-        n_layers = len(self.weights)
-        return self.trace(images, [jnp.zeros((), images.dtype)] * n_layers)[0]
+        return self.layers(images)[-1].mean((1, 2))
 
-    def trace(self, images: Array, offsets: list[Array]) -> tuple[Array, list[Array]]:
-        """Features (N, d) when ``offsets`` are added before each ReLU, and the patches each layer sees."""
-        x, seen = (images - 0.5) / 0.25, []
-        for weight, bias, offset in zip(self.weights, self.biases, offsets, strict=True):
-            patches = _patches(x)
-            seen.append(patches)
-            x = jax.nn.relu(patches @ weight[...] + bias[...][None, None, None] + offset)
-        return x.mean((1, 2)), seen
+    def layers(self, images: Array) -> list[Array]:
+        """What each layer answers, after its ReLU: (N, ceil(H/2), ceil(W/2), width), and so on."""
+        x, found = (images - 0.5) / 0.25, []
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = jax.nn.relu(_patches(x) @ weight[...] + bias[...][None, None, None])
+            found.append(x)
+        return found
 
 
 def _patches(x: Array) -> Array:
@@ -63,15 +58,13 @@ def features(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) 
     return in_chunks(partial(_encode, graph, state), images, chunk=chunk)
 
 
-def tangents(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
-    """Features (d) and sketched parameter gradients (p) of an encoder at its present weights, (N, d + p).
+def layer_statistics(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
+    """Mean and mean square over positions of every channel of every layer, (N, 2 Σ widths); the features come first.
 
-    The gradient of a layer's weights is a sum over positions of patch times back-propagated error; both factors
-    are multiplied by fixed random matrices (SKETCH columns), which keeps inner products in expectation.
-    Level (b) of the theory's feature maps.
+    First and second moments of what each layer offers to the next: level (b) of the theory's feature maps.
     """
     graph, state = nnx.split(network)
-    return in_chunks(partial(_tangents, graph, state), images, chunk=chunk)
+    return in_chunks(partial(_statistics, graph, state), images, chunk=chunk)
 
 
 def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 256) -> Any:
@@ -93,30 +86,6 @@ def _encode(graph, state, images: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _tangents(graph, state, images: Array) -> Array:
-    network = nnx.merge(graph, state)
-    shapes = [patches.shape[:3] for patches in network.trace(images, [0.0] * len(network.weights))[1]]
-    zeros = [
-        jnp.zeros((*shape, weight[...].shape[1]), images.dtype)
-        for shape, weight in zip(shapes, network.weights, strict=True)
-    ]
-    output, pullback, seen = jax.vjp(partial(network.trace, images), zeros, has_aux=True)
-    directions = _gaussian(0, COTANGENTS, output.shape[1])
-    columns = [output]
-    for direction in directions:
-        (errors,) = pullback(jnp.broadcast_to(direction[None], output.shape))
-        for i, (patches, error) in enumerate(zip(seen, errors, strict=True)):
-            left, right = _thin(1 + 2 * i, patches), _thin(2 + 2 * i, error)
-            columns.append(jnp.einsum("nhwa,nhwb->nab", left, right).reshape(len(images), -1))
-    return jnp.concatenate(columns, 1)
-
-
-def _thin(number: int, x: Array) -> Array:
-    """Random projection of the last axis to SKETCH columns, unless it has no more than that."""
-    n = x.shape[-1]
-    return x if n <= SKETCH else x @ (_gaussian(number, n, SKETCH) / SKETCH**0.5)
-
-
-def _gaussian(number: int, *shape: int) -> Array:
-    """The sketch is part of the feature map, so it is fixed; drawing it outside the program halves compilation."""
-    return jnp.asarray(np.random.default_rng(number).normal(size=shape), jnp.float32)
+def _statistics(graph, state, images: Array) -> Array:
+    layers = nnx.merge(graph, state).layers(images)[::-1]
+    return jnp.concatenate([*(x.mean((1, 2)) for x in layers), *((x**2).mean((1, 2)) for x in layers)], 1)

@@ -1,4 +1,4 @@
-"""Predict a learning design before it is trained (level L0), in the tangent features of its untrained encoder.
+"""Predict a learning design before it is trained (level L0), in the statistics of its untrained encoder's layers.
 
 Reads the source cohort, the design's law of pairs and the shift laws; trains nothing and never sees a test label.
 The mathematics on moments is in ``theory``; this module takes the moments of a cohort and a design.
@@ -18,18 +18,18 @@ from rafmodel import cohort as cohorts
 from rafmodel import theory
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels
-from rafmodel.encoder import Encoder, encoder, in_chunks, tangents
+from rafmodel.encoder import Encoder, encoder, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
 
-DIRECTIONS = 200  # principal directions of the tangent features that are kept
+DIRECTIONS = 200  # principal directions of the layer statistics that are kept
 TARGETS = 64  # principal directions of a target that has more
 NETWORKS = 2  # untrained encoders to average over
-CLEAN, ALTERED = 2048, 256  # source images for the class moments, and for each shift
-PAIRED = 1024  # source images for the pairs of proxy tasks
-AT_ONCE = 1280  # images altered together: 256 at five severities, or all pairs; each law compiles once
-LEARNING_TIME = 0.8  # steps times learning rate after which 1 - 1/e of the untrained features has been replaced
+CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
+PAIRED = 3840  # pairs of a proxy task: with a quarter of them the noise of its moments hides most differences
+AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once
+LEARNING_TIME = 0.06  # steps times learning rate after which half of the features' variance has been learned
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
 
@@ -37,8 +37,9 @@ FEWEST = 8  # images of a class below which a subgroup's moments are not taken
 class Chart(NamedTuple):
     """Moments of a source cohort in the leading directions of one untrained encoder.
 
-    network    the untrained encoder whose tangent features are used
-    centre     (p,), axes (p, r): features -> coordinates
+    network    the untrained encoder whose layers are used
+    centre     (p,), axes (p, r): layer statistics -> coordinates
+    untrained  (r, r) inner product of the untrained encoder's own features
     clean      Moments of the source
     shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
     """
@@ -46,6 +47,7 @@ class Chart(NamedTuple):
     network: Encoder
     centre: np.ndarray
     axes: np.ndarray
+    untrained: Array
     clean: theory.Moments
     shifted: theory.Moments
 
@@ -54,7 +56,7 @@ class Survey(NamedTuple):
     """What theory keeps of a source cohort.
 
     charts     one for each untrained encoder
-    images     (m, H, W, C) and image_label (m,): source images for the pairs of proxy tasks
+    images     (m, H, W, C) and image_label (m,): source images in random order, for the pairs of proxy tasks
     label      all source labels, for the number of labels at hand
     counts     cases and controls of the test part by group
     """
@@ -102,17 +104,18 @@ def survey(
     deployed, fixed = cohorts.take(source, order[:n_altered]), cohorts.take(source, order[n_altered:][:CLEAN])
     names, code, test_code = _groups(deployed, test, group)
 
-    clean = [tangents(network, cohorts.pixels(fixed)) for network in networks]
+    clean = [layer_statistics(network, cohorts.pixels(fixed)) for network in networks]
     shifted = _under_shifts(key_shift, networks, cohorts.pixels(deployed), shifts)
     charts = []
     for network, raw, raw_shifted in zip(networks, clean, shifted, strict=True):
         centre, axes = _directions(raw, raw_shifted, network)
         source_moments = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
         by_group = _moments_by_group((raw_shifted - centre) @ axes, deployed.label, code, len(names))
-        charts.append(Chart(network, centre, axes, source_moments, by_group))
-    paired = cohorts.take(fixed, np.arange(min(PAIRED, len(fixed.label))))
+        own = axes[: widths[-1]]  # the features are the first statistics
+        untrained = _scaled(own.T @ own, source_moments)
+        charts.append(Chart(network, centre, axes, untrained, source_moments, by_group))
     counts = _counts(test.label, test_code, len(names))
-    return Survey(tuple(charts), cohorts.pixels(paired), paired.label, source.label, counts)
+    return Survey(tuple(charts), cohorts.pixels(fixed), fixed.label, source.label, counts)
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
@@ -132,51 +135,65 @@ def _outcome(
 ) -> tuple[Array, Array, Array]:
     """AUC, TPR and FPR of a ridge probe on the representation ``metric^½ φ``, on shifted moments of φ."""
     spectrum, basis = jnp.linalg.eigh(metric)
-    root = (basis * jnp.sqrt(spectrum)[None, :]) @ basis.T
+    root = (basis * jnp.sqrt(jnp.maximum(spectrum, 0))[None, :]) @ basis.T
     learned = theory.Moments(clean.mean @ root, root @ clean.cov @ root, clean.weight)
     penalty = ridge * jnp.trace(theory.total_covariance(learned)) / width
     law = theory.probe(learned, n, flip=flip, ridge=penalty)
-    outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=jnp.linalg.solve(root, law.centre))
+    outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=clean.mean.mean(0))
     return theory.deploy(outward, shifted, theory.threshold(outward, clean))
 
 
 def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
-    """Inner product (r, r) that the trained encoder puts on the tangent features, in each chart.
+    """Inner product (r, r) that the trained encoder puts on the layer statistics, in each chart.
 
-    A mixture of the untrained one (identity) and of the best linear prediction of the proxy task's target from its
+    A mixture of the untrained encoder's own and of the best linear prediction of the proxy task's target from its
     input, which shrinks each direction by between / (between + view) (Eq. gain).  The weight moves from the first to
     the second with training time; both are scaled to the same total variance on the source.
     """
     if not design.steps:
-        return [jnp.eye(chart.axes.shape[1]) for chart in survey.charts]
-    keys = jax.random.split(key, len(survey.images))
-    label = survey.image_label.astype(np.int32)
+        return [chart.untrained for chart in survey.charts]
+    inputs, targets = _pairs(key, survey, design)
+    trained = design.steps * design.learning_rate
+    share = trained / (trained + LEARNING_TIME)
+    moments = (_covariances(*_coordinates(chart, inputs, targets, design.proxy)) for chart in survey.charts)
+    return [
+        (1 - share) * chart.untrained + share * _learned(chart.clean, *uv)
+        for chart, uv in zip(survey.charts, moments, strict=True)
+    ]
+
+
+def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
+    chosen = np.arange(len(survey.images))
+    if design.proxy.labelled:
+        each = n_labels(design, survey.label) // 2
+        chosen = np.concatenate([np.flatnonzero(survey.image_label == c)[:each] for c in (0, 1)])
+    rows = np.resize(chosen, PAIRED)
+    keys, label = jax.random.split(key, PAIRED), survey.image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images, label, chunk=AT_ONCE)
-    if not design.proxy.siamese:
-        targets = _leading(targets.reshape(len(label), -1))
-    share = 1 - np.exp(-design.steps * design.learning_rate / LEARNING_TIME)
-    pairs = (_covariances(*_coordinates(chart, inputs, targets, design.proxy)) for chart in survey.charts)
-    return [_mixture(chart.clean, *moments, share) for chart, moments in zip(survey.charts, pairs, strict=True)]
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images[rows], label, chunk=AT_ONCE)
+    return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
 
 
 @jax.jit
-def _mixture(clean: theory.Moments, uu: Array, uv: Array, share: float) -> Array:
-    """Inner product (r, r) between the untrained and the learned one, from the second moments of pairs."""
-    second = theory.total_covariance(clean)
-    identity = jnp.eye(len(second))
+def _learned(clean: theory.Moments, uu: Array, uv: Array) -> Array:
+    """Inner product (r, r) of the linear predictor, from the second moments of pairs."""
     weights = theory.predictor(uu, uv, ridge=OPERATOR_RIDGE)
-    by_patch = weights.reshape(-1, len(identity), weights.shape[1])  # a head that sees several patches
-    learned = jnp.einsum("pik,pjk->ij", by_patch, by_patch)
-    learned = learned * jnp.trace(second) / jnp.trace(learned @ second)
-    return (1 - share) * identity + share * learned
+    by_patch = weights.reshape(-1, clean.mean.shape[-1], weights.shape[1])  # a head that sees several patches
+    return _scaled(jnp.einsum("pik,pjk->ij", by_patch, by_patch), clean)
+
+
+def _scaled(metric: Array | np.ndarray, clean: theory.Moments) -> Array:
+    """The inner product, scaled so that the source's total variance is that of the coordinates themselves."""
+    second = theory.total_covariance(clean)
+    return metric * jnp.trace(second) / jnp.trace(metric @ second)
 
 
 def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, TARGETS)."""
 
     def of(images: np.ndarray) -> np.ndarray:
-        return (tangents(chart.network, images.reshape(-1, *images.shape[-3:])) - chart.centre) @ chart.axes
+        return (layer_statistics(chart.network, images.reshape(-1, *images.shape[-3:])) - chart.centre) @ chart.axes
 
     u = of(inputs)
     if not proxy.siamese:
@@ -207,7 +224,7 @@ def _leading(v: np.ndarray) -> np.ndarray:
 
 
 def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (p,) and axes (p, r): features and gradients scaled to equal total variance, then principal axes.
+    """Centre (p,) and axes (p, r): features and other statistics scaled to equal total variance, then principal axes.
 
     Shifted images take part, since what a shift moves is often flat among clean images.
     """
@@ -223,9 +240,9 @@ def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tup
 def _under_shifts(
     key: Array, networks: Sequence[Encoder], images: np.ndarray, shifts: Sequence[Variability]
 ) -> np.ndarray:
-    """Raw tangent features (network, shift, severity 0-5, n, p)."""
+    """Raw layer statistics (network, shift, severity 0-5, n, p)."""
     n = len(images)
-    clean = [tangents(network, images) for network in networks]
+    clean = [layer_statistics(network, images) for network in networks]
 
     def under(i: int) -> list[np.ndarray]:
         levels = shifts[i].levels
@@ -233,7 +250,7 @@ def _under_shifts(
         repeated = np.tile(np.arange(n), len(levels))
         severity = np.repeat(np.asarray(levels, np.float32), n)
         altered = in_chunks(jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=AT_ONCE)
-        found = [tangents(network, altered).reshape(len(levels), n, -1) for network in networks]
+        found = [layer_statistics(network, altered).reshape(len(levels), n, -1) for network in networks]
         return [np.concatenate([still[None], moved]) for still, moved in zip(clean, found, strict=True)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time

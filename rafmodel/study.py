@@ -196,6 +196,14 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, _attributes(plan, command))
 
 
+def foreseen_again(table: xr.Dataset, plan: Plan, forecast: Outcome) -> xr.Dataset:
+    """The study table with another forecast: theory has moved, what was observed has not."""
+    new = forecast_table(plan, forecast, table.attrs["command"])
+    for name in (name for name in table if "predicted" in str(name)):
+        table[name] = new[name]
+    return table.assign_attrs(git_commit=new.attrs["git_commit"])
+
+
 def _attributes(plan: Plan, command: str) -> dict[str, str | int]:
     cohort = plan.cohort
     return {

@@ -66,6 +66,8 @@ class Options:
     """simulations of each design"""
     steps: int = 400
     """optimiser steps of each trained design"""
+    predict_only: bool = False
+    """replace the predictions in tables that exist already; nothing is simulated"""
     quick: bool = False
     """the phantom alone, four designs, one seed of 20 steps: shows that the script runs"""
 
@@ -73,19 +75,27 @@ class Options:
 def make(source: Source, options: Options) -> None:
     """Predict, simulate and score one cohort; a table a group."""
     cohort = source.load()
-    folder = studies.writable(options.out / source.name)
+    folder = studies.writable(options.out if options.predict_only else options.out / source.name)
     names = ["untrained", "supervised", "contrastive+noise", "rotation"] if options.quick else None
     designs = design.select(names, steps=20 if options.quick else options.steps)
     began = {"start": time.perf_counter()}
     for group in source.groups:
         plan = studies.Plan(cohort, group, designs, variability.VARIABILITIES, 1 if options.quick else options.seeds)
+        suffix = f"-{group}" if len(source.groups) > 1 else ""
+        place = options.out / f"{source.name}{suffix}.nc"
+        if options.predict_only and not place.exists():
+            continue
         forecast = studies.predicted(plan, _tell)
         began.setdefault("predicted", time.perf_counter())
+        if options.predict_only:
+            studies.save(studies.foreseen_again(studies.load(place), plan, forecast), place)
+            continue
         cells = studies.simulated(plan, folder / "cells", _tell)
         began.setdefault("simulated", time.perf_counter())
         table = studies.assemble(plan, forecast, cells, "python simulations/3_development_study.py")
-        suffix = f"-{group}" if len(source.groups) > 1 else ""
-        studies.save(table, options.out / f"{source.name}{suffix}.nc")
+        studies.save(table, place)
+    if options.predict_only:
+        return
     seconds = {
         "predict": round(began["predicted"] - began["start"], 1),
         "simulate": round(began["simulated"] - began["predicted"], 1),
