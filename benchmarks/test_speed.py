@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rafmodel import cohort, design, variability
-from rafmodel.encoder import encoder, tangents
+from rafmodel.encoder import encoder, layer_statistics
 from rafmodel.phantoms import phantom
 from rafmodel.predict import foresee, survey
 from rafmodel.simulate import deploy, pretrain
@@ -24,10 +24,10 @@ def test_images_altered(benchmark, law):
     benchmark(lambda: jax.block_until_ready(variability.alter(jax.random.key(0), law, IMAGES, levels)))
 
 
-def test_tangent_features(benchmark):
+def test_layer_statistics(benchmark):
     """256 images."""
     network = encoder(jax.random.key(0), 1, (16, 32, 64))
-    benchmark(lambda: tangents(network, IMAGES))
+    benchmark(lambda: layer_statistics(network, IMAGES))
 
 
 @pytest.mark.parametrize("name", ["supervised", "contrastive+noise", "masked"])

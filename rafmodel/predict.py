@@ -7,19 +7,21 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
 from rafmodel import theory
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels
+from rafmodel.design import Design, n_labels, select
 from rafmodel.encoder import Encoder, encoder, in_chunks, layer_statistics
-from rafmodel.metrics import Outcome
+from rafmodel.metrics import Outcome, auc
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
 
@@ -28,9 +30,12 @@ TARGETS = 64  # principal directions of a target that has more
 NETWORKS = 2  # untrained encoders to average over
 CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
 PAIRED = 3840  # pairs of a proxy task: with a quarter of them the noise of its moments hides most differences
+PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
+SURE = (0.005, 0.995)  # rates nearer to 0 or 1 are taken as these where they are compared
 AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once
 LEARNING_TIME = 0.06  # steps times learning rate after which half of the features' variance has been learned
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
+_UNTRAINED = select(["untrained"])[0]
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
 
 
@@ -42,6 +47,8 @@ class Chart(NamedTuple):
     untrained  (r, r) inner product of the untrained encoder's own features
     clean      Moments of the source
     shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
+    offset     (3, shift, severity 0-5) what to add to the probits of AUC, TPR and FPR so that theory is right for
+               the untrained encoder on the source's own images
     """
 
     network: Encoder
@@ -50,6 +57,7 @@ class Chart(NamedTuple):
     untrained: Array
     clean: theory.Moments
     shifted: theory.Moments
+    offset: np.ndarray
 
 
 class Survey(NamedTuple):
@@ -95,38 +103,57 @@ def survey(
     *,
     group: str | None = None,
 ) -> Survey:
-    """Survey of the source by several untrained encoders; all designs with one encoder shape share it."""
-    key_networks, key_images, key_shift = jax.random.split(key, 3)
-    source = cohorts.part(train, "train")
-    networks = [encoder(k, source.image.shape[-1], widths) for k in jax.random.split(key_networks, NETWORKS)]
-    order = np.asarray(jax.random.permutation(key_images, len(source.label)))
-    n_altered = min(ALTERED, len(order) // 3)  # deployment is never foreseen on the images that fix the probe
-    deployed, fixed = cohorts.take(source, order[:n_altered]), cohorts.take(source, order[n_altered:][:CLEAN])
-    names, code, test_code = _groups(deployed, test, group)
+    """Survey of the source by several untrained encoders; all designs with one encoder shape share it.
 
-    clean = [layer_statistics(network, cohorts.pixels(fixed)) for network in networks]
-    shifted = _under_shifts(key_shift, networks, cohorts.pixels(deployed), shifts)
-    charts = []
-    for network, raw, raw_shifted in zip(networks, clean, shifted, strict=True):
-        centre, axes = _directions(raw, raw_shifted, network)
-        source_moments = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
-        by_group = _moments_by_group((raw_shifted - centre) @ axes, deployed.label, code, len(names))
-        own = axes[: widths[-1]]  # the features are the first statistics
-        untrained = _scaled(own.T @ own, source_moments)
-        charts.append(Chart(network, centre, axes, untrained, source_moments, by_group))
+    Each chart foresees deployment on a part of the source whose patients neither fix its probe nor make its pairs.
+    Theory's error in level is measured there, for the untrained encoder, and taken to be that of every design.
+    """
+    key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
+    source = cohorts.take(train, np.flatnonzero(train.split != "test"))  # validation images are source images too
+    labels = cohorts.part(train, "train").label
+    networks = [encoder(k, source.image.shape[-1], widths) for k in jax.random.split(key_networks, NETWORKS)]
+    folds, reference = _folds(key_images, source), replace(_UNTRAINED, widths=widths)
+    n, d = n_labels(reference, labels), widths[-1]
+    names, test_code = cohorts.groups(test, group)
+
+    def chart(i: int) -> Chart:
+        network, deployed = networks[i], cohorts.take(source, folds[i][:ALTERED])
+        fixed = cohorts.take(source, np.concatenate([fold for fold in folds if fold is not folds[i]])[:CLEAN])
+        raw = layer_statistics(network, cohorts.pixels(fixed))
+        shifted = _under_shifts(jax.random.fold_in(key_shift, i), network, cohorts.pixels(deployed), shifts)
+        centre, axes = _directions(raw, shifted, network)
+        clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
+        by_group = _moments_by_group(
+            (shifted - centre) @ axes, deployed.label, _code(deployed, group, names), len(names)
+        )
+        own = axes[:d]  # the features are the first statistics
+        found = Chart(network, centre, axes, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
+        stated = _rates(found, found.untrained, n, reference)[..., 0]
+        measured = _measured(key_probe, raw[:, :d], fixed.label, shifted[..., :d], deployed.label, n, reference.ridge)
+        return found._replace(offset=_probit(measured) - _probit(stated))
+
+    paired = cohorts.take(source, folds[-1][:CLEAN])
+    charts = tuple(chart(i) for i in range(NETWORKS))
     counts = _counts(test.label, test_code, len(names))
-    return Survey(tuple(charts), cohorts.pixels(fixed), fixed.label, source.label, counts)
+    return Survey(charts, cohorts.pixels(paired), paired.label, labels, counts)
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over charts, since each untrained encoder is one draw."""
-    n, width = n_labels(design, survey.label), design.widths[-1]
+    n = n_labels(design, survey.label)
     found = [
-        _outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, width)
+        ndtr(ndtri(_rates(chart, metric, n, design)) + chart.offset[..., None])
         for metric, chart in zip(representations(key, survey, design), survey.charts, strict=True)
     ]
-    auc, tpr, fpr = (np.mean(rates, axis=0) for rates in zip(*found, strict=True))
-    return Outcome(auc, tpr, fpr, *survey.counts)
+    known = ~np.isnan(found)  # a chart that has too few of a subgroup is left out
+    mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return Outcome(*np.where(known.any(0), mean, np.nan), *survey.counts)
+
+
+def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
+    """AUC, TPR and FPR (3, shift, severity, group) that theory states for a design's representation."""
+    width = design.widths[-1]
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, width))
 
 
 @jax.jit
@@ -237,32 +264,72 @@ def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tup
     return centre, scale[:, None] * vectors
 
 
-def _under_shifts(
-    key: Array, networks: Sequence[Encoder], images: np.ndarray, shifts: Sequence[Variability]
-) -> np.ndarray:
-    """Raw layer statistics (network, shift, severity 0-5, n, p)."""
+def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
+    """Raw layer statistics (shift, severity 0-5, n, p)."""
     n = len(images)
-    clean = [layer_statistics(network, images) for network in networks]
+    clean = layer_statistics(network, images)
 
-    def under(i: int) -> list[np.ndarray]:
+    def under(i: int) -> np.ndarray:
         levels = shifts[i].levels
         keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
         repeated = np.tile(np.arange(n), len(levels))
         severity = np.repeat(np.asarray(levels, np.float32), n)
         altered = in_chunks(jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=AT_ONCE)
-        found = [layer_statistics(network, altered).reshape(len(levels), n, -1) for network in networks]
-        return [np.concatenate([still[None], moved]) for still, moved in zip(clean, found, strict=True)]
+        return np.concatenate([clean[None], layer_statistics(network, altered).reshape(len(levels), n, -1)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
-        return np.array(list(pool.map(under, range(len(shifts))))).swapaxes(0, 1)
+        return np.array(list(pool.map(under, range(len(shifts)))))
 
 
-def _groups(deployed: Cohort, test: Cohort, group: str | None) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The test part's subgroups, and the code of each deployed and each test image (-1: not in the test part)."""
-    names, test_code = cohorts.groups(test, group)
+def _folds(key: Array, source: Cohort) -> list[np.ndarray]:
+    """Rows of the source in random order: one part for each chart to deploy on, and the rest; no patient in two parts.
+
+    A source of fewer patients than parts is split by image.
+    """
+    order = np.asarray(jax.random.permutation(key, len(source.label)))
+    who = np.unique(source.patient[order], return_inverse=True)[1]
+    if who.max() < NETWORKS:
+        who = np.arange(len(order))
+    first = np.unique(who, return_index=True)[1][who]  # a patient comes where the first image of theirs does
+    order, first = order[np.argsort(first, kind="stable")], np.sort(first)
+    size = min(ALTERED, len(order) // (NETWORKS + 1))
+    return np.split(order, [np.searchsorted(first, first[size * (i + 1)]) for i in range(NETWORKS)])
+
+
+def _measured(
+    key: Array,
+    clean: np.ndarray,
+    label: np.ndarray,
+    shifted: np.ndarray,
+    shifted_label: np.ndarray,
+    n: int,
+    ridge: float,
+) -> np.ndarray:
+    """AUC, TPR and FPR (3, shift, severity) of ridge probes on untrained features (n, d) and (shift, severity, m, d)."""
+    rates = []
+    for one in jax.random.split(key, PROBES):
+        order = np.asarray(jax.random.permutation(one, len(label)))
+        rows = np.concatenate([order[label[order] == c][: n // 2] for c in (0, 1)])
+        x, y = clean[rows].astype(float), 2.0 * label[rows] - 1
+        centre = (x[y > 0].mean(0) + x[y < 0].mean(0)) / 2
+        x = x - centre
+        penalty = ridge * (x**2).sum() / x.size
+        weight = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ y / len(x))
+        source_score, score = (clean - centre) @ weight, (shifted - centre) @ weight
+        bar = (source_score[label == 1].mean() + source_score[label == 0].mean()) / 2
+        case = shifted_label == 1
+        rates.append([auc(score, shifted_label), (score[..., case] > bar).mean(-1), (score[..., ~case] > bar).mean(-1)])
+    return np.mean(rates, axis=0)
+
+
+def _probit(rate: np.ndarray) -> np.ndarray:
+    return ndtri(np.clip(rate, *SURE))
+
+
+def _code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:
+    """Number of each deployed image's subgroup among the test part's (-1: not in the test part)."""
     own, code = cohorts.groups(deployed, group)
-    place = np.array([names.index(name) if name in names else -1 for name in own] or [0])
-    return names, place[code], test_code
+    return np.array([names.index(name) if name in names else -1 for name in own] or [0])[code]
 
 
 def _moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int) -> theory.Moments:
