@@ -181,13 +181,24 @@ def predict(command: Predict, line: str) -> None:
     """Theory alone."""
     cohort = _cohort(command)
     _set_up_jax()
+    from rafmodel import findings
     from rafmodel import study as studies
+    from rafmodel.predict import outside
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
     table = studies.forecast_table(plan, studies.predicted(plan, _progress()), line)
     studies.save(table, folder / "prediction.nc")
     print(_forecast_text(table))
+    part = findings.forecast_part(table)
+    best = findings.extremes(table[f"{part}_predicted"])
+    levers = studies.levers(plan, table, best[0], part, _progress()) if best else {}
+    print()
+    for headline, text in findings.forecast(table, levers):
+        print(f"{headline}: {text}")
+    doubts = dict.fromkeys(why for design in plan.designs for why in outside(cohort, design))
+    for why in doubts:
+        print(f"Outside what the theory was checked on: {why}.")
     print(f"\ntable: {folder / 'prediction.nc'}")
 
 

@@ -3,7 +3,7 @@
 Used by the figures and by the report, so that both tell the same numbers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -146,6 +146,56 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
     return [(headline, text) for headline, text in told if text]
 
 
+def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:
+    """(headline, sentences) of a prediction: designs, shifts, subgroups, and what would help the best design.
+
+    levers  change of the foreseen RAF (robustness where no fairness is defined) of the best design for each choice
+    """
+    auc, part = table["predicted_auc"].sel(group="all"), forecast_part(table)
+    ends = extremes(table[f"{part}_predicted"])
+    told = []
+    if ends:
+        best, worst = (f"{name} ({float(table[f'{part}_predicted'].sel(design=name)):.2f})" for name in ends)
+        told.append(("Designs", f"{best} is foreseen to have the highest {_NAMES[part]}, {worst} the lowest."))
+    last, loss = int(auc["severity"][-1]), (auc.isel(severity=0) - auc.isel(severity=-1)).dropna("design")
+    shift = extremes(loss.mean("design"))
+    if shift:
+        most, least = extremes(loss.sel(shift=shift[0]))
+        told.append(
+            (
+                "Shifts",
+                f"{place(table, shift[0], last)} is foreseen to hurt most: {most} loses "
+                f"{float(loss.sel(shift=shift[0], design=most)):.2f} of AUC, {least} "
+                f"{float(loss.sel(shift=shift[0], design=least)):.2f}.",
+            )
+        )
+    told += _gap_foreseen(table)
+    if levers:
+        changes = sorted(levers.items(), key=lambda item: -abs(item[1]))
+        moved = "; ".join(f"{what} {change:+.3f}" for what, change in changes)
+        told.append(("What would move it", f"{_NAMES[part]} of {ends[0]}: {moved}."))
+    return told
+
+
+def _gap_foreseen(table: xr.Dataset) -> list[tuple[str, str]]:
+    groups = table["predicted_auc"].isel(group=SHIFTED)
+    at = _largest(groups.max("group") - groups.min("group")) if groups.sizes["group"] > 1 else None
+    if at is None:
+        return []
+    here = groups.sel(at)
+    high, low = (f"{float(here.sel(group=name)):.2f} in {name}" for name in extremes(here))
+    where = f"{at['design']} under {place(table, str(at['shift']), int(at['severity']))}"
+    return [("Subgroups", f"The widest foreseen gap is that of {where}: AUC {high}, {low}.")]
+
+
+def forecast_part(table: xr.Dataset) -> str:
+    """The score that designs are ranked by before training: RAF, or robustness where no RAF is foreseen."""
+    return "raf" if bool(table["raf_predicted"].notnull().any()) else "robustness"
+
+
+_NAMES = {"raf": "RAF", "robustness": "robustness"}
+
+
 def _designs(study: xr.Dataset) -> str:
     robustness = study["robustness_observed"].mean("seed")
     ends = extremes(robustness)
@@ -266,7 +316,7 @@ def _noise(check: xr.Dataset | None) -> str:
     return " ".join(filter(None, parts))
 
 
-def _largest(score: xr.DataArray) -> dict[str, object] | None:
+def _largest(score: xr.DataArray) -> dict[str, Any] | None:
     """Coordinates of the largest defined value; None where none is defined."""
     if not bool(score.notnull().any()):
         return None

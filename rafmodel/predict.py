@@ -94,6 +94,29 @@ def predict(
     return foresee(key_pairs, survey(key_survey, train, test, design.widths, shifts, group=group), design)
 
 
+def outside(train: Cohort, design: Design) -> list[str]:
+    """Why the theory was not checked on such a cohort or design; empty where it was.
+
+    Checked on: images of 28 and 32 pixels with one channel, 500 to 5,000 images that are not for testing, at least 100 of
+    the rarer class, 256 labels or all there are, one encoder shape, training up to 800 steps (`derivations/NOTES.md`).
+    """
+    side, channels = max(train.image.shape[1:3]), train.image.shape[-1]
+    label = train.label[train.split != "test"]
+    rarer = min(int((label == c).sum()) for c in (0, 1))
+    n = n_labels(design, cohorts.part(train, "train").label)
+    found = {
+        f"images of {side} pixels (checked: 28 and 32)": not 28 <= side <= 32,
+        f"{channels} channels (checked: 1)": channels != 1,
+        f"{rarer} images of the rarer class outside the test part (checked: 100 and more)": rarer < 100,
+        f"{n} labels: too few for the probe's law (20 and more)": n < 20,
+        f"encoder widths {design.widths} (checked: (16, 32, 64))": design.widths != (16, 32, 64),
+        f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: up to 800 at 0.003)": (
+            design.steps * design.learning_rate > 800 * 3e-3
+        ),
+    }
+    return [why for why, so in found.items() if so]
+
+
 def survey(
     key: Array,
     train: Cohort,
@@ -147,7 +170,8 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     ]
     known = ~np.isnan(found)  # a chart that has too few of a subgroup is left out
     mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
-    return Outcome(*np.where(known.any(0), mean, np.nan), *survey.counts)
+    auc, tpr, fpr = np.where(known.any(0), mean, np.nan)
+    return Outcome(auc, tpr, fpr, *survey.counts)
 
 
 def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
@@ -213,7 +237,7 @@ def _learned(clean: theory.Moments, uu: Array, uv: Array) -> Array:
 def _scaled(metric: Array | np.ndarray, clean: theory.Moments) -> Array:
     """The inner product, scaled so that the source's total variance is that of the coordinates themselves."""
     second = theory.total_covariance(clean)
-    return metric * jnp.trace(second) / jnp.trace(metric @ second)
+    return jnp.asarray(metric) * jnp.trace(second) / jnp.trace(metric @ second)
 
 
 def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:

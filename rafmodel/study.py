@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -99,6 +99,27 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
             tell("predict", len(outcomes), total)
     auc, tpr, fpr = (np.stack([getattr(o, name) for o in outcomes]) for name in RATES)
     return Outcome(auc, tpr, fpr, outcomes[0].n_case, outcomes[0].n_control)
+
+
+def levers(plan: Plan, table: xr.Dataset, best: str, part: str, tell: Tell) -> dict[str, float]:
+    """Change of the foreseen RAF, or another of its parts, when one choice of the design ``best`` is changed.
+
+    The finite-difference gradient of the forecast, in steps that a person could take; choices that change nothing
+    (a cohort may have no more labels) are left out.
+    """
+    design = next(d for d in plan.designs if d.name == best)
+    steps = {
+        "twice the labels": {"n_labelled": 2 * design.n_labelled},
+        "half the labels": {"n_labelled": design.n_labelled // 2},
+        "a tenth of the labels wrong": {"label_flip": min(design.label_flip + 0.1, 0.5)},
+        "ten times the ridge": {"ridge": 10 * design.ridge},
+    }
+    if design.steps:
+        steps["twice the training"] = {"steps": 2 * design.steps}
+    variants = tuple(replace(design, name=what, **change) for what, change in steps.items())
+    foreseen = predicted(replace(plan, designs=variants), tell)
+    change = getattr(metrics.raf(foreseen.auc), part) - float(table[f"{part}_predicted"].sel(design=best))
+    return {d.name: float(c) for d, c in zip(variants, change, strict=True) if abs(c) >= 0.0005}
 
 
 def _foreseen_as(design: Design) -> tuple:

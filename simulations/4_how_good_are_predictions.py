@@ -128,7 +128,8 @@ def main(options: Options) -> None:
     if options.keep:
         for name, table in tables.items():
             keep(table, studies.writable(options.keep) / f"{name}.nc")
-    once = {table.attrs["contrast"] + table.attrs["cohort"]: name for name, table in reversed(tables.items())}
+    # one table a cohort, whatever its subgroups: those of everyone's AUC are the same
+    once = {float(table["observed_auc"].sel(group="all").sum()): name for name, table in reversed(tables.items())}
     results = [scored(name, tables[name], options.quick) for name in sorted(once.values())]
     for one in results:
         print(f"\n{one.cohort}\n{check.table(one.checked)}", flush=True)

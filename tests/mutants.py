@@ -79,11 +79,13 @@ THEORY = [
 
 PROGRAM = [
     ("predict", "root @ clean.cov @ root", "clean.cov", PREDICTION),
-    ("predict", "(1 - share) * identity + share * learned", "share * identity + (1 - share) * learned", PREDICTION),
+    ("predict", "(1 - share) * chart.untrained + share * _learned", "share * chart.untrained + (1 - share) * _learned", PREDICTION),
+    ("predict", "_probit(measured) - _probit(stated)", "_probit(stated) - _probit(measured)", PREDICTION),
+    ("predict", "if fold is not folds[i]", "if fold is not None", PREDICTION),
     ("predict", "code[None] == np.arange(n_groups)[:, None]", "code[None] != np.arange(n_groups)[:, None]", PREDICTION),
-    ("predict", "return np.concatenate([u, v]), np.concatenate([v, u])", "return np.concatenate([u, v]), np.concatenate([u, v])", PREDICTION),
+    ("predict", "_leading(np.concatenate([v, u]))", "_leading(np.concatenate([u, v]))", PREDICTION),
     ("predict", "for c in (1, 0))\n    return cases", "for c in (0, 1))\n    return cases", PREDICTION),
-    ("predict", "jnp.linalg.solve(root, law.centre)", "root @ law.centre", PREDICTION),
+    ("predict", "centre=clean.mean.mean(0)", "centre=law.centre", PREDICTION),
     ("simulate", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("simulate", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("simulate", "order[label[order] == c][:half]", "order[label[order] == 0][:half]", SIMULATION),

@@ -1,0 +1,84 @@
+"""What ``rafmodel predict`` says: the numbers of its table, what would move them, and where theory was not checked."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from rafmodel import cohort, design, findings, predict, study, variability
+from rafmodel.phantoms import phantom
+
+IMAGES = phantom(jax.random.key(0), n_patients=200)
+
+
+def tiny_table():
+    """Two designs, two shifts: b is better, blur hurts more and hurts a most, group M is behind under blur."""
+    auc = np.full((2, 2, 6, 3), 0.9)
+    auc[0, 1, 5] = [0.6, 0.7, 0.5]
+    auc[1, 1, 5] = [0.8, 0.85, 0.75]
+    auc[0, 0, 5] = 0.85
+    cell = ("design", "shift", "severity", "group")
+    return xr.Dataset(
+        {
+            "predicted_auc": (cell, auc),
+            "raf_predicted": ("design", [0.5, 0.7]),
+            "robustness_predicted": ("design", [0.9, 0.3]),
+            "level_value": (("shift", "severity"), np.arange(12.0).reshape(2, 6)),
+        },
+        {
+            "design": ["a", "b"],
+            "shift": ["noise", "blur"],
+            "unit": ("shift", ["s.d.", "pixels"]),
+            "severity": np.arange(6),
+            "group": ["all", "F", "M"],
+        },
+    )
+
+
+def test_the_sentences_name_the_cells_of_the_table():
+    told = dict(findings.forecast(tiny_table(), {"twice the labels": 0.01, "ten times the ridge": -0.2}))
+    assert told["Designs"] == "b (0.70) is foreseen to have the highest RAF, a (0.50) the lowest."
+    assert told["Shifts"].startswith("blur 11 (pixels; level 5) is foreseen to hurt most: a loses 0.30 of AUC, b 0.10.")
+    assert "that of a under blur 11 (pixels; level 5): AUC 0.70 in F, 0.50 in M." in told["Subgroups"]
+    assert told["What would move it"] == "RAF of b: ten times the ridge -0.200; twice the labels +0.010."
+
+
+def test_without_a_raf_designs_are_ranked_by_robustness():
+    table = tiny_table().isel(group=[0])
+    table["raf_predicted"] = table["raf_predicted"] * np.nan
+    told = dict(findings.forecast(table, {}))
+    assert told["Designs"].startswith("a (0.90)")
+    assert "Subgroups" not in told
+    assert "What would move it" not in told
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, value in {"NETWORKS": 1, "DIRECTIONS": 60, "PAIRED": 200, "ALTERED": 200, "AT_ONCE": 500}.items():
+        monkeypatch.setattr(predict, name, value)
+
+
+def test_levers_have_the_signs_they_must(small):
+    """Wrong labels and fewer labels cannot help; a choice that the cohort's size makes void is left out."""
+    one = design.select(["untrained"])
+    plan = study.Plan(IMAGES, None, one, variability.select(["noise"]))
+    table = study.forecast_table(plan, study.predicted(plan, lambda *_: None), "")
+    found = study.levers(plan, table, "untrained", "performance", lambda *_: None)
+    assert found["half the labels"] < 0
+    assert found["a tenth of the labels wrong"] < 0
+    assert "twice the training" not in found
+    most = int(min((cohort.part(IMAGES, "train").label == c).sum() for c in (0, 1))) * 2
+    plenty = replace(plan, designs=(replace(one[0], n_labelled=2 * most),))
+    table = study.forecast_table(plenty, study.predicted(plenty, lambda *_: None), "")
+    assert "twice the labels" not in study.levers(plenty, table, "untrained", "performance", lambda *_: None)
+
+
+def test_theory_says_where_it_was_not_checked():
+    usual = design.select(["contrastive+crop"])[0]
+    assert predict.outside(phantom(jax.random.key(0)), usual) == []
+    large = replace(IMAGES, image=np.zeros((len(IMAGES.label), 64, 64, 3), np.uint8))
+    told = " ".join(predict.outside(large, replace(usual, widths=(8,), steps=10_000, n_labelled=10)))
+    for part in ("64 pixels", "3 channels", "10 labels", "(8,)", "10000 steps"):
+        assert part in told

@@ -1,0 +1,37 @@
+"""Every exactly solvable setting of the agreement table, at fewer draws than the table in `derivations/AGREEMENT.md`."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "simulations" / "5_theory_against_simulation.py"
+spec = importlib.util.spec_from_file_location("agreement", SCRIPT)
+assert spec and spec.loader
+agreement = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(agreement)
+
+SETTINGS = agreement.settings()
+
+
+@pytest.mark.parametrize("number", range(len(SETTINGS)), ids=[one.name for one in SETTINGS])
+def test_prediction_is_within_four_standard_errors_and_error_falls_as_root_n(number):
+    _, error, beyond, slope = agreement.compare(SETTINGS[number], np.random.default_rng(number), 80_000)
+    assert error > 0
+    assert beyond < 4
+    assert abs(slope + 0.5) < 0.1
+
+
+def test_the_settings_cover_what_they_must():
+    factors = {one.factor for one in SETTINGS}
+    assert factors >= {
+        "variability",
+        "proxy task",
+        "labels",
+        "imbalance",
+        "patches",
+        "transfer",
+        "scores",
+        "two together",
+    }
