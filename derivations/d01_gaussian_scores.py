@@ -2,18 +2,21 @@
 
 Statement    AUC = Φ((m₁ − m₀)/√(v₁ + v₀));  TPR = Φ((m₁ − t)/√v₁), FPR the same with m₀, v₀;  for mixtures the AUC is the
              sum over pairs of components, weighted by their probabilities.  The probit forecast Φ((s − c)/τ) has the class
-             mean Φ((m − c)/√(τ² + v)), which gives the calibration in the large.
+             mean Φ((m − c)/√(τ² + v)), which gives the calibration in the large.  A logistic forecast that is right at the
+             source has, under a shift, the calibration slope (Δ'/v')/(Δ/v); its expected calibration error is an integral.
 Assumptions  Scores of cases and controls are independent and Gaussian, or mixtures of Gaussians.
 Limit        Equal means give AUC ½; a threshold far below both means gives TPR = FPR = 1.
 Source       Green & Swets 1966 (binormal ROC).
 """
 
+import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from rafmodel import symbols as s
+from rafmodel import theory
 
 
 def derive() -> None:
@@ -50,6 +53,30 @@ def forecasts() -> None:
     assert abs(drawn - float(closed)) < 1e-6
 
 
+def calibration() -> None:
+    """Log-odds of a case given its score are linear with slope Δ/v; under a shift the truth has slope Δ'/v' instead."""
+    x, prior = sp.Symbol("x", real=True), sp.Symbol("o", positive=True)
+    gap, var = s.Delta, s.v_1
+    log_odds = sp.log(prior) + ((x + gap / 2) ** 2 - (x - gap / 2) ** 2) / (2 * var)
+    slope = sp.diff(log_odds, x)
+    assert sp.simplify(slope - gap / var) == 0
+    shifted = slope.subs({gap: s.Delta_d, var: s.v_d})
+    assert sp.simplify(shifted / slope.subs(var, s.v) - s.CALIBRATION_SLOPE.rhs) == 0
+    # expected calibration error, against drawn scores in bins
+    rng = np.random.default_rng(6)
+    n, mean, variance, prevalence, forecast = 2_000_000, np.array([-0.4, 0.9]), np.array([1.0, 1.6]), 0.3, (-0.6, 2.5)
+    case = rng.random(n) < prevalence
+    score = mean[case.astype(int)] + variance[case.astype(int)] ** 0.5 * rng.normal(size=n)
+    called = 1 / (1 + np.exp(-(forecast[0] + forecast[1] * score)))
+    which = np.digitize(score, np.linspace(-5, 6, 221))
+    apart = np.bincount(which, called - case) / n
+    drawn = np.abs(apart).sum()
+    closed = theory.calibration_error(jnp.asarray(mean), jnp.asarray(variance), prevalence, jnp.asarray(forecast))
+    assert abs(drawn - float(closed)) < 0.003  # chance within bins adds, their width hides
+    right = theory.calibration_error(jnp.array([-0.5, 0.5]), jnp.ones(2), 0.5, jnp.array([0.0, 1.0]))
+    assert float(right) < 1e-6
+
+
 def by_quadrature() -> None:
     """The area under the curve (FPR, TPR) itself, and under that of a shortcut: an artifact in most cases."""
     m1, m0, v1, v0 = 1.3, 0.2, 2.0, 0.5
@@ -71,6 +98,7 @@ def check() -> None:
     """Raises AssertionError if the statement does not hold."""
     derive()
     forecasts()
+    calibration()
     by_quadrature()
 
 

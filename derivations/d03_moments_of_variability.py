@@ -1,6 +1,8 @@
-"""First two moments of an image under contrast, a smooth field, orientation, blur, noise and an artifact.
+"""First two moments of an image under contrast, a field, orientation (2D, 3D), blur, sampling, noise, an artifact, or two.
 
-Statement    The equations contrast-*, field-*, rotation, blur, noise and artifact-* of ``symbols``.
+Statement    The equations contrast-*, field-*, rotation, rotation-3d, blur, down-sampling, noise and artifact-* of ``symbols``.
+             Two in a row: apply one map of moments after the other.  Linear maps of the image (blur, down-sampling) commute
+             with gain; noise does not: gain after noise has (e^{2σ²} − 1)τ² more variance than noise after gain.
 Assumptions  One draw per image, independent of the image; gain and field log-normal, angle wrapped normal; no clipping to
              the display range (clipping makes all of them approximate, and intensity-dependent).
 Limit        Severity 0 changes nothing.  The first order of the field has an error of second order in its covariance.
@@ -54,6 +56,49 @@ def orientation_and_blur() -> None:
     assert sp.simplify(blurred - s.BLUR_DECAY.rhs) == 0
 
 
+def orientation_in_3d() -> None:
+    """A turn ω about a random axis is a multiple of the identity on degree l (Schur); its size is the zonal harmonic at its pole.
+
+    The pole e goes to an e' with e·e' = cos ω + (1 − cos ω)t², t = axis·e uniform on [−1, 1] (Archimedes).
+    """
+    angle, t = sp.symbols("omega t", real=True)
+    for degree in (1, 2, 3, 4):
+        moved = sp.cos(angle) + (1 - sp.cos(angle)) * t**2
+        at_pole = sp.integrate(sp.expand(sp.legendre(degree, moved)), (t, -1, 1)) / 2
+        waves = (1 + 2 * sum(sp.cos(m * angle) for m in range(1, degree + 1))) / (2 * degree + 1)
+        assert sp.expand(sp.expand(at_pole - waves, trig=True)) == 0 or sp.simplify(at_pole - waves) == 0
+        # E cos mω = exp(−m²σ²/2), as in two dimensions
+        mean = (1 + 2 * sum(s.ROTATION_DECAY.rhs.subs(s.m, m) for m in range(1, degree + 1))) / (2 * degree + 1)
+        assert sp.simplify(mean - s.TURNING_DECAY.rhs.subs(s.degree, degree).doit()) == 0
+    # many turns leave 1/(2l + 1): the turns that nearly come back
+    assert sp.limit(s.TURNING_DECAY.rhs.subs(s.degree, 2).doit(), s.sigma, sp.oo) == sp.Rational(1, 5)
+
+
+def down_sampling() -> None:
+    """The mean of a waves' samples in a block, about the block's centre, and its limit for slow waves."""
+    for factor in (2, 3, 4):
+        offsets = [sp.Rational(2 * k + 1 - factor, 2) for k in range(factor)]
+        mean = sum(sp.exp(sp.I * s.omega * o) for o in offsets) / factor
+        stated = s.SAMPLING_DECAY.rhs.subs(s.factor, factor)
+        assert sp.simplify((mean.rewrite(sp.cos) - stated).rewrite(sp.exp)) == 0
+        assert sp.limit(stated, s.omega, 0) == 1
+        assert sp.limit(stated, s.omega, 2 * sp.pi / factor) == 0  # a wave as long as the block is gone
+
+
+def two_in_a_row() -> None:
+    """Gain and noise: both orders, and their difference; gain and a linear map of the image commute."""
+    tau = sp.Symbol("tau", positive=True)
+    noise = s.NOISE_COVARIANCE.rhs.subs(s.sigma, tau)
+    gain = s.CONTRAST_COVARIANCE.rhs
+    noise_after = noise.subs(s.Sigma_ij, gain)
+    gain_after = gain.subs(s.Sigma_ij, noise)
+    excess = (sp.exp(2 * s.sigma**2) - 1) * tau**2 * s.Kronecker_ij
+    assert sp.simplify(gain_after - noise_after - excess) == 0
+    row, column = sp.symbols("b_i b_j", real=True)  # a linear map in its own basis: x_i -> b_i x_i
+    mapped = {s.Sigma_ij: row * column * s.Sigma_ij, s.mu_i: row * s.mu_i, s.mu_j: column * s.mu_j}
+    assert sp.expand(gain.subs(mapped, simultaneous=True) - row * column * gain) == 0
+
+
 def artifact() -> None:
     """An offset a with spread K that is present with probability p: the law of total covariance."""
     present = s.Sigma_ij + s.K_ij + (s.mu_i + s.a_i) * (s.mu_j + s.a_j)
@@ -105,14 +150,45 @@ def turning_an_image() -> None:
         assert np.allclose(np.abs(found[:, order]), np.abs(start[order]), rtol=1e-6)
 
 
+def turning_a_volume() -> None:
+    """A pattern of degree 2 and 3 on the sphere, turned about random axes by N(0, σ²)."""
+    rng, sigma, n = np.random.default_rng(5), 0.7, 100_000
+    pole, seen = np.array([0.0, 0.0, 1.0]), np.array([0.6, 0.0, 0.8])
+    axis = rng.normal(size=(n, 3))
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    angle = sigma * rng.normal(size=(n, 1))
+    turned = np.cos(angle) * pole + np.sin(angle) * np.cross(axis, pole)
+    turned = turned + (1 - np.cos(angle)) * (axis @ pole)[:, None] * axis
+    for degree in (2, 3):
+        zonal = np.polynomial.legendre.Legendre.basis(degree)
+        drawn = zonal(turned @ seen)
+        expected = float(s.TURNING_DECAY.rhs.subs({s.degree: degree, s.sigma: sigma}).doit()) * zonal(seen @ pole)
+        assert abs(drawn.mean() - expected) < 4 * drawn.std() / n**0.5
+
+
+def averaging_pixels() -> None:
+    """A drawn wave, averaged in blocks of 4: its amplitude at the slower frequency it comes back under, too."""
+    for omega in (0.3, 1.2, 2.5):
+        wave = np.exp(1j * omega * (np.arange(4000) - 1.5))
+        low = wave.reshape(-1, 4).mean(1)
+        expected = np.sin(2 * omega) / (4 * np.sin(omega / 2))
+        found = (low * np.exp(-1j * 4 * omega * np.arange(1000))).mean()
+        assert abs(found - expected) < 1e-9
+
+
 def check() -> None:
     """Raises AssertionError if the statement does not hold."""
     contrast()
     field()
     orientation_and_blur()
+    orientation_in_3d()
+    down_sampling()
+    two_in_a_row()
     artifact()
     by_simulation()
     turning_an_image()
+    turning_a_volume()
+    averaging_pixels()
 
 
 if __name__ == "__main__":

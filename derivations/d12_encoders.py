@@ -1,9 +1,10 @@
 """Encoders in the linear case: pooled convolutions, and spatial transformers on inputs against feature maps.
 
-Statement    A linear convolution under mean pooling sees the mean intensity only; energy fᵀCf of a filter reaches the pooled
-             features through a quadratic.  A steerable filter of order m answers an image turned by θ with the turned response
-             times e^{−imθ}.  Re-aligning the feature map in space leaves that phase: for θ ~ N(0, σ²) the share of the energy
-             that still varies is 1 − e^{−m²σ²}; only m = 0 is invariant.  Re-aligning the input leaves nothing.
+Statement    Linear attention multiplies a patch by the second moment of its image's patches.  A linear convolution under mean
+             pooling sees the mean intensity only; energy fᵀCf of a filter reaches the pooled features through a quadratic.  A
+             steerable filter of order m answers an image turned by θ with the turned response times e^{−imθ}.  Re-aligning the
+             feature map in space leaves that phase: for θ ~ N(0, σ²) the share of the energy that still varies is
+             1 − e^{−m²σ²}; only m = 0 is invariant.  Re-aligning the input leaves nothing.
 Assumptions  Periodic or negligible borders; continuous rotation; the transformer finds θ exactly.
 Limit        σ → 0 leaves nothing; many turns (σ → ∞) leave all of order m ≠ 0.
 Source       Finnveden, Jansson, Lindeberg 2020.
@@ -28,6 +29,24 @@ def pooled_convolution() -> None:
     energy = energy.subs({s.filter_[a]: f[a] for a in range(3)})
     energy = energy.subs({s.patch_cov[a, b]: cov[a, b] for a in range(3) for b in range(3)})
     assert sp.expand(sum(r**2 for r in response) / 5 - energy) == 0
+
+
+def linear_attention() -> None:
+    """Σ_j (x_jᵀ A x_i) x_j over P patches, by P, is (C A) x_i with C their second moment; its mean is C A x̄."""
+    size, patches = 2, 3
+    x = [sp.Matrix(sp.symbols(f"x_{p}_0:{size}")) for p in range(patches)]
+    form = sp.Matrix(size, size, sp.symbols("a_0:4"))
+    second = sum((p * p.T for p in x), sp.zeros(size)) / patches
+    answers = [sum(((p.T * form * q)[0] * p for p in x), sp.zeros(size, 1)) / patches for q in x]
+    for answer, q in zip(answers, x, strict=True):
+        for row in range(size):
+            stated = s.ATTENDED.rhs.subs({s.d: size, s.i: row}).doit()
+            stated = stated.subs({s.patch_cov[a, b]: second[a, b] for a in range(size) for b in range(size)})
+            stated = stated.subs({s.query_key[a, b]: form[a, b] for a in range(size) for b in range(size)})
+            stated = stated.subs({s.token[a]: q[a] for a in range(size)})
+            assert sp.expand(answer[row] - stated) == 0
+    mean = sum(x, sp.zeros(size, 1)) / patches
+    assert (sum(answers, sp.zeros(size, 1)) / patches - second * form * mean).expand() == sp.zeros(size, 1)
 
 
 def phase() -> None:
@@ -85,6 +104,7 @@ def by_turning_images() -> None:
 def check() -> None:
     """Raises AssertionError if the statement does not hold."""
     pooled_convolution()
+    linear_attention()
     phase()
     by_turning_images()
 

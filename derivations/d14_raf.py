@@ -14,6 +14,7 @@ import numpy as np
 import sympy as sp
 
 from rafmodel import symbols as s
+from rafmodel import theory
 from rafmodel.metrics import raf
 
 
@@ -36,6 +37,46 @@ def sensitivities() -> None:
     ours = jax.grad(lambda *v: jnp.sqrt(sum(v[:3]) / 3 / v[3] * v[4] / v[5]), tuple(range(6)))(*map(jnp.asarray, at))
     stated = [float(sp.diff(value, symbol).subs(dict(zip(symbols, at, strict=True)))) for symbol in symbols]
     np.testing.assert_allclose([float(g) for g in ours], stated, rtol=1e-5)
+
+
+def sensitivity_to_factors() -> None:
+    """RAF of a difference-of-means classifier under noise, by each factor: number of labels, features, gaps, noise.
+
+    Two subgroups of gaps Δ₁ > Δ₂; noise σ multiplies the s.d. of a feature by √(1 + σ²).
+    """
+    labels, features, sigma, ahead, behind = sp.symbols("N d sigma Delta_1 Delta_2", positive=True)
+
+    def above_chance(gap: sp.Expr, noise: sp.Expr) -> sp.Expr:
+        area = s.IMBALANCE_AUC.rhs.subs({s.n_1: labels / 2, s.n_0: labels / 2, s.d: features})
+        return area.subs(s.Delta, gap / sp.sqrt(1 + noise**2)) - sp.Rational(1, 2)
+
+    everyone = (ahead + behind) / 2
+    robust = above_chance(everyone, sigma) / above_chance(everyone, sp.Integer(0))
+    fair = (
+        above_chance(behind, sigma) / above_chance(ahead, sigma)
+        + above_chance(behind, sp.Integer(0)) / above_chance(ahead, sp.Integer(0))
+    ) / 2
+    value = s.RAF.rhs.subs({s.R: robust, s.F: fair})
+    factors = (labels, features, sigma, ahead, behind)
+    at = (200.0, 50.0, 0.8, 1.6, 1.2)
+
+    def numeric(n, d, noise, a, b):
+        def score(gap, level):
+            shrunk = gap**2 / (1 + level**2)
+            return theory.imbalance_rates(shrunk, d, n / 2, n / 2)[2] - 0.5
+
+        r = score((a + b) / 2, noise) / score((a + b) / 2, 0.0)
+        f = (score(b, noise) / score(a, noise) + score(b, 0.0) / score(a, 0.0)) / 2
+        return jnp.sqrt(r * f)
+
+    with jax.enable_x64(True):
+        automatic = jax.grad(numeric, tuple(range(5)))(*map(jnp.asarray, at))
+    here = dict(zip(factors, at, strict=True))
+    symbolic = [float(sp.diff(value, factor).subs(here).rewrite(sp.erf).evalf()) for factor in factors]
+    np.testing.assert_allclose([float(g) for g in automatic], symbolic, rtol=1e-8)
+    assert symbolic[0] > 0  # labels help
+    assert symbolic[2] < 0  # noise hurts
+    assert symbolic[4] > 0  # the subgroup behind
 
 
 def by_difference() -> None:
@@ -87,6 +128,7 @@ def properties() -> None:
 def check() -> None:
     """Raises AssertionError if the statement does not hold."""
     sensitivities()
+    sensitivity_to_factors()
     by_difference()
     properties()
 

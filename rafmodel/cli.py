@@ -181,7 +181,7 @@ def predict(command: Predict, line: str) -> None:
     """Theory alone."""
     cohort = _cohort(command)
     _set_up_jax()
-    from rafmodel import findings
+    from rafmodel import findings, plot
     from rafmodel import study as studies
     from rafmodel.predict import outside
 
@@ -199,7 +199,7 @@ def predict(command: Predict, line: str) -> None:
     doubts = dict.fromkeys(why for design in plan.designs for why in outside(cohort, design))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
-    print(f"\ntable: {folder / 'prediction.nc'}")
+    print(f"\ntable:  {folder / 'prediction.nc'}\nfigure: {plot.forecast(table, folder)}")
 
 
 def fit(command: Fit) -> None:

@@ -81,6 +81,16 @@ def pooled_energy(filters: Array, patch_cov: Array) -> Array:
     return jnp.einsum("kp,pq,kq->k", filters, patch_cov, filters)
 
 
+def attended(patch_second: Array, query_key: Array, patch: Array) -> Array:
+    """A patch (..., d) after linear attention over its image: the second moment of the image's patches times A times it.
+
+    patch_second (d, d) mean of x xᵀ over the image's patches, query_key (d, d).  Eq. (attended), d12.
+    Attention reads the second moment of the patches, which a pooled convolution does not; the mean over patches is the
+    image's second moment applied to its mean patch.
+    """
+    return patch @ (patch_second @ query_key).T
+
+
 # ---- domains
 
 

@@ -51,6 +51,23 @@ def degradation(
             axes.fill_between(level, low, high, color=colour, alpha=0.18, lw=0)
             axes.plot(level, one["predicted_auc"], "--", color=colour, lw=1.3, label=f"predicted {name}")
     _name_shift(axes, study, shift)
+    _name_ends(axes, shift, highlight)
+
+
+def foreseen(axes: "Axes", table: xr.Dataset, shift: str) -> None:
+    """Predicted AUC of every design over the levels of one shift; the best and the worst under it stand out."""
+    predicted = table["predicted_auc"].sel(shift=shift, group="all")
+    ends = extremes(predicted.sel(severity=SHIFTED).mean("severity"))
+    for name in map(str, table["design"].values):
+        width, alpha = (2.0, 1.0) if name in ends else (0.9, 0.45)
+        line = {"color": FAMILIES[family(name)][0], "lw": width, "alpha": alpha, "ls": "--"}
+        axes.plot(table["severity"].values, predicted.sel(design=name), label=f"predicted {name}", **line)
+    _name_shift(axes, table, shift)
+    _name_ends(axes, shift, ends)
+
+
+def _name_ends(axes: "Axes", shift: str, highlight: Sequence[str]) -> None:
+    """Title of a panel, and below it the best and the worst design in their colours."""
     axes.set_title(shift, pad=24)  # room for the two names below the title
     for height, place, name in zip((1.12, 1.02), ("best", "worst"), highlight, strict=False):
         colour, _ = FAMILIES[family(name)]
@@ -206,13 +223,13 @@ def by_shift(draw: "Draw", study: xr.Dataset, *, columns: int = 4, width: float 
     return figure
 
 
-def family_key(figure: "Figure", designs: Sequence[str], *, lines: bool = False) -> None:
+def family_key(figure: "Figure", designs: Sequence[str], *, lines: bool = False, observed: bool = True) -> None:
     """Legend below a figure: colour and marker of each family present, and what dashed or open means."""
     present = [name for name in FAMILIES if name in set(map(family, map(str, designs)))]
     marked = {name: {"color": FAMILIES[name][0], "marker": FAMILIES[name][1]} for name in present}
     bare = {name: {"color": FAMILIES[name][0], "lw": 2} for name in present}
     handles = [handle(name, **look) for name, look in (bare if lines else marked).items()]
-    if lines:
+    if lines and observed:
         handles += [handle("observed (band: seeds)", color="#555555", lw=2)]
         handles += [handle("predicted (L0)", color="#555555", lw=1.3, ls="--")]
     legend(figure, handles)
@@ -242,6 +259,15 @@ def sheets(study: xr.Dataset, check: xr.Dataset | None) -> "dict[str, Figure]":
     for name in {"predicted", "residuals", "effects"} & set(found):
         family_key(found[name], designs)
     return found
+
+
+def forecast(table: xr.Dataset, folder: Path) -> Path:
+    """Save the figure of a prediction, one panel a shift, as PDF and PNG in ``folder``; the path of the PNG."""
+    with style():
+        figure = by_shift(foreseen, table)
+        family_key(figure, [str(name) for name in table["design"].values], lines=True, observed=False)
+        save(figure, folder / "foreseen.pdf")
+        return save(figure, folder / "foreseen.png")
 
 
 def figures(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> list[Path]:

@@ -94,6 +94,12 @@ ARTIFACT_MEAN = _is("mu'_i", mu_i + p * a_i)
 ARTIFACT_COVARIANCE = _is("Sigma'_ij", Sigma_ij + p * K_ij + p * (1 - p) * a_i * a_j)
 ROTATION_DECAY = _is("r_m", sp.exp(-(m**2) * sigma**2 / 2))
 BLUR_DECAY = _is("b_omega", sp.exp(-(omega**2) * sigma**2 / 2))
+degree, factor = sp.symbols("l a", integer=True, positive=True)  # of a spherical harmonic; pixels averaged into one
+_order = sp.Symbol("m", integer=True)
+TURNING_DECAY = _is(
+    "r_l", (1 + 2 * sp.Sum(sp.exp(-(_order**2) * sigma**2 / 2), (_order, 1, degree))) / (2 * degree + 1)
+)
+SAMPLING_DECAY = _is("d_omega", sp.sin(factor * omega / 2) / (factor * sp.sin(omega / 2)))
 
 # ---- proxy task
 
@@ -126,6 +132,39 @@ _pull = d * (1 / n_0 - 1 / n_1)
 IMBALANCE_TPR = _is("TPR", Phi((Delta**2 + _pull) / (2 * sp.sqrt(_norm2))))
 IMBALANCE_FPR = _is("FPR", Phi((-(Delta**2) + _pull) / (2 * sp.sqrt(_norm2))))
 IMBALANCE_AUC = _is("AUC", Phi(Delta**2 / sp.sqrt(2 * _norm2)))
+
+# ---- unequal classes, in an eigenbasis of both covariances: eigenvalues lambda_ci, half gap u; controls 0, cases 1
+
+y_c = sp.Symbol("c", integer=True, nonnegative=True)
+share_c, eta_c, omega_c = (sp.IndexedBase(name, positive=True) for name in ("p", "eta", "omega"))  # size, flips, weight
+gamma_c, theta_c, rho_c, psi_c = (sp.IndexedBase(name, positive=True) for name in ("gamma", "theta", "phi", "psi"))
+ell_c, v_c = sp.IndexedBase("ell", positive=True), sp.IndexedBase("v", positive=True)
+margin, residual = sp.symbols("h r", real=True)  # score of an image left out; −ℓ' at the score of the trained probe
+score_mean = sp.Symbol("m", real=True)
+
+
+def _classes(term: sp.Expr) -> sp.Sum:
+    return sp.Sum(term, (y_c, 0, 1))
+
+
+_held = lam + _classes(share_c[y_c] * theta_c[y_c] * ell_c[y_c, i])  # what holds a weight back
+LEVERAGE = _is("gamma_c", _over(i, ell_c[y_c, i] / _held.doit()) / n)
+SLOPE = _is("theta_c", omega_c[y_c] / (1 + omega_c[y_c] * gamma_c[y_c]))
+PULL = _is("psi_c", theta_c[y_c] * (1 - 2 * eta_c[y_c] - score_mean))
+FORCE = _is("phi_c", theta_c[y_c] ** 2 * (1 - 2 * (1 - 2 * eta_c[y_c]) * score_mean + score_mean**2 + v_c[y_c]))
+WEIGHTS_MEAN = _is("w_i", _classes(share_c[y_c] * psi_c[y_c]) * u[i] / _held)
+WEIGHTS_VARIANCE = _is("s_i", _classes(share_c[y_c] * rho_c[y_c] * ell_c[y_c, i]) / (n * _held**2))
+LOGISTIC_FORCE = sp.Eq(residual, 1 / (1 + sp.exp(margin + gamma_c[y_c] * residual)), evaluate=False)
+delta_ = sp.IndexedBase("delta", real=True)  # whole gap
+_reach = _over(i, delta_[i] ** 2 / (ell[i] + kappa))
+_drag = _over(i, ell[i] / (ell[i] + kappa)) * (1 / n_0 - 1 / n_1)
+_scatter = _over(i, (delta_[i] ** 2 * ell[i] + (1 / n_1 + 1 / n_0) * ell[i] ** 2) / (ell[i] + kappa) ** 2)
+_scatter = _scatter / (1 - df_2 / (n_1 + n_0 - 2))
+DISCRIMINANT_TPR = _is("TPR", Phi((_reach + _drag) / (2 * sp.sqrt(_scatter))))
+DISCRIMINANT_FPR = _is("FPR", Phi((_drag - _reach) / (2 * sp.sqrt(_scatter))))
+DISCRIMINANT_AUC = _is("AUC", Phi(_reach / sp.sqrt(2 * _scatter)))
+drawn = sp.Symbol("b", positive=True)
+RESAMPLED = _is("n_e", 1 / (1 / n + (1 - 1 / n) / drawn))
 
 # ---- patches: N in the image, K of them carriers, n drawn, h of these carriers
 
@@ -186,6 +225,9 @@ TIME_DEEP = _is("s_t", w_end / (1 + (w_end / w_start - 1) * sp.exp(-2 * w_end * 
 STN_RESIDUAL = _is("e_m", 1 - sp.exp(-(m**2) * sigma**2))
 filter_, patch_cov = sp.IndexedBase("f", real=True), sp.IndexedBase("C", real=True)
 POOLED_ENERGY = _is("e", sp.Sum(filter_[i] * filter_[j] * patch_cov[i, j], (i, 0, d - 1), (j, 0, d - 1)))
+token, query_key = sp.IndexedBase("x", real=True), sp.IndexedBase("A", real=True)
+_pairs = (j, 0, d - 1), (k, 0, d - 1)
+ATTENDED = _is("x'_i", sp.Sum(patch_cov[i, j] * query_key[j, k] * token[k], *_pairs))
 angle = sp.IndexedBase("theta", real=True)
 RETAINED = _is("r", _over(i, sp.cos(angle[i]) ** 2, k) / k)
 
@@ -194,6 +236,8 @@ RETAINED = _is("r", _over(i, sp.cos(angle[i]) ** 2, k) / k)
 c, tau_c = sp.symbols("c tau_c", real=True)
 BALANCED_ACCURACY = _is("b", (Phi((m_1 - t) / sp.sqrt(v_1)) + Phi((t - m_0) / sp.sqrt(v_0))) / 2)
 MEAN_FORECAST = _is("p", Phi((m_1 - c) / sp.sqrt(tau_c**2 + v_1)))
+Delta_d, v_d = sp.symbols("Delta' v'", positive=True)  # where the score is deployed
+CALIBRATION_SLOPE = _is("b", (Delta_d / v_d) / (Delta / v))
 R, F = sp.symbols("R F", positive=True)
 kept, S_cells = sp.IndexedBase("x", positive=True), sp.Symbol("S", integer=True, positive=True)
 clean_ = sp.Symbol("x_c", positive=True)  # the clean metric above chance
@@ -215,6 +259,8 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("artifact-covariance", "Covariance of a class with an artifact", ARTIFACT_COVARIANCE),
     ("rotation", "Decay of a circular harmonic", ROTATION_DECAY),
     ("blur", "Decay of a wave under blur", BLUR_DECAY),
+    ("rotation-3d", "Decay of a spherical harmonic", TURNING_DECAY),
+    ("down-sampling", "Decay of a wave when pixels are averaged", SAMPLING_DECAY),
     ("operator", "What a proxy task makes predictable in a direction", OPERATOR),
     ("gain", "What a contrastive encoder keeps of a direction", GAIN),
     ("predictor", "Best linear prediction of a target in a direction", PREDICTOR),
@@ -229,6 +275,17 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("imbalance-tpr", "Sensitivity after unequal counts", IMBALANCE_TPR),
     ("imbalance-fpr", "False positives after unequal counts", IMBALANCE_FPR),
     ("imbalance-auc", "AUC after unequal counts", IMBALANCE_AUC),
+    ("discriminant-tpr", "Sensitivity of a regularised discriminant after unequal counts", DISCRIMINANT_TPR),
+    ("discriminant-fpr", "Its false positives", DISCRIMINANT_FPR),
+    ("discriminant-auc", "Its AUC", DISCRIMINANT_AUC),
+    ("resampled", "Images that a resampled class is worth", RESAMPLED),
+    ("leverage", "Leverage of an image of a class", LEVERAGE),
+    ("slope", "Slope of the force of an image, squared loss", SLOPE),
+    ("pull", "Mean force of an image, squared loss", PULL),
+    ("force", "Mean square force of an image, squared loss", FORCE),
+    ("weights-mean", "Mean weights of a probe of unequal classes", WEIGHTS_MEAN),
+    ("weights-variance", "Variance of these weights", WEIGHTS_VARIANCE),
+    ("logistic-force", "Force of an image, logistic loss", LOGISTIC_FORCE),
     ("dice", "Dice from pixel rates", DICE),
     ("dice-optimum", "Best threshold for Dice", DICE_OPTIMUM),
     ("hits", "Carriers among the patches drawn", HITS),
@@ -255,9 +312,11 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("time-deep", "A mode of two linear layers after some training", TIME_DEEP),
     ("stn-residual", "What still varies after a feature map was re-aligned", STN_RESIDUAL),
     ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
+    ("attended", "A patch after linear attention", ATTENDED),
     ("retained", "Mean share of a class direction that a transfer keeps", RETAINED),
     ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
     ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
+    ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),
     ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
     ("raf", "RAF", RAF),
 ]

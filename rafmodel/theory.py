@@ -50,6 +50,35 @@ def mean_forecast(mean: Array | float, variance: Array | float, centre: Array | 
     return ndtr((mean - jnp.asarray(centre)) / jnp.sqrt(jnp.square(jnp.asarray(scale)) + variance))
 
 
+def calibration_slope(
+    gap: Array | float, variance: Array | float, shifted_gap: Array | float, shifted_variance: Array | float
+) -> Array | float:
+    """Slope of the true log-odds in the forecast log-odds under a shift; 1 is calibrated.  Eq. (calibration-slope), d01.
+
+    gap, variance  of the score at the source, where the forecast is right; variance the same in both classes
+    Below 1 a forecast is too sure of itself.
+    """
+    return (shifted_gap / jnp.asarray(shifted_variance)) / (gap / jnp.asarray(variance))
+
+
+def calibration_error(mean: Array, variance: Array, prevalence: Array | float, forecast: Array) -> Array:
+    """Expected calibration error of a logistic forecast of a Gaussian score, in [0, 1].  d01.
+
+    mean, variance  (2,) of the score in controls and cases, where it is deployed
+    forecast        (2,) intercept and slope of the forecast log-odds in the score
+    The mean over images of |forecast − chance of a case given the score|, by quadrature on 8 s.d. to either side.
+    """
+    scale = jnp.sqrt(variance)
+    low, high = jnp.min(mean - 8 * scale), jnp.max(mean + 8 * scale)
+    score = low + (high - low) * jnp.linspace(0, 1, 2001)
+    share = jnp.stack([1 - jnp.asarray(prevalence), jnp.asarray(prevalence)])
+    apart = (score[None, :] - mean[:, None]) / scale[:, None]
+    density = (share / scale)[:, None] * jnp.exp(-jnp.square(apart) / 2) / jnp.sqrt(2 * jnp.pi)
+    called = jax.nn.sigmoid(forecast[0] + forecast[1] * score)
+    # |p − P(1|s)| times the density of s, without a division
+    return jnp.trapezoid(jnp.abs(called * density.sum(0) - density[1]), score)
+
+
 def auc_mixture(probability: Array, mean: Array, variance: Array) -> Array:
     """AUC when each class is a mixture of Gaussian scores, in [0, 1].  Eq. (auc-mixture), d01.
 
@@ -136,6 +165,26 @@ def blur_decay(wavenumber: Array | float, sigma: Array | float) -> Array:
     wavenumber |k| in radians per pixel where sigma is in pixels.
     """
     return jnp.exp(-jnp.square(wavenumber * jnp.asarray(sigma)) / 2)
+
+
+def rotation_decay_3d(degree: int, sigma: Array | float) -> Array:
+    """Factor on the mean of a spherical harmonic when a volume turns by N(0, sigma²) about a random axis.
+
+    Eq. (rotation-3d), d03.  degree l of the harmonic, sigma in radians.
+    """
+    order = jnp.arange(1, degree + 1)
+    waves = jnp.exp(-jnp.square(order[:, None] * jnp.ravel(jnp.asarray(sigma))[None, :]) / 2)
+    return jnp.reshape((1 + 2 * waves.sum(0)) / (2 * degree + 1), jnp.shape(sigma))
+
+
+def sampling_decay(wavenumber: Array | float, factor: Array | int) -> Array:
+    """Factor on a wave when blocks of ``factor`` pixels are averaged into one, along its direction.
+
+    Eq. (down-sampling), d03.  wavenumber in radians per pixel, in (0, 2 pi); beyond pi / factor the wave
+    comes back under the name of a slower one (aliasing).
+    """
+    half = jnp.asarray(wavenumber) / 2
+    return jnp.sin(factor * half) / (factor * jnp.sin(half))
 
 
 # ---- the proxy task
@@ -249,7 +298,7 @@ def total_covariance(moments: Moments) -> Array:
     return (moments.cov[..., 0, :, :] + moments.cov[..., 1, :, :]) / 2 + half_gap[..., :, None] * half_gap[..., None, :]
 
 
-def _effective_ridge(spectrum: Array, n: Array | float, ridge: Array | float) -> Array:
+def effective_ridge(spectrum: Array, n: Array | float, ridge: Array | float) -> Array:
     """Root kappa > 0 of kappa = ridge + (kappa / n) Σ l / (l + kappa).  Eq. (kappa), d05.
 
     The residual is convex and not negative at ridge + tr/n, so Newton's steps from there descend to the root.
@@ -283,7 +332,7 @@ def probe(moments: Moments, n: Array | float, *, flip: Array | float, ridge: Arr
         )
     half_gap = (moments.mean[1] - moments.mean[0]) / 2
     total = total_covariance(moments)
-    kappa = _effective_ridge(jnp.linalg.eigvalsh(total), n, ridge)
+    kappa = effective_ridge(jnp.linalg.eigvalsh(total), n, ridge)
     resolvent = jnp.linalg.inv(total + kappa * jnp.eye(total.shape[0], dtype=total.dtype))
     smooth = resolvent @ total
     df2 = jnp.sum(smooth * smooth.T)

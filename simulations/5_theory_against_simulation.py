@@ -1,6 +1,6 @@
 """Does every closed form agree with a simulation that knows nothing of it, at strong effects?
 
-    python simulations/5_theory_against_simulation.py --out derivations/AGREEMENT.md
+    python simulations/5_theory_against_simulation.py --out derivations
 
 Each setting is exactly solvable: linear features, Gaussian anatomy, factors drawn by numpy.  A simulation gives independent
 draws whose mean, or ratio of means, is the quantity in question.  The table holds prediction, simulation, its standard error, the
@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 from scipy.stats import norm
 
-from rafmodel import learning, sampling, theory
+from rafmodel import learning, sampling, theory, unequal
 from rafmodel.files import atomically
 
 Draws = tuple[np.ndarray, np.ndarray]
@@ -101,6 +101,17 @@ def variabilities() -> list[Setting]:
     def blurred(rng: np.random.Generator, n: int) -> Draws:  # a Gaussian blur is the mean over Gaussian displacements
         return _mean_of(np.cos(0.7 * 1.5 * rng.normal(size=n)))
 
+    def volume(rng: np.random.Generator, n: int) -> Draws:  # the zonal harmonic of degree 2, at its pole
+        axis = rng.normal(size=(n, 3))
+        along = axis[:, 0] ** 2 / (axis**2).sum(1)
+        turn = np.cos(0.7 * rng.normal(size=n))
+        return _mean_of((3 * (turn + (1 - turn) * along) ** 2 - 1) / 2)
+
+    def averaged(rng: np.random.Generator, n: int) -> Draws:  # three noisy pixels into one, phases drawn
+        phase = rng.uniform(0, 2 * np.pi, n)
+        low = (np.cos(phase[:, None] + 1.3 * np.arange(-1, 2)) + 0.5 * rng.normal(size=(n, 3))).mean(1)
+        return low * np.cos(phase), np.cos(phase) ** 2
+
     def both(rng: np.random.Generator, n: int) -> Draws:
         return _mean_of(np.cos(3 * 0.4 * rng.normal(size=n)) * np.cos(0.7 * 1.5 * rng.normal(size=n)))
 
@@ -114,6 +125,8 @@ def variabilities() -> list[Setting]:
         Setting("variability", "artifact", _along(theory.artifact_moments(mu, sigma, *artifact)), _variance(_artifact)),
         Setting("variability", "rotation, order 3", turn, turned),
         Setting("variability", "blur", blur, blurred),
+        Setting("variability", "rotation in 3D, degree 2", float(theory.rotation_decay_3d(2, 0.7)), volume),
+        Setting("variability", "down-sampling by 3", float(theory.sampling_decay(1.3, 3)), averaged),
         Setting(
             "two together",
             "gain, then noise",
@@ -299,6 +312,57 @@ def _probe_auc(flip: float, added: float):
     return simulate
 
 
+OTHER = np.geomspace(0.4, 2.5, D)  # the cases' spectrum, where it differs
+COUNT, FLIP = (60, 30), (0.05, 0.2)
+
+
+def _unequal_auc(loss: str):
+    """AUC of probes of classes unequal in number, covariance and label quality, in images with noise 0.5."""
+
+    def simulate(rng: np.random.Generator, n: int) -> Draws:
+        y = np.repeat([-1.0, 1.0], COUNT)
+        scale = np.where(y[:, None] > 0, OTHER, SPECTRUM) ** 0.5
+        found = np.empty(n)
+        for i in range(n):
+            x = rng.normal(size=(N, D)) * scale + y[:, None] * HALF
+            seen = np.where(rng.random(N) < np.where(y > 0, FLIP[1], FLIP[0]), -y, y)
+            w = np.linalg.solve(x.T @ x / N + 0.3 * np.eye(D), x.T @ seen / N)
+            if loss == "logistic":
+                w = np.zeros(D)
+                for _ in range(8):  # Newton's steps
+                    p = 1 / (1 + np.exp(seen * (x @ w)))
+                    curved = x.T @ ((p * (1 - p))[:, None] * x) / N + 0.3 * np.eye(D)
+                    w -= np.linalg.solve(curved, 0.3 * w - x.T @ (seen * p) / N)
+            found[i] = norm.cdf(2 * w @ HALF / np.sqrt(w**2 @ (SPECTRUM + OTHER + 0.5)))
+        return _mean_of(found)
+
+    return simulate
+
+
+def _unequal_stated(loss: str) -> float:
+    source = theory.Moments(jnp.stack([-HALF, HALF]), jax.vmap(jnp.diag)(jnp.stack([SPECTRUM, OTHER])), jnp.ones(2))
+    law = unequal.probe(source, COUNT, flip=FLIP, ridge=0.3, loss=loss)
+    return float(theory.deploy(law, source._replace(cov=source.cov + 0.25 * jnp.eye(D)))[0])
+
+
+def _discriminant(rng: np.random.Generator, n: int) -> Draws:
+    """TPR of regularised discriminants, 15 cases and 75 controls."""
+    found = np.empty(n)
+    for i in range(n):
+        one = rng.normal(size=(15, D)) * SPECTRUM**0.5 + HALF
+        two = rng.normal(size=(75, D)) * SPECTRUM**0.5 - HALF
+        apart = np.concatenate([one - one.mean(0), two - two.mean(0)])
+        w = np.linalg.solve(apart.T @ apart / (N - 2) + 0.3 * np.eye(D), one.mean(0) - two.mean(0))
+        found[i] = norm.cdf(w @ (HALF - (one.mean(0) + two.mean(0)) / 2) / (w**2 @ SPECTRUM) ** 0.5)
+    return _mean_of(found)
+
+
+def _resampled(rng: np.random.Generator, n: int) -> Draws:
+    """Variance of the mean of 60 draws with replacement from 20 images."""
+    images = rng.normal(size=(n, 20))
+    return _mean_of(np.take_along_axis(images, rng.integers(0, 20, (n, 60)), 1).mean(1) ** 2)
+
+
 def _probe_stated(flip: float, added: float) -> float:
     cov = jnp.stack([jnp.diag(SPECTRUM)] * 2)
     source = theory.Moments(jnp.stack([-HALF, HALF]), cov, jnp.ones(2))
@@ -334,7 +398,17 @@ def _rare(group: int | None):
 def probes() -> list[Setting]:
     alone, rare = _rare(None)
     group, behind = _rare(1)
+    source = theory.Moments(jnp.stack([-HALF, HALF]), jnp.stack([jnp.diag(SPECTRUM)] * 2), jnp.ones(2))
+    behind_ridge = float(unequal.discriminant_rates(source, (75, 15), ridge=0.3)[0])
+    worth = float(1 / unequal.resampled_size(20, 60))
+    every = "counts, covariances, labels and noise"
     return [
+        Setting("imbalance", "discriminant of the rare class", behind_ridge, _discriminant, 0.004, True),
+        Setting("imbalance", "re-sampling", worth, _resampled),
+        Setting("two together", f"{every}, ridge", _unequal_stated("squared"), _unequal_auc("squared"), 0.004, True),
+        Setting(
+            "two together", f"{every}, logistic", _unequal_stated("logistic"), _unequal_auc("logistic"), 0.004, True
+        ),
         Setting("labels", "ridge probe, 90 labels", _probe_stated(0.0, 0.0), _probe_auc(0.0, 0.0), 0.004, True),
         Setting("labels", "ridge probe, a fifth wrong", _probe_stated(0.2, 0.0), _probe_auc(0.2, 0.0), 0.004, True),
         Setting("two together", "a fifth wrong, and noise", _probe_stated(0.2, 1.0), _probe_auc(0.2, 1.0), 0.004, True),
@@ -369,7 +443,7 @@ class Options:
     draws: int = 400_000
     """independent draws of each setting (a fiftieth of it where a draw is a trained probe)"""
     out: Path | None = None
-    """Markdown file for the table"""
+    """folder for the table, AGREEMENT.md"""
     quick: bool = False
     """few draws: shows that the script runs"""
 
@@ -392,7 +466,7 @@ def main(options: Options) -> None:
         text = "\n".join(
             [f"{title}{options.out}`: {draws:,} draws a setting; columns are explained there.\n", *rows, ""]
         )
-        atomically(options.out, lambda file: file.write(text.encode()))
+        atomically(options.out / "AGREEMENT.md", lambda file: file.write(text.encode()))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,20 @@ def test_degradation_draws_each_design(tables):
         assert any(line.shape == mean.shape and np.allclose(line, mean) for line in lines), name
 
 
+def test_a_forecast_draws_each_design_and_names_the_ends(tables, tmp_path):
+    table = tables[0].drop_vars("observed_auc")
+    axes = drawn(plot.foreseen, table, "noise")
+    lines = {line.get_label(): np.asarray(line.get_ydata(), float) for line in axes.lines}
+    cells = table["predicted_auc"].sel(shift="noise", group="all")
+    for name in table["design"].values:
+        np.testing.assert_allclose(lines[f"predicted {name}"], cells.sel(design=name).values)
+    best = str(cells.sel(severity=slice(1, None)).mean("severity").idxmax().values)
+    named = {text.get_label(): text.get_text() for text in axes.texts}
+    assert named["best"].split(": ")[1] in best
+    assert plot.forecast(table, tmp_path).exists()
+    assert (tmp_path / "foreseen.pdf").exists()
+
+
 @pytest.mark.parametrize("level", ["L0", "L2"])
 def test_points_are_predictions_and_outcomes(tables, level):
     study, check = tables

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from rafmodel import learning, sampling, theory
+from rafmodel import learning, sampling, theory, unequal
 from rafmodel import symbols as s
 from rafmodel.errors import InputError
 from rafmodel.metrics import raf
@@ -22,6 +22,10 @@ SCALAR = {
     "gain": (s.GAIN, [s.between, s.view], theory.gain),
     "rotation": (s.ROTATION_DECAY, [s.m, s.sigma], theory.rotation_decay),
     "blur": (s.BLUR_DECAY, [s.omega, s.sigma], theory.blur_decay),
+    "rotation-3d": (s.TURNING_DECAY.subs(s.degree, 3).doit(), [s.sigma], lambda sd: theory.rotation_decay_3d(3, sd)),
+    "down-sampling": (s.SAMPLING_DECAY, [s.omega, s.factor], theory.sampling_decay),
+    "calibration-slope": (s.CALIBRATION_SLOPE, [s.Delta, s.v, s.Delta_d, s.v_d], theory.calibration_slope),
+    "resampled": (s.RESAMPLED, [s.n, s.drawn], unequal.resampled_size),
     "imbalance-tpr": (s.IMBALANCE_TPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[0]),
     "imbalance-fpr": (s.IMBALANCE_FPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[1]),
     "imbalance-auc": (s.IMBALANCE_AUC, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[2]),
@@ -247,6 +251,82 @@ def test_probe_and_its_deployment():
     form = RNG.normal(size=(size, size))
     quadratic = stated(s.DEPLOY, [s.w, s.s, s.M])(np.asarray(law.mean), np.diag(law.cov), form)
     assert quadratic == pytest.approx(float(law.mean @ form @ law.mean + np.trace(law.cov @ form)), rel=1e-9)
+
+
+def test_probe_of_unequal_classes():
+    """At the fixed point, in an eigenbasis of both covariances: leverage, slope, pull, force and the weights' law."""
+    size, count, flip, weight, ridge = 5, (30, 12), (0.1, 0.25), (0.7, 1.6), 0.3
+    half, within = RNG.normal(size=size) * 0.3, RNG.uniform(0.5, 2, (2, size))
+    source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
+    law = unequal.probe(source, count, flip=flip, ridge=ridge, weight=weight)
+    second = np.asarray(law.cov + law.mean[:, None] * law.mean[None, :])
+    share, mean = np.array(count) / 42, float(law.mean @ half)
+    variance = np.array([(second.diagonal() * each).sum() for each in within])
+    slope = np.array([0.5, 0.5])
+    given = {s.d: size}
+    by_class = [s.LEVERAGE.rhs.subs(given | {s.y_c: c}).doit() for c in (0, 1)]
+    leverage = [s.function(each, [s.n, s.lam, s.share_c, s.theta_c, s.ell_c]) for each in by_class]
+    theta = s.function(s.SLOPE, [s.y_c, s.omega_c, s.gamma_c])
+    for _ in range(200):
+        gamma = np.array([float(leverage[c](42, ridge, share, slope, within)) for c in (0, 1)])
+        slope = np.array([float(theta(c, np.array(weight), gamma)) for c in (0, 1)])
+    symbols = [s.y_c, s.theta_c, s.eta_c, s.score_mean]
+    pull = np.array([float(s.function(s.PULL, symbols)(c, slope, np.array(flip), mean)) for c in (0, 1)])
+    force = s.function(s.FORCE, [*symbols, s.v_c])
+    square = np.array([float(force(c, slope, np.array(flip), mean, variance)) for c in (0, 1)])
+    args = [s.i, s.lam, s.share_c, s.theta_c, s.ell_c]
+    stated = s.function(s.WEIGHTS_MEAN.rhs.doit(), [*args, s.psi_c, s.u])
+    spread = s.function(s.WEIGHTS_VARIANCE.rhs.doit(), [*args, s.n, s.rho_c])
+    for i in range(size):
+        at = (i, ridge, share, slope, within)
+        assert float(stated(*at, pull, half)) == pytest.approx(float(law.mean[i]), rel=1e-7)
+        assert float(spread(*at, 42, square)) == pytest.approx(float(law.cov[i, i]), rel=1e-7)
+    assert float(law.kappa) == pytest.approx(ridge / (share @ slope), rel=1e-7)
+
+
+def test_logistic_residual_solves_its_equation():
+    margin, pliant = RNG.normal(size=9) * 3, RNG.uniform(0, 5, 9)
+    found = unequal._residual(jnp.asarray(margin), jnp.asarray(pliant), "logistic")
+    stated = s.function(s.LOGISTIC_FORCE.rhs.subs(s.gamma_c[s.y_c], s.t), [s.margin, s.t, s.residual])
+    np.testing.assert_allclose(found, stated(margin, pliant, found), rtol=1e-9)
+
+
+def test_equal_classes_have_the_law_of_the_plain_probe():
+    """Up to the rank-one term of the gap, which vanishes with it."""
+    cov, half = jnp.diag(RNG.uniform(0.5, 2, 8)), 1e-3 * RNG.normal(size=8)
+    source = theory.Moments(jnp.stack([-half, half]), jnp.stack([cov, cov]), jnp.ones(2))
+    one = unequal.probe(source, (20, 20), flip=(0.1, 0.1), ridge=0.2)
+    other = theory.probe(source, 40, flip=0.1, ridge=0.2)
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-4)
+    np.testing.assert_allclose(one.cov, other.cov, rtol=1e-4, atol=1e-6)
+    assert float(one.df2) == pytest.approx(float(other.df2), rel=1e-4)
+    with pytest.raises(InputError, match="hinge"):
+        unequal.probe(source, (20, 20), flip=(0.1, 0.1), ridge=0.2, loss="hinge")
+    with pytest.raises(InputError, match="covariances"):
+        unequal.probe(source._replace(cov=cov), (20, 20), flip=(0.1, 0.1), ridge=0.2)
+
+
+def test_discriminant_of_unequal_counts():
+    size, ridge, count = 4, 0.4, (50, 15)
+    gap, within = RNG.normal(size=size), RNG.uniform(0.5, 2, size)
+    source = theory.Moments(jnp.stack([-gap / 2, gap / 2]), jnp.stack([jnp.diag(within)] * 2), jnp.ones(2))
+    kappa = float(theory.effective_ridge(jnp.asarray(within), sum(count) - 2, ridge))
+    df2 = ((within / (within + kappa)) ** 2).sum()
+    found = unequal.discriminant_rates(source, count, ridge=ridge)
+    stated = (s.DISCRIMINANT_TPR, s.DISCRIMINANT_FPR, s.DISCRIMINANT_AUC)
+    for ours, equation in zip(found, stated, strict=True):
+        value = s.function(equation.rhs.subs(s.d, size).doit(), [s.delta_, s.ell, s.kappa, s.n_1, s.n_0, s.df_2])
+        assert float(ours) == pytest.approx(float(value(gap, within, kappa, count[1], count[0], df2)), rel=1e-9)
+    slope = jax.grad(lambda r: unequal.discriminant_rates(source, count, ridge=r)[0])(ridge)
+    ends = [float(unequal.discriminant_rates(source, count, ridge=ridge + e)[0]) for e in (1e-4, -1e-4)]
+    assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)
+
+
+def test_linear_attention():
+    second, form, patch = (RNG.normal(size=shape) for shape in ((3, 3), (3, 3), (3,)))
+    stated = s.function(s.ATTENDED.rhs.subs(s.d, 3).doit(), [s.i, s.patch_cov, s.query_key, s.token])
+    found = learning.attended(*map(jnp.asarray, (second, form, patch)))
+    np.testing.assert_allclose(found, [float(stated(i, second, form, patch)) for i in range(3)], rtol=1e-9)
 
 
 def test_white_features_have_the_closed_form_ridge():

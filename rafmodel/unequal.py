@@ -1,0 +1,155 @@
+"""Probes when classes are unequal: in number, in covariance, in the quality of their labels, in their weight in the loss.
+
+Beside ``theory.probe``, which takes balanced classes of one covariance and a squared loss.  Class axes are ordered control
+(0), case (1); the label after "Eq." is the one of the paper.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rafmodel.errors import InputError
+from rafmodel.theory import Moments, ProbeLaw, effective_ridge, rate
+
+LOSSES = ("squared", "logistic")
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+class _State(NamedTuple):
+    """Scores of an image left out of training: their mean m () and variances v (2,), and the leverage γ (2,) of an image."""
+
+    mean: Array
+    variance: Array
+    leverage: Array
+
+
+def probe(
+    moments: Moments,
+    count: Array | tuple[float, float],
+    *,
+    flip: Array | tuple[float, float],
+    ridge: Array | float,
+    weight: Array | tuple[float, float] = (1.0, 1.0),
+    loss: str = "squared",
+    iterations: int = 300,
+) -> ProbeLaw:
+    """Law of a regularised linear probe trained on unequal classes.  Eq. (leverage, slope, pull, force, weights-*), d15.
+
+    moments  of the source: mean (2, d), cov (2, d, d), which may differ between classes
+    count    (2,) training images of each class
+    flip     (2,) share of each class's labels that are wrong
+    ridge    > 0; the probe minimises Σ weight_y ℓ(ỹ wᵀ(x − centre)) / n + ridge |w|² / 2, with centre the midpoint of the
+             class means, ℓ(a) = (1 − a)²/2 or log(1 + e⁻ᵃ) and n all images.  For equal classes and the squared loss this
+             is ``theory.probe``
+    weight   (2,) of each class in the loss; n / (2 count) is re-weighting
+    loss     "squared" or "logistic"
+    iterations  damped steps to the fixed point
+    Exact as n and d grow together; ``valid`` as in ``theory.probe``.  Mai, Liao, Couillet 2019; Salehi et al. 2019.
+    Raises InputError for another loss, or where the shapes disagree.
+    """
+    if loss not in LOSSES:
+        raise InputError(f"probe: loss {loss!r} is unknown; use one of {', '.join(LOSSES)}")
+    if moments.mean.ndim != 2 or moments.cov.shape != (2, *moments.mean.shape[-1:] * 2):
+        raise InputError(
+            f"probe: source means {moments.mean.shape} and covariances {moments.cov.shape} must be (2, d) and (2, d, d)"
+        )
+    count, flip, weight = (jnp.asarray(v, moments.mean.dtype) for v in (count, flip, weight))
+    n = jnp.sum(count)
+    share, half_gap = count / n, (moments.mean[1] - moments.mean[0]) / 2
+    identity = jnp.eye(half_gap.size, dtype=half_gap.dtype)
+
+    def given(state: _State) -> tuple[Array, Array, Array, Array]:
+        """Mean weights, covariance of the weights, resolvent and slopes at a state."""
+        force, slope, force2 = _forces(state, flip, weight, loss)
+        resolvent = jnp.linalg.inv(ridge * identity + jnp.einsum("c,cij->ij", share * slope, moments.cov))
+        mean = jnp.sum(share * force) * resolvent @ half_gap
+        wander = jnp.einsum("c,cij->ij", share * force2, moments.cov) / n
+        return mean, resolvent @ wander @ resolvent, resolvent, slope
+
+    def step(_: Any, state: _State) -> _State:
+        mean, cov, resolvent, _ = given(state)
+        second = cov + mean[:, None] * mean[None, :]
+        new = _State(
+            mean @ half_gap,
+            jnp.einsum("cij,ij->c", moments.cov, second),
+            jnp.einsum("cij,ij->c", moments.cov, resolvent) / n,
+        )
+        return jax.tree.map(lambda old, new: (old + new) / 2, state, new)
+
+    start = _State(jnp.zeros(()), jnp.zeros(2), jnp.einsum("cii->c", moments.cov) / (n * ridge))
+    start = jax.tree.map(lambda x: x.astype(half_gap.dtype), start)
+    mean, cov, resolvent, slope = given(jax.lax.fori_loop(0, iterations, step, start))
+    pooled = jnp.einsum("c,cij->ij", share * slope, moments.cov)
+    smooth = resolvent @ pooled
+    df2 = jnp.sum(smooth * smooth.T)
+    valid = (n >= 20) & (df2 <= 0.9 * n)
+    return ProbeLaw(mean, cov, moments.mean.mean(0), ridge / jnp.sum(share * slope), df2, valid)
+
+
+def _forces(state: _State, flip: Array, weight: Array, loss: str) -> tuple[Array, Array, Array]:
+    """Mean force ψ of an image on the weights, its mean slope −ψ' and mean square, each (2,), over scores and flips.
+
+    Scores are signed by the true class.  Eq. (force): ψ = weight · label · r with r = −ℓ'(label · score + γ weight r).
+    """
+    score = state.mean + jnp.sqrt(state.variance)[:, None] * jnp.asarray(_NODES)[None, :]  # class, node
+    pliant = (state.leverage * weight)[:, None]
+    force, slope, force2 = 0.0, 0.0, 0.0
+    for label, chance in ((1, 1 - flip), (-1, flip)):
+        residual = _residual(label * score, pliant, loss)
+        curved = residual * (1 - residual) if loss == "logistic" else jnp.ones_like(residual)
+        force += chance * label * weight * (residual @ jnp.asarray(_WEIGHTS))
+        slope += chance * weight * ((curved / (1 + pliant * curved)) @ jnp.asarray(_WEIGHTS))
+        force2 += chance * weight**2 * (residual**2 @ jnp.asarray(_WEIGHTS))
+    return jnp.asarray(force), jnp.asarray(slope), jnp.asarray(force2)
+
+
+def _residual(margin: Array, pliant: Array, loss: str) -> Array:
+    """r = −ℓ'(margin + pliant r): 1 − a for the squared loss, 1/(1 + eᵃ) for the logistic one, by Newton's steps."""
+    if loss == "squared":
+        return (1 - margin) / (1 + pliant)
+
+    def newton(_: Any, r: Array) -> Array:
+        s = jax.nn.sigmoid(-margin - pliant * r)
+        return jnp.clip(r - (r - s) / (1 + pliant * s * (1 - s)), 0, 1)
+
+    return jax.lax.fori_loop(0, 25, newton, jnp.full_like(margin, 0.5))
+
+
+def discriminant_rates(
+    moments: Moments, count: Array | tuple[float, float], *, ridge: Array | float
+) -> tuple[Array, Array, Array]:
+    """TPR, FPR and AUC of a regularised linear discriminant trained on unequal counts.  Eq. (discriminant-*), d15.
+
+    moments  of the source; classes of one covariance, taken as their average
+    count    (2,) training images; the classifier is w = (Ŝ + ridge)⁻¹(x̄₁ − x̄₀) with Ŝ the pooled sample covariance, and
+             its threshold the midpoint of the sample means
+    ``theory.imbalance_rates`` with a general covariance: white features and a large ridge give it back.
+    """
+    control, case = jnp.asarray(count, moments.mean.dtype)
+    gap, cov = moments.mean[1] - moments.mean[0], jnp.mean(moments.cov, 0)
+    freedom = case + control - 2
+    kappa = effective_ridge(jnp.linalg.eigvalsh(cov), freedom, ridge)
+    resolvent = jnp.linalg.inv(cov + kappa * jnp.eye(gap.size, dtype=gap.dtype))
+    smooth = resolvent @ cov
+    df2 = jnp.sum(smooth * smooth.T)
+    weights = resolvent @ gap
+    spread = (weights @ cov @ weights + df2 * (1 / case + 1 / control)) / (1 - df2 / freedom)
+    pull = jnp.trace(smooth) * (1 / control - 1 / case)
+    reach = gap @ weights
+    return (
+        rate((pull + reach) / 2, spread, 0.0),
+        rate((pull - reach) / 2, spread, 0.0),
+        rate(reach, 2 * spread, 0.0),
+    )
+
+
+def resampled_size(n: Array | float, drawn: Array | float) -> Array | float:
+    """How many images estimate a mean as well as ``drawn`` draws with replacement from n images.  Eq. (resampled), d15.
+
+    Never more than n: drawing the rare class again and again adds no image and some chance, which weights do not.
+    """
+    return 1 / (1 / n + (1 - 1 / n) / drawn)
