@@ -7,13 +7,16 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rafmodel import sources
 from rafmodel.errors import InputError
 from rafmodel.sources import SPLITS, NpzFile
+
+if TYPE_CHECKING:
+    from jax import Array
 
 UNKNOWN = "unknown"  # the subgroup of those whose attribute is missing
 _IDENTIFIERS = {"images", "labels", "masks", "split", "patient", "group", "image_id", "id", *sources.NOTES}
@@ -225,6 +228,38 @@ def part(cohort: Cohort, split: str) -> Cohort:
     if split not in SPLITS:
         raise InputError(f"split '{split}': choose from {', '.join(SPLITS)}")
     return take(cohort, cohort.split == split)
+
+
+def around_pixels(cohort: Cohort, key: "Array", *, side: int, each: int) -> Cohort:
+    """Patches of ``side`` pixels around drawn pixels: a case where the pixel belongs to the structure of the mask.
+
+    A dense probe as a cohort: what it scores is the AUC of pixels, and the receptive field is the patch.  Of every image that has
+    the structure ``each`` pixels of it are drawn and as many beside it, at most half a side away; borders are extended.
+    Raises InputError where the cohort has no masks, or an image fewer pixels than are to be drawn.
+    """
+    import jax  # here, so that reading a cohort does not wait for it
+    from scipy.ndimage import maximum_filter
+
+    if cohort.mask is None:
+        raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
+    inside = cohort.mask > 0
+    seen = inside.any((1, 2))
+    near = maximum_filter(inside, (1, side + 1, side + 1)) & ~inside
+    n, height, width = inside.shape
+    drawn = np.asarray(jax.random.uniform(key, (n, height * width)))
+    flat = np.stack([near, inside]).reshape(2, n, -1)
+    if (flat[:, seen].sum(-1) < each).any():
+        raise InputError(f"{cohort.name}: an image has fewer than {each} pixels in or beside its structure; draw fewer")
+    chosen = np.argpartition(np.where(flat, drawn, -1), -each, axis=-1)[..., -each:][:, seen]  # class, image, pixel
+    rows, columns = (np.concatenate(part, 1).ravel() for part in np.unravel_index(chosen, (height, width)))
+    picked = take(cohort, np.repeat(np.flatnonzero(seen), 2 * each))
+    half, offset = side // 2, np.arange(side)
+    padded = np.pad(cohort.image, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
+    which = np.repeat(np.flatnonzero(seen), 2 * each)[:, None, None]
+    patches = padded[which, (rows[:, None] + offset)[:, :, None], (columns[:, None] + offset)[:, None, :]]
+    label = np.tile(np.repeat([0, 1], each), seen.sum()).astype(np.int8)
+    contrast = f"pixels of the structure against pixels beside it, in patches of {side}"
+    return replace(picked, image=patches, label=label, contrast=contrast, name=f"{cohort.name}_pixels", mask=None)
 
 
 def threshold_split(cohort: Cohort) -> str:

@@ -41,6 +41,12 @@ def _nih(finding: str) -> Callable[[], Cohort]:
     return partial(cohorts.load, "nih_cxr1000", label="findings", positive=[finding], size=32)
 
 
+def _left_ventricle() -> Cohort:
+    """Pixels of the left ventricle, as a dense linear probe sees them."""
+    whole = cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE)
+    return cohorts.around_pixels(whole, jax.random.key(0), side=32, each=2)
+
+
 SOURCES = (
     Source("pneumoniamnist", partial(cohorts.load, "pneumoniamnist")),
     Source(
@@ -50,6 +56,7 @@ SOURCES = (
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
     Source("nih-effusion", _nih("Effusion"), ("sex", "view")),
+    Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
 )
 

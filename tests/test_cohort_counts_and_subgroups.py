@@ -4,11 +4,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from rafmodel import cohort
+from rafmodel.errors import InputError
 
 N = 60
 
@@ -226,3 +228,26 @@ def test_module_needs_neither_jax_nor_pandas():
     code = "import sys, rafmodel.cohort; print({'jax', 'pandas', 'xarray', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_patches_around_pixels_carry_the_class_of_their_centre(load):
+    """Every image holds its own pixel numbers, so that a patch says where it came from."""
+    mask = np.zeros((N, 30, 21), np.uint8)
+    mask[:40, 8:20, 5:15] = 1  # the last twenty images have no structure
+    whole = load(masks=mask)
+    place = np.broadcast_to(np.arange(30 * 21).reshape(1, 30, 21, 1), (N, 30, 21, 1))
+    whole = replace(whole, image=place.astype(np.float32) / 1000)
+    found = cohort.around_pixels(whole, jax.random.key(0), side=8, each=3)
+    assert found.image.shape == (40 * 6, 8, 8, 1)
+    centre = np.rint(found.image[:, 4, 4, 0] * 1000).astype(int)
+    row, column = np.divmod(centre, 21)
+    np.testing.assert_array_equal(mask[0][row, column], found.label)
+    away = np.maximum(np.maximum(8 - row, row - 19), np.maximum(5 - column, column - 14))
+    assert away[found.label == 0].min() > 0
+    assert away.max() <= 4
+    np.testing.assert_array_equal(found.patient, np.repeat(whole.patient[:40], 6))
+    assert len(np.unique(centre.reshape(40, 6), axis=0)) > 30  # each image its own draw
+    with pytest.raises(InputError, match="no masks"):
+        cohort.around_pixels(replace(whole, mask=None), jax.random.key(0), side=8, each=3)
+    with pytest.raises(InputError, match="draw fewer"):
+        cohort.around_pixels(whole, jax.random.key(0), side=8, each=200)
