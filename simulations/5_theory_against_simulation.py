@@ -342,7 +342,7 @@ def _unequal_auc(loss: str):
 def _unequal_stated(loss: str) -> float:
     source = theory.Moments(jnp.stack([-HALF, HALF]), jax.vmap(jnp.diag)(jnp.stack([SPECTRUM, OTHER])), jnp.ones(2))
     law = unequal.probe(source, COUNT, flip=FLIP, ridge=0.3, loss=loss)
-    return float(theory.deploy(law, source._replace(cov=source.cov + 0.25 * jnp.eye(D)))[0])
+    return float(theory.deploy(law, source._replace(cov=source.cov + 0.25 * jnp.eye(D)[None]))[0])
 
 
 def _discriminant(rng: np.random.Generator, n: int) -> Draws:
