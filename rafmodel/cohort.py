@@ -244,7 +244,7 @@ def around_pixels(cohort: Cohort, key: "Array", *, side: int, each: int) -> Coho
         raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
     inside = cohort.mask > 0
     seen = inside.any((1, 2))
-    near = maximum_filter(inside, (1, side + 1, side + 1)) & ~inside
+    near = np.asarray(maximum_filter(inside, (1, side + 1, side + 1)), bool) & ~inside
     n, height, width = inside.shape
     drawn = np.asarray(jax.random.uniform(key, (n, height * width)))
     flat = np.stack([near, inside]).reshape(2, n, -1)
