@@ -46,7 +46,7 @@ class Plans(Who):
     designs: tuple[str, ...] = ()
     """Learning designs.  Default: all."""
     shifts: tuple[str, ...] = ()
-    """Variabilities at deployment.  Default: all."""
+    """Variabilities at deployment, or ``all`` that suit the images.  Default: the eight of a plain study."""
     seeds: int = 2
     """Simulations of each design."""
     steps: int | None = None
@@ -95,8 +95,10 @@ class AboutCohort(Who):
 
     action: tyro.conf.Positional[Literal["show"]] = "show"
     """What to do with it."""
+    variability: tuple[str, ...] = ()
+    """Variabilities of the contact sheet, or ``all`` that suit the images.  Default: the eight of a plain study."""
     sheet: Path | None = None
-    """PNG file for a contact sheet of the variabilities at every level."""
+    """PNG or PDF file for a contact sheet of the variabilities at every level.  Default: variability.png if some are named."""
 
 
 @dataclass(frozen=True)
@@ -234,11 +236,12 @@ def cohort_show(command: AboutCohort) -> None:
     from rafmodel.cohort import describe
 
     print(describe(cohort, command.group))
-    if command.sheet:
-        from rafmodel import plot
+    if command.sheet or command.variability:
+        from rafmodel import plot, variability
 
-        plot.contact_sheet(cohort, command.sheet)
-        print(f"\ncontact sheet: {command.sheet}")
+        path = command.sheet or Path("variability.png")
+        plot.contact_sheet(cohort, path, variability.suited(command.variability, cohort.image.shape[1:]))
+        print(f"\ncontact sheet: {path}")
 
 
 def figures(command: Figures) -> None:
@@ -286,7 +289,8 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort is None else None)
     designs = design.select(command.designs, steps=command.steps)
-    return Plan(cohort, group, designs, variability.select(command.shifts), command.seeds, command.seed)
+    shifts = variability.suited(command.shifts, cohort.image.shape[1:])
+    return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
 
 
 def _folder(command: Plans, cohort: "Cohort") -> Path:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rafmodel.cohort import Cohort
+    from rafmodel.variability import Variability
 
     Draw = Callable[[Axes, xr.Dataset, str], None]
 
@@ -281,27 +282,30 @@ def figures(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> list[P
         return [save(figure, path) for figure, path in files]
 
 
-def contact_sheet(cohort: "Cohort", path: Path) -> None:
-    """One image of a cohort under every variability (rows) at every level (columns), as PNG or PDF.
+def contact_sheet(cohort: "Cohort", path: Path, laws: "Sequence[Variability] | None" = None) -> None:
+    """One image of a cohort under each variability (rows) at every level (columns), as PNG or PDF.
 
-    An image keeps its random draw over the levels, so that a row shows severity alone.
+    An image keeps its random draw over the levels, so that a row shows severity alone.  Of a volume the middle slice is
+    drawn.  ``laws`` are the eight of a plain study unless given.
     """
     import jax
 
     from rafmodel import cohort as cohorts
     from rafmodel.variability import VARIABILITIES, alter
 
+    laws = VARIABILITIES if laws is None else laws
     image = cohorts.pixels(cohorts.take(cohort, np.array([0])))
     with style():
-        figure, axes = grid(6 * len(VARIABILITIES), 6, width=7.5, height=1.28)
-        for row, law in enumerate(VARIABILITIES):
+        figure, axes = grid(6 * len(laws), 6, width=7.5, height=1.28)
+        for row, law in enumerate(laws):
             levels = np.array([0.0, *law.levels], image.dtype)
             altered = np.asarray(alter(jax.random.key(row), law, image, levels))[:, 0]
+            altered = altered[:, altered.shape[1] // 2] if altered.ndim == 5 else altered
             for one, level, picture in zip(axes[6 * row :], levels, altered, strict=False):
                 one.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
                 one.set(xticks=[], yticks=[])
                 one.set_title(f"{level:g}", size=7, weight="normal", loc="center", pad=2)
-            axes[6 * row].set_ylabel(law.name, weight="bold")
+            axes[6 * row].set_ylabel(law.name.replace("_", "\n"), weight="bold")
         save(figure, path)
 
 

@@ -266,8 +266,9 @@ def _digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
 def _code() -> str:
     """Digest of the modules that decide a cell's result."""
     here = Path(rafmodel.__file__).parent
-    names = ("variability", "design", "proxies", "encoder", "simulate")
-    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()
+    names = [here / f"{name}.py" for name in ("design", "proxies", "encoder", "simulate")]
+    names += sorted((here / "variability").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
 # ---- files

@@ -1,0 +1,186 @@
+"""Artifacts of magnetic resonance and computed tomography: what goes wrong between the body and the image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rafmodel.variability.law import Drawn, Variability, grid, nothing
+
+MOVES = 3  # times that a patient moves during a scan
+STREAKS = 12  # angular order up to which metal scatters
+
+# ---- magnetic resonance: k-space lines run along the first axis of space
+
+
+def _lines(n: int) -> np.ndarray:
+    """Wave numbers of k-space lines along an axis, cycles a pixel."""
+    return np.fft.fftfreq(n)
+
+
+def _from_lines(image: Array, factor: Array) -> Array:
+    """Each k-space line along the first axis times its factor (n,), and the magnitude of the image again."""
+    lines = jnp.fft.fft(image, axis=0) * factor.reshape(-1, *(1,) * (image.ndim - 1))
+    return jnp.clip(jnp.abs(jnp.fft.ifft(lines, axis=0)), 0, 1).astype(image.dtype)
+
+
+def patient_motion(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """The patient moves MOVES times along the first axis while lines are read, by s.d. ``severity`` of the side."""
+    n = image.shape[0]
+    time = (_lines(n) + 0.5) % 1  # from the most negative line to the most positive
+    moved = (time[:, None] > jnp.sort(drawn["u"])[None]).astype(image.dtype)
+    place = severity * n * (moved @ drawn["z"])
+    at_centre = severity * n * ((jnp.sort(drawn["u"]) < 0.5).astype(image.dtype) @ drawn["z"])
+    phase = -2 * jnp.pi * jnp.asarray(_lines(n), image.dtype) * (place - at_centre)
+    return _from_lines(image, jnp.exp(1j * phase))
+
+
+def _moves(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    key_time, key_size = jax.random.split(key)
+    return {
+        "u": jax.random.uniform(key_time, (MOVES,), jnp.float32),
+        "z": jax.random.normal(key_size, (MOVES,), jnp.float32),
+    }
+
+
+def ghosting(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Every second to fifth line of k-space loses a share ``severity`` of its strength, but for the middle one."""
+    n = image.shape[0]
+    period = 2 + jnp.minimum((4 * drawn["u"]).astype(int), 3)
+    line = jnp.asarray(np.rint(_lines(n) * n).astype(int))
+    weak = (line % period == 0) & (line != 0)
+    return _from_lines(image, jnp.where(weak, 1 - severity, 1.0).astype(image.dtype))
+
+
+def _uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
+
+
+def spike(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A k-space spike: one cosine of amplitude ``severity``, 3 to 8 cycles per image, any direction and phase."""
+    draw = drawn["u"]
+    cycles, direction, phase = 3 + 5 * draw[0], jnp.pi * draw[1], 2 * jnp.pi * draw[2]
+    position = grid(image)
+    across = jnp.cos(direction) * position[-1] + jnp.sin(direction) * position[-2]
+    if image.ndim == 4:
+        tilt = jnp.pi * (draw[3] - 0.5)
+        across = jnp.cos(tilt) * across + jnp.sin(tilt) * position[0]
+    wave = jnp.cos(jnp.pi * cycles * across + phase)
+    return jnp.clip(image + severity * wave[..., None], 0, 1)
+
+
+def _wave(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"u": jax.random.uniform(key, (3 if len(shape) == 3 else 4,), jnp.float32)}
+
+
+def gibbs(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Ringing: lines of k-space beyond ``1 − severity`` of the largest are not read, along every axis."""
+    del drawn
+    for axis in range(image.ndim - 1):
+        n = image.shape[axis]
+        beyond = (jnp.asarray(2 * np.abs(_lines(n)), image.dtype) - (1 - severity)) * n / 2
+        kept = jnp.clip(0.5 - beyond, 0, 1)  # the outermost line fades, so that severity is continuous
+        lines = jnp.fft.fft(jnp.moveaxis(image, axis, 0), axis=0) * kept.reshape(-1, *(1,) * (image.ndim - 1))
+        image = jnp.moveaxis(jnp.fft.ifft(lines, axis=0).real, 0, axis).astype(image.dtype)
+    return jnp.clip(image, 0, 1)
+
+
+def zipper(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A radio station: a line across the last axis of alternating dots of amplitude ``severity``, two pixels wide."""
+    position = grid(image)
+    n = image.shape[-2]
+    row = jnp.exp(-(((position[-1] - drawn["place"]) * n / 2) ** 2) / 2)
+    dots = drawn["z"].reshape(-1, *(1,) * (image.ndim - 2))
+    return jnp.clip(image + severity * (row * dots)[..., None], 0, 1)
+
+
+def _zip(key: Array, shape: tuple[int, ...]) -> Drawn:
+    key_place, key_dots = jax.random.split(key)
+    return {
+        "place": jax.random.uniform(key_place, (), jnp.float32, -0.8, 0.8),
+        "z": jax.random.rademacher(key_dots, shape[:1], jnp.float32),
+    }
+
+
+# ---- computed tomography: circles about the centre of the last two axes
+
+
+def _polar(image: Array) -> tuple[Array, Array]:
+    """Distance from the centre, 1 at the nearest border, and angle, of the last two axes; (..., H, W)."""
+    rows, columns = grid(image)[-2:]
+    return jnp.sqrt(rows**2 + columns**2), jnp.arctan2(rows, columns)
+
+
+def rings(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Detectors out of tune: each circle about the centre off by s.d. ``severity``."""
+    radius, _ = _polar(image)
+    n = drawn["z"].shape[0]
+    profile = jnp.interp(radius.ravel() * (n - 1) / 1.5, jnp.arange(n), drawn["z"]).reshape(radius.shape)
+    return jnp.clip(image + severity * profile[..., None], 0, 1)
+
+
+def _detectors(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"z": jax.random.normal(key, (3 * max(shape[-3:-1]) // 4,), jnp.float32)}
+
+
+def metal(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """An implant: a white disc, and bright and dark streaks from it that fall off as 1/distance.
+
+    severity  amplitude of the streaks at the implant's edge.  Their angular pattern is random, of order 2 to STREAKS.
+    """
+    rows, columns = grid(image)[-2:]
+    dy, dx = rows - drawn["place"][0], columns - drawn["place"][1]
+    far, angle = jnp.sqrt(dy**2 + dx**2), jnp.arctan2(dy, dx)
+    order = jnp.arange(2, STREAKS + 1, dtype=image.dtype)
+    waves = jnp.cos(order[:, None] * angle.reshape(1, -1) + drawn["phase"][:, None])
+    pattern = (drawn["z"] @ waves).reshape(angle.shape) / jnp.sqrt(len(order) / 2)
+    size = 0.08
+    streaks = severity * pattern * size / jnp.maximum(far, size)
+    inside = jax.nn.sigmoid((size - far) * 40) * jnp.minimum(4 * severity, 1)
+    return jnp.clip(image + streaks[..., None] * 3 + inside[..., None], 0, 1)
+
+
+def _implant(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    keys = jax.random.split(key, 3)
+    return {
+        "place": jax.random.uniform(keys[0], (2,), jnp.float32, -0.5, 0.5),
+        "phase": jax.random.uniform(keys[1], (STREAKS - 1,), jnp.float32, 0, 2 * jnp.pi),
+        "z": jax.random.normal(keys[2], (STREAKS - 1,), jnp.float32),
+    }
+
+
+def beam_hardening(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Cupping: intensities times ``1 − severity (1 − r²)`` inside the circle of radius r = 1."""
+    del drawn
+    radius, _ = _polar(image)
+    return image * (1 - severity * jnp.maximum(1 - radius**2, 0))[..., None]
+
+
+def truncation(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A field of view that is too small: outside ``1 − severity`` of the radius black, and a bright rim at its edge."""
+    del drawn
+    radius, _ = _polar(image)
+    edge = 1.42 * (1 - severity)
+    inside = jax.nn.sigmoid((edge - radius) * 30)
+    rim = 0.3 * jnp.exp(-(((radius - edge) / 0.08) ** 2)) * jnp.minimum(10 * severity, 1)
+    return jnp.clip(image * inside[..., None] + (rim * inside)[..., None], 0, 1)
+
+
+PATIENT_MOTION = Variability(
+    "patient_motion", "s.d. of a move, fraction of side", _moves, patient_motion, (0.005, 0.01, 0.02, 0.035, 0.06)
+)
+GHOSTING = Variability("ghosting", "share of a line's strength lost", _uniform, ghosting, (0.15, 0.3, 0.5, 0.7, 1.0))
+SPIKE = Variability("spike", "amplitude, fraction of display range", _wave, spike, (0.03, 0.06, 0.12, 0.2, 0.3))
+GIBBS = Variability("gibbs", "share of k-space not read", nothing, gibbs, (0.3, 0.45, 0.6, 0.7, 0.8))
+ZIPPER = Variability("zipper", "amplitude, fraction of display range", _zip, zipper, (0.1, 0.2, 0.35, 0.6, 1.0))
+RINGS = Variability("rings", "s.d., fraction of display range", _detectors, rings, (0.02, 0.04, 0.08, 0.15, 0.25))
+METAL = Variability(
+    "metal", "amplitude at the implant, fraction of display range", _implant, metal, (0.05, 0.1, 0.2, 0.35, 0.6)
+)
+BEAM_HARDENING = Variability(
+    "beam_hardening", "share lost in the middle", nothing, beam_hardening, (0.1, 0.2, 0.3, 0.45, 0.65)
+)
+TRUNCATION = Variability("truncation", "share of the radius cut", nothing, truncation, (0.2, 0.3, 0.4, 0.5, 0.6))

@@ -1,0 +1,233 @@
+"""What a variability is: chance drawn from a key, a law that uses it at a severity, and what follows for masks and batches.
+
+Images are ``(*space, C)`` in [0, 1] with two or three axes of space; a position is in [-1, 1] along each, pixel centres inside.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.ndimage import map_coordinates
+
+from rafmodel.errors import InputError
+
+Drawn = dict[str, Array]
+Draw = Callable[[Array, tuple[int, ...]], Drawn]
+Law = Callable[[Drawn, Array, Array], Array]
+Warp = Callable[[Drawn, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Variability:
+    """A random image transform with a severity that means something.
+
+    name    label in tables
+    unit    what the severity measures
+    draw    ``(key, shape) -> drawn``: all that is left to chance, the same at every severity
+    law     ``(drawn, image, severity) -> image``; of a geometric one the movement of masks follows from ``warp``
+    levels  the five severities, weak to strong, that levels 1-5 of a study stand for
+    warp    ``(drawn, positions (dims, *space), severity) -> positions`` that each pixel's value is read from; None: masks stay
+    dims    axes of space that the law is made for
+    colour  whether the law needs red, green and blue
+    source  where the law or its parameters come from
+    """
+
+    name: str
+    unit: str
+    draw: Draw
+    law: Law
+    levels: tuple[float, float, float, float, float]
+    warp: Warp | None = None
+    dims: tuple[int, ...] = (2, 3)
+    colour: bool = False
+    source: str = ""
+
+    def apply(self, key: Array, image: Array, severity: Array | float) -> Array:
+        """One altered image; severity 0 returns the input bit for bit.
+
+        Compiled once a law and shape of batch, whoever asks: shifts and views of all designs share it.
+        """
+        return _fresh(self, key, image, jnp.asarray(severity, image.dtype))
+
+    def rebuild(self, drawn: Drawn, image: Array, severity: Array | float) -> Array:
+        """The altered image again, from what was drawn for it."""
+        return _applied(self, drawn, image, jnp.asarray(severity, image.dtype))
+
+    def move(self, drawn: Drawn, mask: Array, severity: Array | float) -> Array:
+        """The mask (*space) that belongs to the altered image: classes of the nearest pixels, so a binary mask stays binary."""
+        if self.warp is None:
+            return mask
+        severity = jnp.asarray(severity, float)
+        where = indices(self.warp(drawn, grid(mask[..., None]), severity), mask.shape)
+        moved = map_coordinates(mask, where, order=0, mode="nearest")
+        return jnp.where(severity > 0, moved, mask)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises InputError where the law is not made for images of this shape (*space, C)."""
+        if len(shape) - 1 not in self.dims:
+            raise InputError(f"{self.name}: made for {_axes(self.dims)} of space, but images are {shape[:-1]}")
+        if self.colour and shape[-1] != 3:
+            raise InputError(f"{self.name}: needs red, green and blue, but images have {shape[-1]} channel(s)")
+
+
+def _axes(dims: tuple[int, ...]) -> str:
+    return " or ".join(map(str, dims)) + " axes"
+
+
+@partial(jax.jit, static_argnums=0)
+def _fresh(variability: Variability, key: Array, image: Array, severity: Array) -> Array:
+    return _applied(variability, variability.draw(key, image.shape), image, severity)
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(variability: Variability, drawn: Drawn, image: Array, severity: Array) -> Array:
+    variability.check(image.shape)
+    return jnp.where(severity > 0, variability.law(drawn, image, severity), image)
+
+
+@partial(jax.jit, static_argnums=1)
+def alter(key: Array, variability: Variability, images: Array, severities: Array) -> Array:
+    """Every image at every severity, each image with its own draw that it keeps over severities.
+
+    images (N, *space, C), severities (S,)  ->  (S, N, *space, C)
+    """
+    keys = jax.random.split(key, images.shape[0])
+    over_images = jax.vmap(variability.apply, (0, 0, None))
+    return jax.vmap(over_images, (None, None, 0))(keys, images, severities)
+
+
+# ---- several in a row
+
+
+class Step(NamedTuple):
+    """One variability of a composition, at a severity, for a share of the images."""
+
+    variability: Variability
+    severity: float
+    probability: float = 1.0
+
+
+class Record(NamedTuple):
+    """What was done to each image by one step: the severity (N,), 0 where it was left out, and what was drawn."""
+
+    name: str
+    severity: Array
+    drawn: Drawn
+
+
+def compose(
+    key: Array, steps: tuple[Step, ...], images: Array, masks: Array | None = None
+) -> tuple[Array, Array | None, list[Record]]:
+    """Images (N, *space, C), and masks (N, *space) with them, after each step in turn; and a record of each step.
+
+    Each image has its own draws, and each step happens to it with the step's probability.  ``repeat`` does it
+    again from records.
+    """
+    records = []
+    for step in steps:
+        key, key_step = jax.random.split(key)
+        severity, drawn = _chances(key_step, step.variability, images.shape, step.severity, step.probability)
+        records.append(Record(step.variability.name, severity, drawn))
+        images, masks = _every(step.variability, drawn, images, masks, severity)
+    return images, masks, records
+
+
+def repeat(
+    records: list[Record], known: dict[str, Variability], images: Array, masks: Array | None = None
+) -> tuple[Array, Array | None]:
+    """The images and masks that ``compose`` returned with these records, made again."""
+    for record in records:
+        images, masks = _every(known[record.name], record.drawn, images, masks, record.severity)
+    return images, masks
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _chances(
+    key: Array, variability: Variability, shape: tuple[int, ...], severity: float, probability: float
+) -> tuple[Array, Drawn]:
+    key_happens, key_draw = jax.random.split(key)
+    happens = jax.random.uniform(key_happens, shape[:1]) < probability
+    drawn = jax.vmap(variability.draw, (0, None))(jax.random.split(key_draw, shape[0]), shape[1:])
+    return jnp.where(happens, severity, 0.0), drawn
+
+
+@partial(jax.jit, static_argnums=0)
+def _every(
+    variability: Variability, drawn: Drawn, images: Array, masks: Array | None, severity: Array
+) -> tuple[Array, Array | None]:
+    altered = jax.vmap(variability.rebuild)(drawn, images, severity)
+    return altered, None if masks is None else jax.vmap(variability.move)(drawn, masks, severity)
+
+
+# ---- space
+
+
+def grid(image: Array) -> Array:
+    """Position of each pixel centre, (dims, *space), from -1 to 1 over the image."""
+    dtype = image.dtype if jnp.issubdtype(image.dtype, jnp.floating) else float
+    axes = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in image.shape[:-1]]
+    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"))
+
+
+def indices(positions: Array, shape: tuple[int, ...]) -> list[Array]:
+    """Fractional index along each axis of positions (dims, ...) in [-1, 1]."""
+    return [((x + 1) * n - 1) / 2 for x, n in zip(positions, shape, strict=True)]
+
+
+def sample(image: Array, positions: Array) -> Array:
+    """Values (..., C) at positions (dims, ...), linear between pixels; outside the image the border is extended."""
+    where = indices(positions, image.shape[:-1])
+    channel = partial(map_coordinates, coordinates=where, order=1, mode="nearest")
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+
+def geometric(
+    name: str, unit: str, draw: Draw, warp: Warp, levels: tuple[float, float, float, float, float], *, source: str = ""
+) -> Variability:
+    """A variability that moves pixels and changes no value."""
+
+    def law(drawn: Drawn, image: Array, severity: Array) -> Array:
+        return sample(image, warp(drawn, grid(image), severity))
+
+    return Variability(name, unit, draw, law, levels, warp, source=source)
+
+
+def along(image: Array, matrix: Array, axis: int) -> Array:
+    """A matrix (n, n) applied along one axis of space."""
+    return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
+
+
+# ---- chance
+
+
+def nothing(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """No chance at all."""
+    del key, shape
+    return {}
+
+
+def one_normal(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """One standard normal z an image."""
+    del shape
+    return {"z": jax.random.normal(key, dtype=jnp.float32)}
+
+
+def normal_field(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """A standard normal z for every pixel and channel."""
+    return {"z": jax.random.normal(key, shape, jnp.float32)}
+
+
+def one_sign(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """A sign, each with chance one half."""
+    del shape
+    return {"sign": jax.random.rademacher(key, (), jnp.float32)}
+
+
+def one_direction(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """A unit vector in space, all directions alike."""
+    vector = jax.random.normal(key, (len(shape) - 1,), jnp.float32)
+    return {"direction": vector / jnp.sqrt(jnp.sum(vector**2))}

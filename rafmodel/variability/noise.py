@@ -1,0 +1,84 @@
+"""Noise of receivers, counts and coherent waves."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rafmodel.variability.law import Drawn, Variability, normal_field
+from rafmodel.variability.projections import filtered_back, projected
+
+VIEWS = 45  # projections of a half turn in which the counts of a low dose are drawn
+
+
+def gaussian(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Independent Gaussian noise of s.d. ``severity``, clipped to the display range."""
+    return jnp.clip(image + severity * drawn["z"], 0, 1)
+
+
+def rician(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Magnitude of a complex signal with noise of s.d. ``severity`` in each part.  Gudbjartsson, Patz 1995."""
+    real, imaginary = image + severity * drawn["z"][0], severity * drawn["z"][1]
+    return jnp.clip(jnp.sqrt(real**2 + imaginary**2), 0, 1)
+
+
+def _two_fields(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"z": jax.random.normal(key, (2, *shape), jnp.float32)}
+
+
+def shot(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Poisson counts, ``1 / severity²`` of them at white."""
+    white = 1 / jnp.maximum(severity, 1e-3) ** 2
+    return jnp.clip(jax.random.poisson(drawn["key"], image * white) / white, 0, 1).astype(image.dtype)
+
+
+def _key(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"key": key}
+
+
+def low_dose(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Noise of few photons in CT, drawn in the projections and reconstructed: streaked, and worst behind dense parts.
+
+    severity  1/√photons where nothing is in the way; a path across a white image weakens the beam by exp(−4).
+    The log of Poisson counts of mean I has variance 1/I; reconstruction is linear, so only the noise passes through it.
+    Volumes are slices along the first axis.
+    """
+
+    def of_slice(plane: Array, z: Array) -> Array:
+        path = projected(plane, VIEWS) * (4 / plane.shape[0])
+        return filtered_back(z * jnp.exp(jnp.minimum(path, 8.0) / 2), plane.shape)
+
+    slices = image if image.ndim == 4 else image[None]
+    grey = slices.mean(-1)
+    found = jax.vmap(of_slice)(grey, drawn["z"])[..., None]
+    return jnp.clip((slices + severity * found).reshape(image.shape), 0, 1)
+
+
+def _sinogram(key: Array, shape: tuple[int, ...]) -> Drawn:
+    slices = shape[0] if len(shape) == 4 else 1
+    return {"z": jax.random.normal(key, (slices, VIEWS, max(shape[-3:-1])), jnp.float32)}
+
+
+def speckle(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Intensities times ``1 + severity z``, one z a pixel."""
+    return jnp.clip(image * (1 + severity * drawn["z"]), 0, 1)
+
+
+def impulse(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A share ``severity`` of the pixels black or white, each with chance one half."""
+    hit, white = drawn["u"]
+    return jnp.where(hit < severity, (white < 0.5).astype(image.dtype), image)
+
+
+def _two_uniforms(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"u": jax.random.uniform(key, (2, *shape), jnp.float32)}
+
+
+NOISE = Variability("noise", "s.d., fraction of display range", normal_field, gaussian, (0.02, 0.05, 0.1, 0.2, 0.3))
+RICIAN = Variability(
+    "rician", "s.d. of each part, fraction of display range", _two_fields, rician, (0.02, 0.05, 0.1, 0.2, 0.3)
+)
+SHOT = Variability("shot", "1/√photons at white", _key, shot, (0.1, 0.15, 0.2, 0.3, 0.45))
+LOW_DOSE = Variability("low_dose", "1/√photons unattenuated", _sinogram, low_dose, (0.01, 0.02, 0.04, 0.08, 0.15))
+SPECKLE = Variability("speckle", "s.d. of the factor", normal_field, speckle, (0.05, 0.1, 0.2, 0.35, 0.5))
+IMPULSE = Variability("impulse", "share of pixels", _two_uniforms, impulse, (0.01, 0.02, 0.05, 0.1, 0.2))

@@ -1,0 +1,242 @@
+"""What comes between the body and the picture: shadows and echoes of ultrasound, dirt, ink and edges of cameras, hidden parts.
+
+Depth of ultrasound runs down the first axis of space.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rafmodel.variability.law import Drawn, Variability, grid, one_sign
+
+MARKS = 24  # bubbles, stains or characters of a fully covered image
+STROKES = 6  # of a pen
+
+
+def _columns(image: Array, places: Array, width: Array | float) -> Array:
+    """Soft vertical bands at places (k,) across the last axis, one where they lie, (..., W)."""
+    across = grid(image)[-1]
+    near = [jnp.exp(-(((across - place) / width) ** 2) / 2) for place in places]
+    return jnp.clip(sum(near[1:], near[0]), 0, 1)
+
+
+def shadow(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Bone or gas: behind a random place a band, wider with depth, loses a share ``severity`` of its intensity."""
+    depth, across = grid(image)[0], grid(image)[-1]
+    start, place = drawn["place"]
+    behind = jax.nn.sigmoid((depth - start) * 12)
+    half_width = 0.15 + 0.15 * (depth - start)
+    band = jax.nn.sigmoid((half_width - jnp.abs(across - place)) * 15)
+    return image * (1 - severity * behind * band)[..., None]
+
+
+def _bone(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    u = jax.random.uniform(key, (2,), jnp.float32)
+    return {"place": jnp.stack([0.8 * u[0] - 0.8, 1.2 * u[1] - 0.6])}  # depth, and place across
+
+
+def depth_gain(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Time-gain compensation off by ``exp(± severity depth)``, depth from −1 to 1, either sign."""
+    return jnp.clip(image * jnp.exp(severity * drawn["sign"] * grid(image)[0])[..., None], 0, 1)
+
+
+def reverberation(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Echoes between two layers: the image again, two to four times, deeper by a random step, each ``severity`` as strong."""
+    n = image.shape[0]
+    step = (0.12 + 0.12 * drawn["u"]) * n
+    total, strength = image, severity
+    row = jnp.arange(n, dtype=image.dtype)
+    for echo in range(1, 5):
+        source = row - echo * step
+        low = jnp.floor(source)
+        share = (source - low).reshape(-1, *(1,) * (image.ndim - 1))
+        known = (source >= 0).reshape(-1, *(1,) * (image.ndim - 1))
+        one, two = (image[jnp.clip(low + k, 0, n - 1).astype(int)] for k in (0, 1))
+        total = total + strength * jnp.where(known, (1 - share) * one + share * two, 0.0)
+        strength = strength * severity
+    return jnp.clip(total, 0, 1)
+
+
+def dropout(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Elements without contact: three bands lose a share ``severity`` of their intensity."""
+    return image * (1 - severity * _columns(image, drawn["u"], 0.08))[..., None]
+
+
+def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"u": jax.random.uniform(key, (3,), jnp.float32, -0.9, 0.9)}
+
+
+def _one_uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
+
+
+# ---- microscopes, dermatoscopes, scanners
+
+
+def black_corner(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A round field of view, off centre: black beyond ``1 − severity`` of the way to the corners."""
+    radius = jnp.sqrt(jnp.sum((grid(image) - drawn["place"][:, None, None]) ** 2, 0))
+    return image * jax.nn.sigmoid((1.5 * (1 - severity) - radius) * 20)[..., None]
+
+
+def _off_centre(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"place": jax.random.uniform(key, (2,), jnp.float32, -0.15, 0.15)}
+
+
+def _covering(severity: Array, dtype) -> Array:
+    """How far each of MARKS marks has appeared, in [0, 1]: one after another as severity goes from 0 to 1."""
+    return jnp.clip(severity * MARKS - jnp.arange(MARKS, dtype=dtype), 0, 1)
+
+
+def _distances(image: Array, places: Array) -> Array:
+    """Distance of each pixel from each place (MARKS, 2): (MARKS, H, W), 1 is half the side."""
+    position = grid(image)
+    return jnp.sqrt(jnp.sum((position[None] - places[:, :, None, None]) ** 2, 1))
+
+
+def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    keys = jax.random.split(key, 3)
+    return {
+        "place": jax.random.uniform(keys[0], (MARKS, 2), jnp.float32, -0.95, 0.95),
+        "size": jax.random.uniform(keys[1], (MARKS,), jnp.float32, 0.06, 0.2),
+        "u": jax.random.uniform(keys[2], (MARKS,), jnp.float32),
+    }
+
+
+def bubble(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Air under the cover slip: bright discs with dark rims; at severity 1 there are MARKS of them."""
+    far, size = _distances(image, drawn["place"]), drawn["size"][:, None, None]
+    shown = _covering(severity, image.dtype)[:, None, None]
+    disc = shown * jax.nn.sigmoid((size - far) * 60)
+    rim = shown * jnp.exp(-(((far - size) / 0.03) ** 2))
+    light, dark = 1 - jnp.prod(1 - 0.5 * disc, 0), 1 - jnp.prod(1 - 0.8 * rim, 0)
+    return ((image + (1 - image) * light[..., None]) * (1 - dark[..., None])).astype(image.dtype)
+
+
+def stain_deposit(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Drops of stain: dark violet blots (dark grey in one channel); at severity 1 there are MARKS of them."""
+    far, size = _distances(image, drawn["place"]), drawn["size"][:, None, None]
+    blot = _covering(severity, image.dtype)[:, None, None] * jax.nn.sigmoid((0.8 * size - far) * 40)
+    cover = 1 - jnp.prod(1 - 0.9 * blot, 0)
+    colour = jnp.array([0.25, 0.1, 0.35] if image.shape[-1] == 3 else [0.15] * image.shape[-1], image.dtype)
+    return image + (colour[None, None] - image) * cover[..., None]
+
+
+def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Strokes of a marker pen, STROKES of them at severity 1, dark blue where there is colour."""
+    position = grid(image)
+    shown = jnp.clip(severity * STROKES - jnp.arange(STROKES, dtype=image.dtype), 0, 1)[:, None, None]
+    ends = drawn["ends"]
+    start, way = ends[:, 0], ends[:, 1] - ends[:, 0]
+    apart = position[None] - start[:, :, None, None]
+    share = jnp.einsum("kdhw,kd->khw", apart, way) / (jnp.sum(way**2, 1)[:, None, None] + 1e-6)
+    share = jnp.clip(share, 0, 1)
+    bow = drawn["bow"][:, None, None] * jnp.sin(jnp.pi * share)
+    normal = jnp.stack([-way[:, 1], way[:, 0]], 1)
+    line = start[:, :, None, None] + share[:, None] * way[:, :, None, None] + bow[:, None] * normal[:, :, None, None]
+    far = jnp.sqrt(jnp.sum((position[None] - line) ** 2, 1))
+    ink = 1 - jnp.prod(1 - shown * jax.nn.sigmoid((0.05 - far) * 60), 0)
+    colour = jnp.array([0.1, 0.15, 0.45] if image.shape[-1] == 3 else [0.1] * image.shape[-1], image.dtype)
+    return image + (colour[None, None] - image) * ink[..., None]
+
+
+def _strokes(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    key_ends, key_bow = jax.random.split(key)
+    return {
+        "ends": jax.random.uniform(key_ends, (STROKES, 2, 2), jnp.float32, -1, 1),
+        "bow": jax.random.uniform(key_bow, (STROKES,), jnp.float32, -0.4, 0.4),
+    }
+
+
+# digits on a raster of five rows and three columns
+_FONT = np.array(
+    [
+        [c == "#" for c in rows.replace(" ", "")]
+        for rows in (
+            "### #.# #.# #.# ###",
+            ".#. ##. .#. .#. ###",
+            "### ..# ### #.. ###",
+            "### ..# ### ..# ###",
+            "#.# #.# ### ..# ..#",
+            "### #.. ### ..# ###",
+            "### #.. ### #.# ###",
+            "### ..# .#. .#. .#.",
+            "### #.# ### #.# ###",
+            "### #.# ### ..# ###",
+        )
+    ],
+    float,
+).reshape(10, 5, 3)
+
+
+def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Burnt-in digits, white, MARKS of them at severity 1."""
+    position = grid(image)
+    height = 0.28
+    glyphs = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
+    rows = (position[0][None] - drawn["place"][:, 0, None, None]) / height * 5
+    columns = (position[1][None] - drawn["place"][:, 1, None, None]) / height * 5
+    inside = (rows >= 0) & (rows < 5) & (columns >= 0) & (columns < 3)
+    row, column = jnp.clip(rows, 0, 4).astype(int), jnp.clip(columns, 0, 2).astype(int)
+    written = jnp.where(inside, glyphs[jnp.arange(MARKS)[:, None, None], row, column], 0.0)
+    white = 1 - jnp.prod(1 - _covering(severity, image.dtype)[:, None, None] * written, 0)
+    return image + (1 - image) * white[..., None]
+
+
+# ---- hidden parts
+
+
+def field_of_view(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A share ``severity`` of the side is missing at a random edge of each axis: black."""
+    kept = jnp.ones(image.shape[:-1], image.dtype)
+    for axis, position in enumerate(grid(image)):
+        n = image.shape[axis]
+        edge = position * drawn["sign"][axis]
+        kept = kept * jnp.clip((1 - 2 * severity - edge) * n / 2 + 0.5, 0, 1)
+    return image * kept[..., None]
+
+
+def _sides(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"sign": jax.random.rademacher(key, (len(shape) - 1,), jnp.float32)}
+
+
+def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """A black square, a cube in space, of side ``severity`` of the image's, at a random place inside."""
+    hidden = jnp.ones(image.shape[:-1], image.dtype)
+    for axis, position in enumerate(grid(image)):
+        n = image.shape[axis]
+        centre = drawn["u"][axis] * (1 - severity)
+        hidden = hidden * jnp.clip((severity - jnp.abs(position - centre)) * n / 2 + 0.5, 0, 1)
+    return image * (1 - hidden)[..., None]
+
+
+def _inside(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return {"u": jax.random.uniform(key, (len(shape) - 1,), jnp.float32, -1, 1)}
+
+
+SHADOW = Variability("shadow", "share of intensity lost", _bone, shadow, (0.2, 0.4, 0.6, 0.8, 1.0))
+DEPTH_GAIN = Variability("depth_gain", "log gain at the deepest", one_sign, depth_gain, (0.15, 0.3, 0.5, 0.8, 1.2))
+REVERBERATION = Variability(
+    "reverberation", "strength of an echo", _one_uniform, reverberation, (0.1, 0.2, 0.35, 0.5, 0.7)
+)
+DROPOUT = Variability("dropout", "share of intensity lost", _three_places, dropout, (0.2, 0.4, 0.6, 0.8, 1.0))
+BLACK_CORNER = Variability(
+    "black_corner", "share of the half diagonal", _off_centre, black_corner, (0.1, 0.2, 0.3, 0.4, 0.5), dims=(2,)
+)
+BUBBLE = Variability("bubble", f"bubbles, of {MARKS}", _marks, bubble, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,))
+STAIN_DEPOSIT = Variability(
+    "stain_deposit", f"blots, of {MARKS}", _marks, stain_deposit, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,)
+)
+PEN = Variability("pen", f"strokes, of {STROKES}", _strokes, pen, (0.2, 0.35, 0.5, 0.75, 1.0), dims=(2,))
+CHARACTERS = Variability("characters", f"digits, of {MARKS}", _marks, characters, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,))
+FIELD_OF_VIEW = Variability(
+    "field_of_view", "fraction of image side", _sides, field_of_view, (0.05, 0.1, 0.2, 0.3, 0.45)
+)
+OCCLUSION = Variability("occlusion", "fraction of image side", _inside, occlusion, (0.1, 0.2, 0.3, 0.45, 0.65))

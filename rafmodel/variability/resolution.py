@@ -1,0 +1,200 @@
+"""Sharpness: blurs, coarse sampling, compression."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rafmodel.variability.law import Drawn, Variability, along, grid, nothing, one_direction, sample
+
+ZOOMS = 8  # exposures while the lens zooms
+
+
+def gaussian_blur(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Gaussian blur, s.d. ``severity`` of the image's side; the kernel is renormalised at the borders."""
+    del drawn
+    if image.ndim == 3:
+        return jnp.einsum("ij,jkc,lk->ilc", _smoother(image, 0, severity), image, _smoother(image, 1, severity))
+    for axis in range(3):
+        image = along(image, _smoother(image, axis, severity), axis)
+    return image
+
+
+def _smoother(image: Array, axis: int, severity: Array) -> Array:
+    """Row-stochastic matrix that blurs one axis, (n, n)."""
+    n = image.shape[axis]
+    position = jnp.arange(n, dtype=image.dtype)
+    distance = (position[:, None] - position[None, :]) / (jnp.maximum(severity, 1e-6) * n)
+    return jax.nn.softmax(-(distance**2) / 2, axis=1)
+
+
+def _transferred(image: Array, transfer) -> Array:
+    """The image times a real transfer function of its wave vector, (dims, ...) in radians per pixel; borders are extended."""
+    dims = image.ndim - 1
+    margin = [(n // 4, n // 4) for n in image.shape[:-1]]
+    padded = jnp.pad(image, [*margin, (0, 0)], mode="edge")
+    axes = tuple(range(dims))
+    waves = [2 * np.pi * np.fft.fftfreq(n) for n in padded.shape[:-2]] + [2 * np.pi * np.fft.rfftfreq(padded.shape[-2])]
+    wave = jnp.asarray(np.stack(np.meshgrid(*waves, indexing="ij")), image.dtype)
+    spectrum = jnp.fft.rfftn(padded, axes=axes) * transfer(wave)[..., None]
+    back = jnp.fft.irfftn(spectrum, padded.shape[:-1], axes=axes)
+    inside = tuple(slice(low, low + n) for (low, _), n in zip(margin, image.shape, strict=False))
+    return jnp.clip(back[inside], 0, 1).astype(image.dtype)
+
+
+def defocus(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Mean over a disc of radius ``severity`` of the image's side, over a ball in space; its transfer is 2 J₁(kr)/(kr).
+
+    The Bessel function is the mean of plane waves over the disc, by quadrature over its chords.
+    """
+    del drawn
+    node, weight = np.polynomial.legendre.leggauss(24)
+    chord = np.sqrt(1 - node**2) ** (1 if image.ndim == 3 else 2)
+    weight = weight * chord / (weight * chord).sum()
+    radius = severity * max(image.shape[:-1])
+
+    def disc(wave: Array) -> Array:
+        length = jnp.sqrt(jnp.sum(wave**2, 0)) * radius
+        waves = jnp.cos(jnp.asarray(node, image.dtype)[:, None] * length.reshape(1, -1))
+        return (jnp.asarray(weight, image.dtype) @ waves).reshape(length.shape)
+
+    return _transferred(image, disc)
+
+
+def motion(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Mean along a line of length ``severity`` of the image's side, in a random direction; its transfer is a sinc."""
+    length = severity * max(image.shape[:-1])
+    return _transferred(
+        image, lambda wave: jnp.sinc(jnp.tensordot(drawn["direction"], wave, 1) * length / (2 * jnp.pi))
+    )
+
+
+def zoom(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Mean of ZOOMS magnifications from 1 to ``1 + severity`` about the centre."""
+    del drawn
+    position = grid(image)
+    steps = [sample(image, position / (1 + severity * k / (ZOOMS - 1))) for k in range(ZOOMS)]
+    return sum(steps[1:], steps[0]) / ZOOMS
+
+
+def _cells(n: int, factor: Array, dtype) -> Array:
+    """Row-stochastic matrix (n, n): each pixel the mean of the cell of ``factor`` pixels that its centre lies in.
+
+    Cells are laid from the middle, so that the centre stays in place.
+    """
+    edge = jnp.arange(n, dtype=dtype) - n / 2
+    shift = 0.5 * (n % 2)  # an odd number of pixels has one in the middle, and a cell around it
+    low = jnp.floor((edge + 0.5) / factor + shift) - shift
+    return _overlap(low * factor, (low + 1) * factor, edge)
+
+
+def _overlap(low: Array, high: Array, edge: Array) -> Array:
+    """Shares (k, n) of each interval that lie in the pixels whose lower edges are given."""
+    shared = jnp.clip(jnp.minimum(high[:, None], (edge + 1)[None]) - jnp.maximum(low[:, None], edge[None]), 0)
+    return shared / shared.sum(1, keepdims=True)
+
+
+def pixelate(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Square pixels of ``1 + severity`` times the side, each the mean of what it covers."""
+    del drawn
+    for axis in range(image.ndim - 1):
+        image = along(image, _cells(image.shape[axis], 1 + severity, image.dtype), axis)
+    return image
+
+
+def down_sample(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Fewer pixels by ``1 + severity`` a side, each the mean of what it covers, and back by linear interpolation."""
+    del drawn
+    for axis in range(image.ndim - 1):
+        image = along(image, _coarse(image.shape[axis], 1 + severity, image.dtype), axis)
+    return image
+
+
+def anisotropy(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Thick slices: coarse by ``1 + severity`` along one random axis, and back by linear interpolation."""
+    dims = image.ndim - 1
+    ways = jnp.stack(
+        [along(image, _coarse(image.shape[axis], 1 + severity, image.dtype), axis) for axis in range(dims)]
+    )
+    return ways[jnp.minimum((drawn["u"] * dims).astype(int), dims - 1)]
+
+
+def _coarse(n: int, factor: Array, dtype) -> Array:
+    """Matrix (n, n): box means of width ``factor`` at cells laid from the middle, interpolated linearly."""
+    shift = 0.5 * ((n + 1) % 2)  # cells beside the middle where pixels are, else one around it
+    place = (jnp.arange(n, dtype=dtype) + 0.5 - n / 2) / factor
+    low = jnp.floor(place - shift) + shift
+    share = (place - low)[:, None]
+    last = (n / 2) / factor - 0.5
+    edge = jnp.arange(n, dtype=dtype) - n / 2
+
+    def box(centre: Array) -> Array:
+        centre = jnp.clip(centre, -jnp.maximum(last, 0), jnp.maximum(last, 0)) * factor
+        return _overlap(centre - factor / 2, centre + factor / 2, edge)
+
+    return (1 - share) * box(low) + share * box(low + 1)
+
+
+def _uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
+    del shape
+    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
+
+
+# ---- JPEG, ITU-T T.81: 8 x 8 blocks, cosine transform, tables of its annex K
+
+_LUMINANCE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+_CHROMA = np.full((8, 8), 99)
+_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+def _cosines() -> np.ndarray:
+    k = np.arange(8)
+    rows = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / 16) / 2
+    rows[0] /= np.sqrt(2)
+    return rows
+
+
+def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Compressed and read again; ``severity`` multiplies the quantisation tables of quality 50."""
+    del drawn
+    height, width, channels = image.shape
+    padded = jnp.pad(image, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge") * 255 - 128
+    colours = jnp.asarray(_YCC, image.dtype)
+    if channels == 3:
+        padded = padded @ colours.T
+    tables = np.stack([_LUMINANCE, *[_CHROMA if channels == 3 else _LUMINANCE] * (channels - 1)], -1)
+    step = jnp.maximum(jnp.asarray(tables, image.dtype) * severity, 1)[None, None]
+    rows, columns = padded.shape[0] // 8, padded.shape[1] // 8
+    blocks = padded.reshape(rows, 8, columns, 8, channels).transpose(0, 2, 1, 3, 4)
+    cosines = jnp.asarray(_cosines(), image.dtype)
+    waves = jnp.einsum("ui,vj,rcijk->rcuvk", cosines, cosines, blocks)
+    waves = jnp.round(waves / step) * step
+    blocks = jnp.einsum("ui,vj,rcuvk->rcijk", cosines, cosines, waves)
+    found = blocks.transpose(0, 2, 1, 3, 4).reshape(padded.shape)[:height, :width]
+    if channels == 3:
+        found = found @ jnp.linalg.inv(colours).T
+    return jnp.clip((found + 128) / 255, 0, 1)
+
+
+BLUR = Variability("blur", "s.d., fraction of image side", nothing, gaussian_blur, (0.015, 0.025, 0.04, 0.06, 0.09))
+DEFOCUS = Variability("defocus", "radius, fraction of image side", nothing, defocus, (0.03, 0.05, 0.08, 0.12, 0.18))
+MOTION_BLUR = Variability(
+    "motion_blur", "length, fraction of image side", one_direction, motion, (0.06, 0.1, 0.16, 0.25, 0.4)
+)
+ZOOM_BLUR = Variability("zoom_blur", "largest magnification, less 1", nothing, zoom, (0.1, 0.2, 0.35, 0.6, 1.0))
+DOWN_SAMPLING = Variability("down_sampling", "factor, less 1", nothing, down_sample, (0.5, 1.0, 2.0, 3.0, 5.0))
+PIXELATE = Variability("pixelate", "factor, less 1", nothing, pixelate, (0.5, 1.0, 2.0, 3.0, 5.0))
+ANISOTROPY = Variability("anisotropy", "thickness in pixels, less 1", _uniform, anisotropy, (0.5, 1.0, 2.0, 4.0, 7.0))
+JPEG = Variability("jpeg", "quantisation relative to quality 50", nothing, jpeg, (1.0, 2.0, 3.5, 5.0, 8.0), dims=(2,))
