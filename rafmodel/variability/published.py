@@ -100,8 +100,8 @@ def equivalent_level(corruption: str, dataset: str, severity: float) -> float:
     _, published = doses(corruption, dataset)
     dose = np.sort(published)
     steps = np.unique(dose)
-    level = [np.mean(np.flatnonzero(dose == step) + 1) for step in steps]
-    return float(np.interp(severity, [0, *steps], [0, *level]))
+    level = [float(np.mean(np.flatnonzero(dose == step) + 1)) for step in steps]
+    return float(np.interp(severity, np.array([0, *steps]), np.array([0, *level])))
 
 
 def out_of_order() -> list[tuple[str, str, list[float]]]:
