@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
     from rafmodel.study import Plan
 
+SYNTHETIC = ("phantom", "cardiac-ultrasound")
+
 
 @dataclass(frozen=True)
 class Who:
     """Which cohort, and what is asked of it."""
 
     cohort: str | None = None
-    """npz file, folder with one, or a name inside $RAFMODEL_DATA.  Default: the built-in phantom."""
+    """npz file, folder with one, name inside $RAFMODEL_DATA, or cardiac-ultrasound (synthetic).  Default: the phantom."""
     label: str | None = None
     """Column that holds the class.  Default: labels."""
     positive: tuple[str, ...] = ()
@@ -262,12 +264,12 @@ def figures(command: Figures) -> None:
 def _cohort(command: Who) -> "Cohort":
     from rafmodel import cohort as cohorts
 
-    if command.cohort is None:
+    if command.cohort in (None, *SYNTHETIC):
         import jax
 
-        from rafmodel.phantoms import phantom
+        from rafmodel.phantoms import named
 
-        found = phantom(jax.random.key(0))
+        found = named(command.cohort or SYNTHETIC[0], jax.random.key(0), command.size)
     else:
         found = cohorts.load(
             command.cohort,
@@ -287,7 +289,7 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     for name, value in (("--seeds", command.seeds), ("--steps", command.steps or 1)):
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
-    group = command.group or ("site" if command.cohort is None else None)
+    group = command.group or ("site" if command.cohort in (None, "phantom") else None)
     designs = design.select(command.designs, steps=command.steps)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)

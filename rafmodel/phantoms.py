@@ -4,6 +4,7 @@ Lengths are fractions of half the field of view, so the image spans [-1, 1] in r
 are fractions of the display range.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -107,6 +108,20 @@ def phantom_truth(
 ) -> Truth:
     """The lesions of ``phantom`` with the same key and options, image by image."""
     return _truth(key, _cohort(key, n_patients, prevalence)[2], lesion)
+
+
+def named(name: str, key: Array, size: int | None) -> Cohort:
+    """The synthetic cohort of a name, ``phantom`` or ``cardiac-ultrasound``; large images averaged to ``size`` pixels a side."""
+    if name == "phantom":
+        return phantom(key) if size is None else phantom(key, size=size)
+    from rafmodel import sources
+    from rafmodel.ultrasound import cardiac_ultrasound
+
+    found = cardiac_ultrasound(key)
+    if size is None or size >= found.image.shape[1]:
+        return found
+    mask = None if found.mask is None else sources.thin(found.mask, size)
+    return replace(found, image=sources.shrink(found.image, size), mask=mask)
 
 
 # ---- who is imaged
