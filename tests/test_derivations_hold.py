@@ -1,9 +1,9 @@
 """Every derivation's own check passes, and the map names every file and every equation."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+import scripts
 
 from rafmodel.symbols import EQUATIONS
 
@@ -13,10 +13,7 @@ FILES = sorted(FOLDER.glob("d[0-9]*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_derivation(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.check()
+    scripts.load(f"derivations/{path.name}").check()
 
 
 def test_the_map_is_complete():

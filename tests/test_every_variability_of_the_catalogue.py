@@ -1,15 +1,20 @@
 """Every law of the catalogue: identity at 0, shape, type, range, damage that grows, masks that move along, records."""
 
+import colorsys
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from rafmodel import cohort
 from rafmodel import variability as v
 from rafmodel.errors import InputError
 from rafmodel.variability import noise, resolution
+from rafmodel.variability.intensity import _hsv, _rgb
 from rafmodel.variability.projections import filtered_back, projected
 
 NEW = [law for law in v.CATALOGUE.values() if law not in v.VARIABILITIES]
@@ -26,10 +31,10 @@ def smooth(shape):
 
 
 @pytest.fixture(scope="module")
-def real():
+def real(cohort_folder):
     """24 images each of two development cohorts: chest and breast."""
     names = ("pneumoniamnist", "breastmnist")
-    return [cohort.pixels(cohort.take(cohort.load(name), np.arange(0, 480, 20))) for name in names]
+    return [cohort.pixels(cohort.take(cohort.load(cohort_folder / name), np.arange(0, 480, 20))) for name in names]
 
 
 @EVERY
@@ -204,10 +209,6 @@ def test_pixels_become_blocks():
 
 def test_compression_is_that_of_a_jpeg_file():
     """Against Pillow at quality 50: the same blocks, transform and tables."""
-    import io
-
-    from PIL import Image
-
     image = np.asarray(smooth((1, 32, 32, 1)))[0, ..., 0]
     bytes_ = io.BytesIO()
     Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(bytes_, "JPEG", quality=50)
@@ -217,10 +218,6 @@ def test_compression_is_that_of_a_jpeg_file():
 
 
 def test_colours_go_to_hue_and_back():
-    import colorsys
-
-    from rafmodel.variability.intensity import _hsv, _rgb
-
     colours = np.random.default_rng(0).uniform(size=(50, 3))
     h, s, value = (np.asarray(x) for x in _hsv(jnp.asarray(colours)))
     expected = np.array([colorsys.rgb_to_hsv(*c) for c in colours])

@@ -1,5 +1,7 @@
 """A cohort with the prevalence and mix that were asked for, drawn at random, as large as can be, other parts untouched."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -59,11 +61,11 @@ def test_what_cannot_be_is_refused():
         with pytest.raises(InputError, match=said):
             rebalanced(WHOLE, KEY, **options)
     with pytest.raises(InputError, match="no masks"):
-        pixel_prevalence(cohort.load("pneumoniamnist"))
+        pixel_prevalence(replace(WHOLE, mask=None))
 
 
-def test_images_by_how_much_the_structure_fills():
-    whole = cohort.load("sunnybrook_cmr", label="pathology", positive=("Heart failure with infarct",))
+def test_images_by_how_much_the_structure_fills(cohort_folder):
+    whole = cohort.load(cohort_folder / "sunnybrook_cmr", label="pathology", positive=("Heart failure with infarct",))
     share = pixel_prevalence(whole)
     assert 0 < np.median(share) < 0.2
     few = filled(whole, 0.0, 0.05)

@@ -1,21 +1,15 @@
 """The experiment on spatial transformers: predicted residual of filters, and what each place of a transformer leaves."""
 
-import importlib.util
-from pathlib import Path
-
 import jax
 import numpy as np
+import scripts
 from scipy.stats import norm
 
 from rafmodel import cohort
 from rafmodel.encoder import encoder
 from rafmodel.phantoms import phantom
 
-SCRIPT = Path(__file__).parent.parent / "simulations" / "6_spatial_transformers.py"
-spec = importlib.util.spec_from_file_location("transformers", SCRIPT)
-assert spec and spec.loader
-transformers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(transformers)
+transformers = scripts.load("simulations/6_spatial_transformers.py")
 
 IMAGES = transformers.smooth(cohort.pixels(phantom(jax.random.key(0), n_patients=60))[:40])
 ANGLES = 0.5 * norm.ppf((np.arange(12) + 0.5) / 12)

@@ -1,16 +1,10 @@
 """Every exactly solvable setting of the agreement table, at fewer draws than the table in `derivations/AGREEMENT.md`."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import scripts
 
-SCRIPT = Path(__file__).parent.parent / "simulations" / "5_theory_against_simulation.py"
-spec = importlib.util.spec_from_file_location("agreement", SCRIPT)
-assert spec and spec.loader
-agreement = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(agreement)
+agreement = scripts.load("simulations/5_theory_against_simulation.py")
 
 SETTINGS = agreement.settings()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, grid, nothing
+from rafmodel.variability.law import Drawn, Variability, grid, nothing, one_uniform
 
 MOVES = 3  # times that a patient moves during a scan
 STREAKS = 12  # angular order up to which metal scatters
@@ -51,11 +51,6 @@ def ghosting(drawn: Drawn, image: Array, severity: Array) -> Array:
     line = jnp.asarray(np.rint(_lines(n) * n).astype(int))
     weak = (line % period == 0) & (line != 0)
     return _from_lines(image, jnp.where(weak, 1 - severity, 1.0).astype(image.dtype))
-
-
-def _uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
-    del shape
-    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
 
 
 def spike(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -172,7 +167,7 @@ def truncation(drawn: Drawn, image: Array, severity: Array) -> Array:
 PATIENT_MOTION = Variability(
     "patient_motion", "s.d. of a move, fraction of side", _moves, patient_motion, (0.005, 0.01, 0.02, 0.035, 0.06)
 )
-GHOSTING = Variability("ghosting", "share of a line's strength lost", _uniform, ghosting, (0.15, 0.3, 0.5, 0.7, 1.0))
+GHOSTING = Variability("ghosting", "share of a line's strength lost", one_uniform, ghosting, (0.15, 0.3, 0.5, 0.7, 1.0))
 SPIKE = Variability("spike", "amplitude, fraction of display range", _wave, spike, (0.03, 0.06, 0.12, 0.2, 0.3))
 GIBBS = Variability("gibbs", "share of k-space not read", nothing, gibbs, (0.3, 0.45, 0.6, 0.7, 0.8))
 ZIPPER = Variability("zipper", "amplitude, fraction of display range", _zip, zipper, (0.1, 0.2, 0.35, 0.6, 1.0))

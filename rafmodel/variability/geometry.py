@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rafmodel.variability.law import Drawn, geometric, one_direction, one_normal
+from rafmodel.variability.law import Drawn, geometric, one_direction, one_normal, one_uniform, place
 
 KNOTS = 5  # a side of the grid of random displacements
 
@@ -43,11 +43,6 @@ def mirror(drawn: Drawn, position: Array, severity: Array) -> Array:
     return position.at[-1].set(jnp.where(flipped, -position[-1], position[-1]))
 
 
-def _uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
-    del shape
-    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
-
-
 def shift(drawn: Drawn, position: Array, severity: Array) -> Array:
     """Moved by ``severity`` of the side in a random direction."""
     return position + 2 * severity * _beside(drawn["direction"], position)
@@ -82,14 +77,10 @@ def patch(drawn: Drawn, position: Array, severity: Array) -> Array:
     return (1 - severity) * position + _beside(severity * drawn["u"], position)
 
 
-def _place(key: Array, shape: tuple[int, ...]) -> Drawn:
-    return {"u": jax.random.uniform(key, (len(shape) - 1,), jnp.float32, -1, 1)}
-
-
 ROTATION = geometric("rotation", "s.d., degrees", _angle, turn, (5.0, 10.0, 20.0, 40.0, 80.0))
-FLIP = geometric("flip", "share of images mirrored", _uniform, mirror, (0.1, 0.2, 0.3, 0.5, 1.0))
+FLIP = geometric("flip", "share of images mirrored", one_uniform, mirror, (0.1, 0.2, 0.3, 0.5, 1.0))
 TRANSLATION = geometric("translation", "fraction of image side", one_direction, shift, (0.02, 0.05, 0.1, 0.15, 0.25))
 SCALE = geometric("scale", "s.d. of log size", one_normal, rescale, (0.05, 0.1, 0.2, 0.3, 0.5))
 SHEAR = geometric("shear", "s.d. of the tangent", one_normal, slant, (0.05, 0.1, 0.2, 0.35, 0.6))
 ELASTIC = geometric("elastic", "s.d. of displacement, fraction of side", _knots, bend, (0.01, 0.02, 0.04, 0.06, 0.1))
-CROP = geometric("crop", "fraction of image side cut away", _place, patch, (0.1, 0.2, 0.3, 0.4, 0.5))
+CROP = geometric("crop", "fraction of image side cut away", place, patch, (0.1, 0.2, 0.3, 0.4, 0.5))

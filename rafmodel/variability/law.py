@@ -221,6 +221,17 @@ def normal_field(key: Array, shape: tuple[int, ...]) -> Drawn:
     return {"z": jax.random.normal(key, shape, jnp.float32)}
 
 
+def one_uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """One u an image, uniform from 0 to 1."""
+    del shape
+    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
+
+
+def place(key: Array, shape: tuple[int, ...]) -> Drawn:
+    """A position u in the image, (dims,), uniform from −1 to 1 along each axis."""
+    return {"u": jax.random.uniform(key, (len(shape) - 1,), jnp.float32, -1, 1)}
+
+
 def one_sign(key: Array, shape: tuple[int, ...]) -> Drawn:
     """A sign, each with chance one half."""
     del shape

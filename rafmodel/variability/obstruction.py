@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, grid, one_sign
+from rafmodel.variability.law import Drawn, Variability, grid, one_sign, one_uniform, place
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 STROKES = 6  # of a pen
@@ -67,11 +67,6 @@ def dropout(drawn: Drawn, image: Array, severity: Array) -> Array:
 def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
     del shape
     return {"u": jax.random.uniform(key, (3,), jnp.float32, -0.9, 0.9)}
-
-
-def _one_uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
-    del shape
-    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
 
 
 # ---- microscopes, dermatoscopes, scanners
@@ -217,14 +212,10 @@ def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
     return image * (1 - hidden)[..., None]
 
 
-def _inside(key: Array, shape: tuple[int, ...]) -> Drawn:
-    return {"u": jax.random.uniform(key, (len(shape) - 1,), jnp.float32, -1, 1)}
-
-
 SHADOW = Variability("shadow", "share of intensity lost", _bone, shadow, (0.2, 0.4, 0.6, 0.8, 1.0))
 DEPTH_GAIN = Variability("depth_gain", "log gain at the deepest", one_sign, depth_gain, (0.15, 0.3, 0.5, 0.8, 1.2))
 REVERBERATION = Variability(
-    "reverberation", "strength of an echo", _one_uniform, reverberation, (0.1, 0.2, 0.35, 0.5, 0.7)
+    "reverberation", "strength of an echo", one_uniform, reverberation, (0.1, 0.2, 0.35, 0.5, 0.7)
 )
 DROPOUT = Variability("dropout", "share of intensity lost", _three_places, dropout, (0.2, 0.4, 0.6, 0.8, 1.0))
 BLACK_CORNER = Variability(
@@ -239,4 +230,4 @@ CHARACTERS = Variability("characters", f"digits, of {MARKS}", _marks, characters
 FIELD_OF_VIEW = Variability(
     "field_of_view", "fraction of image side", _sides, field_of_view, (0.05, 0.1, 0.2, 0.3, 0.45)
 )
-OCCLUSION = Variability("occlusion", "fraction of image side", _inside, occlusion, (0.1, 0.2, 0.3, 0.45, 0.65))
+OCCLUSION = Variability("occlusion", "fraction of image side", place, occlusion, (0.1, 0.2, 0.3, 0.45, 0.65))

@@ -19,7 +19,7 @@ from rafmodel.variability.obstruction import MARKS
 
 SIDE = 224
 _TABLE = Path(__file__).with_name("medmnistc.json")
-_BUBBLE = 3.14159 * (0.2**3 - 0.06**3) / (3 * 0.14) / 4  # share of an image that one of our bubbles covers, on average
+_BUBBLE = np.pi * (0.2**3 - 0.06**3) / (3 * 0.14) / 4  # share of an image that one of our bubbles covers, on average
 
 
 def _gaussian(kernel: float) -> float:
@@ -45,7 +45,7 @@ def _jpeg(quality: float) -> float:
 def _bubble(parameters: list[float]) -> float:
     """Radius uniform from 3 pixels, count uniform from 7: the same covered share."""
     radius, most = parameters
-    covered = 3.14159 * (radius**3 - 27) / (3 * (radius - 3)) / SIDE**2
+    covered = np.pi * (radius**3 - 27) / (3 * (radius - 3)) / SIDE**2
     return (7 + most) / 2 * covered / _BUBBLE / MARKS
 
 

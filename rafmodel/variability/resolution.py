@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, along, grid, nothing, one_direction, sample
+from rafmodel.variability.law import Drawn, Variability, along, grid, nothing, one_direction, one_uniform, sample
 
 ZOOMS = 8  # exposures while the lens zooms
 
@@ -135,11 +135,6 @@ def _coarse(n: int, factor: Array, dtype) -> Array:
     return (1 - share) * box(low) + share * box(low + 1)
 
 
-def _uniform(key: Array, shape: tuple[int, ...]) -> Drawn:
-    del shape
-    return {"u": jax.random.uniform(key, dtype=jnp.float32)}
-
-
 # ---- JPEG, ITU-T T.81: 8 x 8 blocks, cosine transform, tables of its annex K
 
 _LUMINANCE = np.array(
@@ -196,5 +191,7 @@ MOTION_BLUR = Variability(
 ZOOM_BLUR = Variability("zoom_blur", "largest magnification, less 1", nothing, zoom, (0.1, 0.2, 0.35, 0.6, 1.0))
 DOWN_SAMPLING = Variability("down_sampling", "factor, less 1", nothing, down_sample, (0.5, 1.0, 2.0, 3.0, 5.0))
 PIXELATE = Variability("pixelate", "factor, less 1", nothing, pixelate, (0.5, 1.0, 2.0, 3.0, 5.0))
-ANISOTROPY = Variability("anisotropy", "thickness in pixels, less 1", _uniform, anisotropy, (0.5, 1.0, 2.0, 4.0, 7.0))
+ANISOTROPY = Variability(
+    "anisotropy", "thickness in pixels, less 1", one_uniform, anisotropy, (0.5, 1.0, 2.0, 4.0, 7.0)
+)
 JPEG = Variability("jpeg", "quantisation relative to quality 50", nothing, jpeg, (1.0, 2.0, 3.5, 5.0, 8.0), dims=(2,))
