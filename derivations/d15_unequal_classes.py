@@ -46,9 +46,9 @@ def force() -> None:
     given = {s.theta_c[s.y_c]: theta, s.eta_c[s.y_c]: (1 - c) / 2, s.score_mean: m, s.v_c[s.y_c]: v}
     assert sp.simplify(s.PULL.rhs.subs(given) - mean) == 0
     assert sp.simplify(s.FORCE.rhs.subs(given) - square) == 0
-    # the logistic force is −ℓ' of log(1 + exp(−a)) at a = h + γ r
+    # the logistic force is −ℓ' of log(1 + exp(−a)) at a = h + ω γ r: an image moves its own score by its weight, too
     a = sp.Symbol("a", real=True)
-    slope = -sp.diff(sp.log(1 + sp.exp(-a)), a).subs(a, s.margin + s.gamma_c[s.y_c] * s.residual)
+    slope = -sp.diff(sp.log(1 + sp.exp(-a)), a).subs(a, s.margin + s.omega_c[s.y_c] * s.gamma_c[s.y_c] * s.residual)
     assert sp.simplify(slope - s.LOGISTIC_FORCE.rhs) == 0
 
 

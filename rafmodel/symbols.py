@@ -154,7 +154,7 @@ PULL = _is("psi_c", theta_c[y_c] * (1 - 2 * eta_c[y_c] - score_mean))
 FORCE = _is("phi_c", theta_c[y_c] ** 2 * (1 - 2 * (1 - 2 * eta_c[y_c]) * score_mean + score_mean**2 + v_c[y_c]))
 WEIGHTS_MEAN = _is("w_i", _classes(share_c[y_c] * psi_c[y_c]) * u[i] / _held)
 WEIGHTS_VARIANCE = _is("s_i", _classes(share_c[y_c] * rho_c[y_c] * ell_c[y_c, i]) / (n * _held**2))
-LOGISTIC_FORCE = sp.Eq(residual, 1 / (1 + sp.exp(margin + gamma_c[y_c] * residual)), evaluate=False)
+LOGISTIC_FORCE = sp.Eq(residual, 1 / (1 + sp.exp(margin + omega_c[y_c] * gamma_c[y_c] * residual)), evaluate=False)
 delta_ = sp.IndexedBase("delta", real=True)  # whole gap
 _reach = _over(i, delta_[i] ** 2 / (ell[i] + kappa))
 _drag = _over(i, ell[i] / (ell[i] + kappa)) * (1 / n_0 - 1 / n_1)

@@ -19,6 +19,7 @@ _GREEK = (
     "sigma",
     "tau",
     "phi",
+    "psi",
     "pi",
     "alpha",
     "beta",
@@ -110,7 +111,8 @@ class _Typst(StrPrinter):
             return f"-{self._factor(-expr)}"
         sums = [factor for factor in expr.args if isinstance(factor, sp.Sum)]
         if sums:  # stand behind the fraction, not in it
-            return " ".join(self._print(part) for part in (sp.Mul(*(set(expr.args) - set(sums))), *sums))
+            rest = sp.Mul(*(set(expr.args) - set(sums)))
+            return " ".join(self._factor(part) for part in (rest, *sums) if part != 1)
         top, bottom = sp.fraction(expr, exact=True)
         if bottom != 1:
             return f"frac({self._print(top)}, {self._print(bottom)})"

@@ -287,8 +287,9 @@ def test_probe_of_unequal_classes():
 def test_logistic_residual_solves_its_equation():
     margin, pliant = RNG.normal(size=9) * 3, RNG.uniform(0, 5, 9)
     found = unequal._residual(jnp.asarray(margin), jnp.asarray(pliant), "logistic")
-    stated = s.function(s.LOGISTIC_FORCE.rhs.subs(s.gamma_c[s.y_c], s.t), [s.margin, s.t, s.residual])
-    np.testing.assert_allclose(found, stated(margin, pliant, found), rtol=1e-9)
+    given = {s.gamma_c[s.y_c]: s.t, s.omega_c[s.y_c]: s.v}  # leverage and weight, whose product is the argument
+    stated = s.function(s.LOGISTIC_FORCE.rhs.subs(given), [s.margin, s.t, s.v, s.residual])
+    np.testing.assert_allclose(found, stated(margin, pliant / 1.7, 1.7, found), rtol=1e-9)
 
 
 def test_equal_classes_have_the_law_of_the_plain_probe():
@@ -333,6 +334,13 @@ def test_white_features_have_the_closed_form_ridge():
     moments = theory.Moments(jnp.zeros((2, 5)), jnp.stack([jnp.eye(5)] * 2), jnp.ones(2))
     stated = s.function(s.KAPPA_ISOTROPIC, [s.lam, s.n, s.d])(0.3, 8, 5)
     assert float(theory.probe(moments, 8, flip=0.0, ridge=0.3).kappa) == pytest.approx(float(stated), rel=1e-9)
+
+
+def test_a_difference_before_a_sum_keeps_its_brackets():
+    total = s.sp.Sum(s.ell[s.i], (s.i, 0, s.d - 1))
+    assert typst((s.lam - s.kappa) * total).startswith("(")
+    assert "(" not in typst(s.lam * total).split("sum")[0]
+    assert '"' not in typst(s.PULL)  # every Greek name is known
 
 
 def test_every_equation_can_be_typeset():
