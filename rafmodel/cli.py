@@ -1,16 +1,16 @@
 """The command line.  Heavy imports wait until a command runs, so that ``--help`` answers at once."""
 
 import json
-import os
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from rafmodel import cohort_commands as cohorts
+from rafmodel.console import progress, set_up_jax, timed
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 
@@ -20,29 +20,9 @@ if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
     from rafmodel.study import Plan
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound")
-
 
 @dataclass(frozen=True)
-class Who:
-    """Which cohort, and what is asked of it."""
-
-    cohort: str | None = None
-    """npz file, folder with one, name inside $RAFMODEL_DATA, or cardiac-ultrasound (synthetic).  Default: the phantom."""
-    label: str | None = None
-    """Column that holds the class.  Default: labels."""
-    positive: tuple[str, ...] = ()
-    """Values of that column that count as a case.  Default: the highest."""
-    negative: tuple[str, ...] = ()
-    """Values that count as a control; images with neither are left out.  Default: all the others."""
-    group: str | None = None
-    """Attribute that names the subgroups: sex, view, age, site...  Default for the phantom: site."""
-    size: int = 32
-    """Side in pixels to which larger images are averaged down."""
-
-
-@dataclass(frozen=True)
-class Plans(Who):
+class Plans(cohorts.Who):
     """Predict designs without training them."""
 
     designs: tuple[str, ...] = ()
@@ -92,18 +72,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class AboutCohort(Who):
-    """Print who is in a cohort: counts by split, class and subgroup, licence and source."""
-
-    action: tyro.conf.Positional[Literal["show"]] = "show"
-    """What to do with it."""
-    variability: tuple[str, ...] = ()
-    """Variabilities of the contact sheet, or ``all`` that suit the images.  Default: the eight of a plain study."""
-    sheet: Path | None = None
-    """PNG or PDF file for a contact sheet of the variabilities at every level.  Default: variability.png if some are named."""
-
-
-@dataclass(frozen=True)
 class Figures:
     """Draw the figures and the report of studies again from their tables."""
 
@@ -118,7 +86,7 @@ Command = (
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[AboutCohort, tyro.conf.subcommand("cohort")]
+    | Annotated[cohorts.OfCohort, tyro.conf.subcommand("cohort")]
     | Annotated[Figures, tyro.conf.subcommand("figures")]
 )
 
@@ -150,31 +118,31 @@ def run(command, line: str) -> None:
             fit(command)
         case Check():
             check(command)
-        case AboutCohort():
-            cohort_show(command)
+        case cohorts.OfCohort():
+            cohorts.run(command.action)
         case Figures():
             figures(command)
 
 
 def study(command: Study, line: str) -> None:
     """The main job."""
-    cohort = _cohort(command)
-    _set_up_jax()
+    cohort = cohorts.found(command)
+    set_up_jax()
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
-    seconds, tell = {}, _progress()
-    with _timed(seconds, "predict"):
+    seconds, tell = {}, progress()
+    with timed(seconds, "predict"):
         forecast = studies.predicted(plan, tell)
-    with _timed(seconds, "simulate"):
+    with timed(seconds, "simulate"):
         deployments = studies.simulated(plan, folder / "cells", tell)
-    with _timed(seconds, "score"):
+    with timed(seconds, "score"):
         table = studies.assemble(plan, forecast, deployments, line)
         studies.save(table, folder / "study.nc")
-    with _timed(seconds, "check"):
+    with timed(seconds, "check"):
         checked = _checked(table, folder, command.seed)
-    with _timed(seconds, "report"):
+    with timed(seconds, "report"):
         report = _report(table, checked, folder)
     timings = json.dumps({what: round(s, 2) for what, s in seconds.items()})
     atomically(folder / "timings.json", lambda file: file.write(timings.encode()))
@@ -183,20 +151,20 @@ def study(command: Study, line: str) -> None:
 
 def predict(command: Predict, line: str) -> None:
     """Theory alone."""
-    cohort = _cohort(command)
-    _set_up_jax()
+    cohort = cohorts.found(command)
+    set_up_jax()
     from rafmodel import findings, plot
     from rafmodel import study as studies
     from rafmodel.predict import outside
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
-    table = studies.forecast_table(plan, studies.predicted(plan, _progress()), line)
+    table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
     studies.save(table, folder / "prediction.nc")
     print(_forecast_text(table))
     part = findings.forecast_part(table)
     best = findings.extremes(table[f"{part}_predicted"])
-    levers = studies.levers(plan, table, best[0], part, _progress()) if best else {}
+    levers = studies.levers(plan, table, best[0], part, progress()) if best else {}
     print()
     for headline, text in findings.forecast(table, levers):
         print(f"{headline}: {text}")
@@ -208,7 +176,7 @@ def predict(command: Predict, line: str) -> None:
 
 def fit(command: Fit) -> None:
     """Posterior of the hierarchical model."""
-    _set_up_jax()
+    set_up_jax()
     import jax
 
     from rafmodel import fit as fits
@@ -224,26 +192,12 @@ def fit(command: Fit) -> None:
 
 def check(command: Check) -> None:
     """Held-out predictions against what was observed."""
-    _set_up_jax()
+    set_up_jax()
     from rafmodel import study as studies
 
     for path, table in [(path, studies.load(path)) for path in _some(command.studies)]:
         print(f"{path}")
         _checked(table, studies.writable(path.parent), command.seed)
-
-
-def cohort_show(command: AboutCohort) -> None:
-    """Counts of a cohort."""
-    cohort = _cohort(command)
-    from rafmodel.cohort import describe
-
-    print(describe(cohort, command.group))
-    if command.sheet or command.variability:
-        from rafmodel import plot, variability
-
-        path = command.sheet or Path("variability.png")
-        plot.contact_sheet(cohort, path, variability.suited(command.variability, cohort.image.shape[1:]))
-        print(f"\ncontact sheet: {path}")
 
 
 def figures(command: Figures) -> None:
@@ -259,27 +213,6 @@ def figures(command: Figures) -> None:
 
 
 # ---- parts of commands
-
-
-def _cohort(command: Who) -> "Cohort":
-    from rafmodel import cohort as cohorts
-
-    if command.cohort in (None, *SYNTHETIC):
-        import jax
-
-        from rafmodel.phantoms import named
-
-        found = named(command.cohort or SYNTHETIC[0], jax.random.key(0), command.size)
-    else:
-        found = cohorts.load(
-            command.cohort,
-            label=command.label,
-            positive=list(command.positive) or None,
-            negative=list(command.negative) or None,
-            size=command.size,
-        )
-    cohorts.groups(found, command.group)  # an unknown attribute is told before anything is computed
-    return found
 
 
 def _plan(command: Plans, cohort: "Cohort") -> "Plan":
@@ -349,51 +282,3 @@ def _some(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     if not paths:
         raise InputError("STUDY: no study file was named; give the path of a study.nc")
     return paths
-
-
-def _set_up_jax() -> None:
-    """Double precision, and compiled programs kept between runs.
-
-    Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.
-    """
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    jax.config.update("jax_compilation_cache_dir", str(home / "rafmodel" / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-class _timed:
-    """Wall-clock seconds of a block, put into a dictionary."""
-
-    def __init__(self, seconds: dict[str, float], name: str):
-        self.seconds, self.name = seconds, name
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *problem) -> None:
-        self.seconds[self.name] = time.perf_counter() - self.start
-
-
-def _progress():
-    """``tell(what, done, total)``: a bar with the time left on a terminal, otherwise a line per tenth."""
-    start: dict[str, float] = {}
-
-    def left(what: str, done: int, total: int) -> str:
-        elapsed = time.perf_counter() - start.setdefault(what, time.perf_counter())
-        return f"{elapsed / done * (total - done):.0f} s left" if done else ""
-
-    def bar(what: str, done: int, total: int) -> None:
-        filled = 30 * done // total
-        end = "\n" if done == total else ""
-        text = f"\r{what:9s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}  {left(what, done, total):12s}"
-        print(text, end=end, file=sys.stderr, flush=True)
-
-    def log(what: str, done: int, total: int) -> None:
-        if done * 10 // total != (done - 1) * 10 // total:
-            print(f"{what} {done}/{total}  {left(what, done, total)}".rstrip(), file=sys.stderr, flush=True)
-
-    return bar if sys.stderr.isatty() else log

@@ -1,0 +1,54 @@
+"""What commands share with the terminal they run in."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def set_up_jax() -> None:
+    """Double precision, and compiled programs kept between runs.
+
+    Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.
+    """
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    jax.config.update("jax_compilation_cache_dir", str(home / "rafmodel" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class timed:
+    """Wall-clock seconds of a block, put into a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *problem) -> None:
+        self.seconds[self.name] = time.perf_counter() - self.start
+
+
+def progress():
+    """``tell(what, done, total)``: a bar with the time left on a terminal, otherwise a line per tenth."""
+    start: dict[str, float] = {}
+
+    def left(what: str, done: int, total: int) -> str:
+        elapsed = time.perf_counter() - start.setdefault(what, time.perf_counter())
+        return f"{elapsed / done * (total - done):.0f} s left" if done else ""
+
+    def bar(what: str, done: int, total: int) -> None:
+        filled = 30 * done // total
+        end = "\n" if done == total else ""
+        text = f"\r{what:9s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}  {left(what, done, total):12s}"
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    def log(what: str, done: int, total: int) -> None:
+        if done * 10 // total != (done - 1) * 10 // total:
+            print(f"{what} {done}/{total}  {left(what, done, total)}".rstrip(), file=sys.stderr, flush=True)
+
+    return bar if sys.stderr.isatty() else log
