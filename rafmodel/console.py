@@ -14,6 +14,8 @@ def set_up_jax() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return  # the user's own choice, which jax reads itself
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(home / "rafmodel" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

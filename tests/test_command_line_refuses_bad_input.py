@@ -14,7 +14,7 @@ PYTHON = [sys.executable, "-m", "rafmodel"]
 
 def rafmodel(*arguments, cwd=None, **environment):
     """The finished process of one command."""
-    quiet = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    quiet = {k: v for k, v in os.environ.items() if k not in ("JAX_ENABLE_X64", "JAX_NUMPY_RANK_PROMOTION")}
     return subprocess.run(
         [*PYTHON, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=quiet | environment, check=False
     )

@@ -196,13 +196,13 @@ def test_an_absent_outcome_is_integrated_out():
     lost = table.copy(deep=True)
     lost["observed_auc"][2, :, :, 3:] = np.nan
     lost["observed_auc"][5, :, :, 1] = np.nan
-    posterior = fit.fit(lost, key=jax.random.key(0), warmup=400, draws=1000)
+    posterior = fit.fit(lost, key=jax.random.key(0), warmup=200, draws=500)
     assert posterior.attrs["n_absent"] == 4 and "cells without an outcome 4" in fit.summary(posterior)
     spreads = [
         fit.Spread(jnp.asarray(a), jnp.asarray(c), jnp.asarray(r))
         for a, c, r in zip(
             *(
-                posterior[n].values.reshape(2000, -1)[::50].squeeze()
+                posterior[n].values.reshape(1000, -1)[::25].squeeze()
                 for n in ("design_sd", "curve_sd_by_shift", "residual_sd")
             ),
             strict=True,
@@ -212,14 +212,14 @@ def test_an_absent_outcome_is_integrated_out():
     y, x = np.asarray(data.observed), np.asarray(data.theory)
     seen = np.isfinite(y).ravel()
     found = []
-    for spread, both in zip(spreads, posterior["weight_by_shift"].values.reshape(2000, -1)[::50], strict=True):
+    for spread, both in zip(spreads, posterior["weight_by_shift"].values.reshape(1000, -1)[::25], strict=True):
         joint = np.kron(np.eye(8), dense(data, spread)) + np.kron(np.ones((8, 8)), 100 * np.eye(6))
         rest = (y - both[np.asarray(data.shift)] * x).ravel()[seen]
         # standardised by the law of the present cells, levels apart: mean square 1 where the draws fit
         whole = np.linalg.inv(joint[np.ix_(seen, seen)])
         found.append(rest @ whole @ rest / (seen.sum() - 6))
     assert 0.6 < np.mean(found) < 1.6
-    complete = fit.fit(table, key=jax.random.key(0), warmup=400, draws=1000)
+    complete = fit.fit(table, key=jax.random.key(0), warmup=200, draws=500)
     assert abs(float(posterior["weight"].mean() - complete["weight"].mean())) < 0.15
 
 
