@@ -282,6 +282,17 @@ def pixels(cohort: Cohort) -> np.ndarray:
     return cohort.image.astype(np.float32, copy=False)
 
 
+def middle(volume: np.ndarray, oriented: bool) -> np.ndarray:
+    """Middle slices (N, rows, columns, C) of volumes (N, X, Y, Z, C), to look at.
+
+    Where axes point to the right, front and head: an axial slice as radiologists see it, front up and the patient's right
+    on the left.  Else the middle of the first axis, as stored.
+    """
+    if not oriented:
+        return volume[:, volume.shape[1] // 2]
+    return np.swapaxes(volume[:, ::-1, ::-1, volume.shape[3] // 2], 1, 2)
+
+
 def groups(cohort: Cohort, attribute: str | None) -> tuple[list[str], np.ndarray]:
     """Sorted names of an attribute's subgroups and each image's place among them (N,); None has no subgroups.
 

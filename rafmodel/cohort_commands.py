@@ -33,7 +33,7 @@ class Who:
     size: int = 32
     """Side in pixels to which larger images are averaged down."""
     window: tuple[float, float] | Literal["file"] | None = None
-    """LOW HIGH: values of DICOM, NIfTI or 16-bit images shown as black and white; file: each file's own.  Default: percentiles."""
+    """LOW HIGH: values of DICOM, NIfTI or 16-bit images shown black and white; file: each file's own.  Default: percentiles."""
 
 
 @dataclass(frozen=True)
