@@ -1,4 +1,4 @@
-"""Folders of pictures, NIfTI volumes and DICOM series load with the values, axes and spacing that other libraries find in them."""
+"""Folders of pictures, NIfTI volumes and DICOM series load with the values, axes and spacing that other libraries find."""
 
 import gzip
 

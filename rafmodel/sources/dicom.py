@@ -41,9 +41,7 @@ def _dataset(path: Path, limit_bytes: float, *, pixels: bool) -> Any:
     content = path.read_bytes()  # whole, for a lie about a length then ends where the file does
     if content[128:132] != b"DICM":
         raise InputError("is no DICOM file")
-    syntax = read_file_meta_info(io.BytesIO(content)).get(  # pyright: ignore
-        "TransferSyntaxUID", ""
-    )
+    syntax = read_file_meta_info(path).get("TransferSyntaxUID", "")
     if syntax == _DEFLATED:
         raise InputError("is deflated as a whole, which cannot be checked before it unpacks; store it explicit")
     if syntax == _RUN_LENGTH and _MOST_EXPANSION * len(content) > limit_bytes:
