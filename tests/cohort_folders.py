@@ -25,10 +25,10 @@ def eight(folder: Path, files: list[str], **columns: list) -> Path:
     return table(folder, rows | columns)
 
 
-def slice_file(path: Path, pixels: np.ndarray, **fields) -> None:
+def slice_file(path: Path, pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **fields) -> None:
     """One DICOM file with some attributes set."""
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     meta.MediaStorageSOPInstanceUID = generate_uid()
     data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
