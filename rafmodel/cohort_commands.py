@@ -10,7 +10,7 @@ import tyro
 if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound")
+SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways", "lung-airways-3d")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Who:
     """Which cohort, and what is asked of it."""
 
     cohort: str | None = None
-    """npz file, folder with one, name inside $RAFMODEL_DATA, or cardiac-ultrasound (synthetic).  Default: the phantom."""
+    """npz file, folder with one, name inside $RAFMODEL_DATA, or a synthetic one (see cohort list).  Default: the phantom."""
     label: str | None = None
     """Column that holds the class.  Default: labels."""
     positive: tuple[str, ...] = ()
