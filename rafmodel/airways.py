@@ -60,6 +60,7 @@ class Truth(NamedTuple):
     patient      (N,)            of each image: its place among the rows of ``airways`` and ``patients``
     hounsfield   (N, [D,] H, W)  without noise, float32
     lumen, wall  (N, [D,] H, W)  where more than half of the pixel is one
+    tissue       (N, [D,] H, W)  lung without airways and vessels: more than 99 % of the pixel
     generation   (N, [D,] H, W)  of the airway whose lumen it is, 0 the trachea; −1 elsewhere
     down         (N,)            of the slice, or of the middle of the volume, in millimetres
     disease      (N,)            by name
@@ -69,6 +70,7 @@ class Truth(NamedTuple):
     hounsfield: np.ndarray
     lumen: np.ndarray
     wall: np.ndarray
+    tissue: np.ndarray
     generation: np.ndarray
     down: np.ndarray
     disease: np.ndarray
@@ -130,7 +132,7 @@ def lung_airways_with_truth(
         levels = down[:, None]
     flat = _imaged(tubes, patients, lung, np.repeat(who, levels.shape[1]), levels.ravel(), size, field)
     shape = (len(who), *levels.shape[1:], size, size) if volumes else (len(who), size, size)
-    hounsfield, lumen, wall, generation = (part.reshape(shape) for part in flat)
+    hounsfield, lumen, wall, tissue, generation = (part.reshape(shape) for part in flat)
     image = _noisy(jax.random.fold_in(key, 1), hounsfield, patients.scan, who, field / size)
     columns = {name: column[who] for name, column in patients.columns.items()}
     cohort = Cohort(
@@ -146,7 +148,7 @@ def lung_airways_with_truth(
         mask=(lumen + 2 * wall).astype(np.uint8),
     )
     disease, severity = patients.disease[who], patients.severity[who]
-    return cohort, Truth(hounsfield, lumen, wall, generation, down, disease, severity, who, airways, patients)
+    return cohort, Truth(hounsfield, lumen, wall, tissue, generation, down, disease, severity, who, airways, patients)
 
 
 # ---- who is imaged
@@ -272,7 +274,7 @@ def _tubes(tree: Tree, wall: np.ndarray | None = None, airway: bool = False) -> 
 def _imaged(
     tubes: Tubes, patients: Patients, lung: Lung, who: np.ndarray, down: np.ndarray, size: int, field: float
 ) -> tuple[np.ndarray, ...]:
-    """Slices of patients ``who`` (N,) at ``down`` (N,): Hounsfield units, lumen, wall and generation, (N, size, size) each."""
+    """Slices of patients ``who`` (N,) at ``down`` (N,): Hounsfield units, lumen, wall, tissue and generation, (N, size, size)."""
     n, down = len(who), down.astype(np.float32)
     parts = []
     for start in range(0, n, _CHUNK):
@@ -290,7 +292,7 @@ def _one(tubes: Tubes, body: Body, lung: Lung, scan: Scan, down: Array, size: in
     found = lung_ct.slice_(tubes, body, lung, scan, down, size, field)
     lumen = found.lumen > 0.5
     wall = (found.lumen + found.wall > 0.5) & ~lumen
-    return found.hounsfield, lumen, wall, found.generation.astype(jnp.int8)
+    return found.hounsfield, lumen, wall, found.tissue > 0.99, found.generation.astype(jnp.int8)
 
 
 _slices = jax.jit(jax.vmap(_one, (0, 0, 0, 0, 0, None, None)), static_argnums=(5, 6))

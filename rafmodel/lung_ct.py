@@ -63,11 +63,12 @@ class Scan(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """One slice before noise, (H, W): Hounsfield units, shares of lumen and of wall, generation (−1 outside a lumen)."""
+    """One slice before noise, (H, W): Hounsfield units; shares of lumen, wall and lung tissue; generation, −1 outside a lumen."""
 
     hounsfield: Array
     lumen: Array
     wall: Array
+    tissue: Array
     generation: Array
 
 
@@ -124,8 +125,9 @@ def slice_(tubes: Tubes, body: Body, lung: Lung, scan: Scan, down: Array, size: 
     hu = hu + lumen * (thorax.AIR - hu)
     blur = _gaussian(size, jnp.array(POINT_SPREAD, jnp.float32)[scan.kernel] * (size / field))
     blur = blur / blur.sum(1, keepdims=True)
+    left = (inside * (1 - jnp.maximum(outer, vessel))).mean(0)
     lumen, wall = lumen.mean(0), (outer - lumen).mean(0)
-    return Slice(blur @ hu.mean(0) @ blur.T, lumen, wall, jnp.where(lumen > 0.5, generation, -1))
+    return Slice(blur @ hu.mean(0) @ blur.T, lumen, wall, left, jnp.where(lumen > 0.5, generation, -1))
 
 
 def parenchyma(body: Body, lung: Lung, scan: Scan, down: Array, place: tuple[Array, Array, Array]) -> Array:
