@@ -250,12 +250,12 @@ def _diseased(
     hit = rng.uniform(size=(n, 4)) < 0.7
     hit[np.arange(n), rng.integers(1, 4, n)] = True
     hit[:, 0] = False
-    small = tree.generation >= 3
+    small = tree.generation >= 4
     wide = patients.severity * (patients.disease == "bronchiectasis")
     wide = wide[:, None] * hit[np.arange(n)[:, None], tree.lobe] * small
     uneven = np.exp(0.15 * rng.normal(size=tree.diameter.shape))
     thick = (patients.severity * (patients.disease == "wall thickening"))[:, None]
-    lumen = tree.diameter * np.where(wide > 0, (1.5 + 1.0 * wide) * uneven, 1) * (1 - 0.15 * thick)
+    lumen = tree.diameter * np.where(wide > 0, (1.35 + 0.9 * wide) * uneven, 1) * (1 - 0.15 * thick)
     return lumen, wall * (1 + 0.8 * wide) * (1 + 1.3 * thick * (tree.generation >= 2))
 
 

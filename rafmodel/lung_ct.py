@@ -153,9 +153,9 @@ def parenchyma(body: Body, lung: Lung, scan: Scan, down: Array, place: tuple[Arr
 
 def _fibrosis(body: Body, lung: Lung, net: Array, place: tuple[Array, Array, Array]) -> Array:
     """Hounsfield units that a subpleural, basal net of thick septa around small cysts adds."""
-    rim = jnp.exp(-jnp.clip(thorax.depth(body, place), 0) / (8 + 16 * lung.fibrosis))
+    rim = jnp.exp(-jnp.clip(thorax.depth(body, place), 0) / (7 + 10 * lung.fibrosis))
     basal = jax.nn.sigmoid((place[0] + 30) / 30)
-    much = lung.fibrosis * rim * (0.35 + 0.65 * basal)
+    much = lung.fibrosis * rim * (0.25 + 0.75 * basal)
     septa = jnp.exp(-((net / 0.45) ** 2))
     return much * (130 + 720 * septa - 110 * (1 - septa))
 
