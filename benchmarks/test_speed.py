@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rafmodel import cohort, design, variability
+from rafmodel.airways import lung_airways
 from rafmodel.encoder import encoder, layer_statistics
 from rafmodel.phantoms import phantom
 from rafmodel.predict import foresee, survey
@@ -36,6 +37,15 @@ def test_pretraining(benchmark, name):
     source = cohort.part(phantom(jax.random.key(0)), "train")
     chosen = replace(design.select([name])[0], steps=100)
     benchmark.pedantic(lambda: pretrain(jax.random.key(1), source, chosen), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("volumes", [False, True], ids=["2000 slices of 112", "64 volumes of 64"])
+def test_lung_phantom(capsys, volumes):
+    """Seconds on the clock and of the processor for a cohort of default size, compilation included."""
+    clock, used = time.perf_counter(), time.process_time()
+    lung_airways(jax.random.key(0), volumes=volumes)
+    with capsys.disabled():
+        print(f"\n{time.perf_counter() - clock:.1f} s, {time.process_time() - used:.1f} s of the processor")
 
 
 def test_theory_against_simulation(capsys):

@@ -13,7 +13,7 @@ from rafmodel.errors import InputError
 if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound")
+SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways", "lung-airways-3d")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Who:
     """Which cohort, and what is asked of it."""
 
     cohort: str | None = None
-    """npz file, csv beside images, folder with one, name of ``cohort list``, or cardiac-ultrasound.  Default: the phantom."""
+    """npz file, csv beside images, folder with one, or a name of ``cohort list``.  Default: the phantom."""
     label: str | None = None
     """Column that holds the class.  Default: labels."""
     positive: tuple[str, ...] = ()
