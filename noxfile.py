@@ -35,6 +35,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite; ``nox -s tests -- -k name`` passes options on."""
     install(session, "test")
+    session.install("--no-deps", "rapidocr-onnxruntime>=1.4")  # ships a small pretrained network; its code is not run
     session.run("pytest", "-n", "2", *session.posargs)
 
 

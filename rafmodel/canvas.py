@@ -27,6 +27,7 @@ FAMILIES = {
     "cpc": ("#999933", ">"),  # no more of Okabe and Ito's: two of Tol's muted ones
     "exemplar": ("#882255", "h"),
     "location": ("#56b4e9", "<"),
+    "byol": ("#44aa99", "p"),
     "other": ("#56b4e9", "*"),
 }
 # Paul Tol's colours, apart from those of the families: a subgroup is not a proxy task
@@ -36,7 +37,7 @@ GROUP_MARKERS = "osD^vPX*"
 
 def family(design: str) -> str:
     """Family of proxy task that a design's name belongs to; 'other' if none."""
-    stem = design.split("+")[0].strip()
+    stem = design.split("+")[0].split("@")[0].strip()
     stem = {"vicreg": "decorrelating", "barlow": "decorrelating", "simclr": "contrastive"}.get(stem, stem)
     return stem if stem in FAMILIES else "other"
 

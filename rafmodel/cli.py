@@ -128,6 +128,7 @@ def study(command: Study, line: str) -> None:
     """The main job."""
     cohort = cohorts.studied(command)
     set_up_jax()
+    from rafmodel import findings
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
@@ -140,6 +141,8 @@ def study(command: Study, line: str) -> None:
     with timed(seconds, "score"):
         table = studies.assemble(plan, forecast, deployments, line)
         studies.save(table, folder / "study.nc")
+    for failure in findings.failures(table):
+        print(f"training failed: {failure}")
     with timed(seconds, "check"):
         checked = _checked(table, folder, command.seed)
     with timed(seconds, "report"):
@@ -223,7 +226,7 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    designs = design.select(command.designs, steps=command.steps)
+    designs = design.fitted(design.select(command.designs, steps=command.steps), cohort)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rafmodel import proxies
+from rafmodel import architectures, external, proxies
+from rafmodel.architectures import PLAIN, Architecture
+from rafmodel.cohort import Cohort, pixels
 from rafmodel.errors import InputError
 from rafmodel.proxies import Proxy
 from rafmodel.variability import BIAS, BLUR, CROP, GAIN, GAMMA, NOISE, ROTATION, SPIKE
@@ -24,6 +26,7 @@ class Design:
     n_labelled     images with labels, half of each class, for the probe (and for a supervised proxy)
     label_flip     share of those labels that are wrong
     ridge          the probe's penalty, relative to the mean variance of a feature
+    encoder        how the encoder is built
     """
 
     name: str
@@ -36,6 +39,7 @@ class Design:
     n_labelled: int = 256
     label_flip: float = 0.0
     ridge: float = 1e-2
+    encoder: Architecture = PLAIN
 
 
 _CROP = (CROP, 0.4)
@@ -75,17 +79,62 @@ DESIGNS = (
 )
 
 
-def select(names: Sequence[str] | None, *, steps: int | None = None) -> tuple[Design, ...]:
-    """Designs by name, in the given order; all of them for None.  ``steps`` replaces those of trained designs.
+MORE = (
+    *(Design(f"barlow+{views}", proxies.barlow(VIEWS[views])) for views in ("crop", "noise", "all")),
+    *(Design(f"byol+{views}", proxies.self_distillation(VIEWS[views])) for views in ("crop", "noise", "all")),
+)  # not in a plain study, whose table is compared over time; chosen by name
 
+
+def select(names: Sequence[str] | None, *, steps: int | None = None) -> tuple[Design, ...]:
+    """Designs by name, in the given order; those of a plain study for None.  ``steps`` replaces those of trained designs.
+
+    ``DESIGN@ENCODER`` or ``DESIGN@ENCODER:base`` takes another encoder, ``external:PLACE`` a frozen one from outside.
     Raises InputError for a name that does not exist.
     """
-    known = {design.name: design for design in DESIGNS}
-    for name in names or ():
-        if name not in known:
-            raise InputError(f"--designs: no design is called '{name}'; choose from {', '.join(known)}")
-    chosen = [known[name] for name in dict.fromkeys(names)] if names else list(DESIGNS)
+    chosen = [_named(name) for name in dict.fromkeys(names)] if names else list(DESIGNS)
     return tuple(replace(d, steps=steps) if steps is not None and d.steps else d for d in chosen)
+
+
+def _named(text: str) -> Design:
+    if text.startswith(external.PREFIX):
+        frozen = external.architecture(text.removeprefix(external.PREFIX))
+        return Design(text, proxies.untrained(), steps=0, encoder=frozen)
+    name, at, kind = text.partition("@")
+    known = {design.name: design for design in (*DESIGNS, *MORE)}
+    if name not in known:
+        others = f"any of them @{'/'.join(architectures.ARCHITECTURES)}, or external:PLACE"
+        raise InputError(f"--designs: no design is called '{name}'; choose from {', '.join(known)}, {others}")
+    if not at:
+        return known[name]
+    encoder, widths = architectures.named(kind)
+    rate = encoder.learning_rate or known[name].learning_rate
+    return replace(known[name], name=text, encoder=encoder, widths=widths, learning_rate=rate)
+
+
+def fitted(designs: Sequence[Design], cohort: Cohort) -> tuple[Design, ...]:
+    """The designs, a table of features told that its rows are the cohort's.
+
+    Raises InputError, before anything is trained, for the first that does not fit the cohort's images.
+    """
+    for design in designs:
+        check(design, cohort.image.shape[1:])
+    tables = any(d.encoder.frozen for d in designs)
+    images = pixels(cohort) if tables else np.empty(0)
+    return tuple(replace(d, encoder=external.bound(d.encoder, images)) if d.encoder.frozen else d for d in designs)
+
+
+def check(design: Design, shape: tuple[int, ...]) -> None:
+    """Raises InputError, in one line, where the design does not fit images of this shape (*space, C)."""
+    if design.encoder.frozen and design.steps:
+        raise InputError(
+            f"design '{design.name}': {design.encoder.name} is frozen, so it cannot be trained; use steps=0"
+        )
+    try:
+        design.proxy.check(shape)
+        design.encoder.check(shape)
+        design.encoder.check(design.proxy.inputs(shape)[1 if design.proxy.patched else 0 :])
+    except InputError as problem:
+        raise InputError(f"design '{design.name}' does not fit: {problem}") from None
 
 
 def n_labels(design: Design, label: np.ndarray) -> int:

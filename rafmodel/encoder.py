@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,60 +11,99 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from rafmodel.errors import InputError
+
+
+class Network(Protocol):
+    """Any encoder: features (N, d) of images (N, *space, C)."""
+
+    def __call__(self, images: Any, /) -> Any: ...
+
 
 class Encoder(nnx.Module):
-    """Convolutions 3x3 with stride 2 and ReLU, then the mean over positions: ``(N, H, W, C) -> (N, d)``.
+    """Convolutions 3x3 (3x3x3) with stride 2 and ReLU, then the mean over positions: ``(N, *space, C) -> (N, d)``.
 
     Convolutions are written as patches times a matrix: on a CPU their gradient stays fast inside ``lax.scan``.
     """
 
-    def __init__(self, n_channels: int, widths: tuple[int, ...], *, rngs: nnx.Rngs):
+    def __init__(self, n_channels: int, widths: tuple[int, ...], *, dims: int = 2, rngs: nnx.Rngs):
         sizes = [n_channels, *widths]
         he = nnx.initializers.he_normal()
         self.weights = nnx.List(
-            [nnx.Param(he(rngs.params(), (9 * i, o), jnp.float32)) for i, o in itertools.pairwise(sizes)]
+            [nnx.Param(he(rngs.params(), (3**dims * i, o), jnp.float32)) for i, o in itertools.pairwise(sizes)]
         )
         self.biases = nnx.List([nnx.Param(jnp.zeros((o,), jnp.float32)) for o in widths])
 
     def __call__(self, images: Array) -> Array:
-        return self.layers(images)[-1].mean((1, 2))
+        return pooled(self.layers(images)[-1])
 
     def layers(self, images: Array) -> list[Array]:
-        """What each layer answers, after its ReLU: (N, ceil(H/2), ceil(W/2), width), and so on."""
+        """What each layer answers, after its ReLU: (N, *ceil(space / 2), width), and so on."""
         x, found = (images - 0.5) / 0.25, []
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = jax.nn.relu(_patches(x) @ weight[...] + bias[...][None, None, None])
+            x = jax.nn.relu(beside(_patches(x) @ weight[...], bias[...]))
             found.append(x)
         return found
 
-
-def _patches(x: Array) -> Array:
-    """Every 3x3 patch at stride 2: (N, H, W, C) -> (N, ceil(H/2), ceil(W/2), 9 C)."""
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows, columns = (x.shape[1] - 3) // 2 + 1, (x.shape[2] - 3) // 2 + 1
-    return jnp.concatenate(
-        [x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] for i in range(3) for j in range(3)], -1
-    )
+    maps = layers
 
 
-def encoder(key: Array, n_channels: int, widths: tuple[int, ...]) -> Encoder:
-    """An untrained encoder drawn from ``key`` (He normal weights, zero biases)."""
-    return Encoder(n_channels, widths, rngs=nnx.Rngs(params=key))
+def _patches(x: Array, *, stride: int = 2) -> Array:
+    """Every 3x3 (3x3x3) patch at a stride: (N, *space, C) -> (N, *ceil(space / stride), 3^dims C)."""
+    dims = x.ndim - 2
+    x = jnp.pad(x, ((0, 0), *((1, 1),) * dims, (0, 0)))
+    reach = [stride * ((side - 3) // stride) + 1 for side in x.shape[1:-1]]
+    offsets = itertools.product(range(3), repeat=dims)
+    places = [tuple(slice(i, i + r, stride) for i, r in zip(offset, reach, strict=True)) for offset in offsets]
+    return jnp.concatenate([x[(slice(None), *place)] for place in places], -1)
 
 
-def features(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def beside(x: Array, bias: Array) -> Array:
+    """A bias (C,) added at every position of (N, *space, C)."""
+    return x + bias.reshape(*(1,) * (x.ndim - 1), -1)
+
+
+def pooled(x: Array) -> Array:
+    """Mean over positions, (N, *space, C) -> (N, C)."""
+    return x.mean(tuple(range(1, x.ndim - 1)))
+
+
+def encoder(key: Array, n_channels: int, widths: tuple[int, ...], *, dims: int = 2) -> Encoder:
+    """An untrained encoder drawn from ``key`` (He normal weights, zero biases) for images of ``dims`` axes of space."""
+    return Encoder(n_channels, widths, dims=dims, rngs=nnx.Rngs(params=key))
+
+
+def features(network: Network, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Features of many images, (N, d) float32, in chunks that fit the cache."""
+    if not isinstance(network, nnx.Module):  # comes from outside
+        return in_chunks(network, np.asarray(images), chunk=chunk)
     graph, state = nnx.split(network)
     return in_chunks(partial(_encode, graph, state), images, chunk=chunk)
 
 
-def layer_statistics(network: Encoder, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def layer_statistics(network: Network, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
     """Mean and mean square over positions of every channel of every layer, (N, 2 Σ widths); the features come first.
 
     First and second moments of what each layer offers to the next: level (b) of the theory's feature maps.
+    Of a network from outside, whose layers are not seen, the features alone.
     """
+    if not isinstance(network, nnx.Module):
+        return features(network, images, chunk=chunk)
     graph, state = nnx.split(network)
     return in_chunks(partial(_statistics, graph, state), images, chunk=chunk)
+
+
+def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int = 64) -> np.ndarray:
+    """Every layer's maps side by side at each pixel, (N, *space, Σ widths), linear between their pixels.
+
+    For pixel-wise probes: hypercolumns, Hariharan et al. 2015.
+    Raises InputError for a network whose maps do not lie on the image.
+    """
+    if not hasattr(network, "maps"):
+        told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
+        raise InputError(f"encoder {type(network).__name__}: {told}")
+    graph, state = nnx.split(network)
+    return in_chunks(partial(_columns, graph, state), images, chunk=chunk)
 
 
 def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 256) -> Any:
@@ -88,4 +127,10 @@ def _encode(graph, state, images: Array) -> Array:
 @partial(jax.jit, static_argnums=0)
 def _statistics(graph, state, images: Array) -> Array:
     layers = nnx.merge(graph, state).layers(images)[::-1]
-    return jnp.concatenate([*(x.mean((1, 2)) for x in layers), *((x**2).mean((1, 2)) for x in layers)], 1)
+    return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _columns(graph, state, images: Array) -> Array:
+    maps = nnx.merge(graph, state).maps(images)
+    return jnp.concatenate([jax.image.resize(x, (*images.shape[:-1], x.shape[-1]), "linear") for x in maps], -1)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from rafmodel.collapse import FAILED
 from rafmodel.errors import InputError
 
 PARTS = ("performance", "robustness", "fairness", "raf")
@@ -71,6 +72,18 @@ def ranking(study: xr.Dataset) -> list[str]:
     part = "raf" if "raf" in defined_parts(study) else "robustness"
     score = study[f"{part}_observed"].mean("seed").fillna(-1)
     return [str(name) for name in study["design"].values[np.argsort(-score.values, kind="stable")]]
+
+
+def failures(study: xr.Dataset) -> list[str]:
+    """Which training runs collapsed or diverged, a line each; empty too for tables of earlier versions."""
+    if "failed" not in study:
+        return []
+    lost = [
+        (d, s, int(study["failed"][i, j]))
+        for i, d in enumerate(study["design"].values)
+        for j, s in enumerate(study["seed"].values)
+    ]
+    return [f"{name}, seed {seed}: {FAILED[how]}, so its outcomes are absent" for name, seed, how in lost if how]
 
 
 def extremes(score: xr.DataArray) -> list[str]:

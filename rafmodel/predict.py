@@ -18,9 +18,10 @@ from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
 from rafmodel import theory
+from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels, select
-from rafmodel.encoder import Encoder, encoder, in_chunks, layer_statistics
+from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, auc
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
@@ -32,7 +33,8 @@ CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs,
 PAIRED = 3840  # pairs of a proxy task: with a quarter of them the noise of its moments hides most differences
 PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
 SURE = (0.005, 0.995)  # rates nearer to 0 or 1 are taken as these where they are compared
-AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once
+AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
+PIXELS = 1280 * 64**2  # and most pixels of them
 LEARNING_TIME = 0.06  # steps times learning rate after which half of the features' variance has been learned
 OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
 _UNTRAINED = select(["untrained"])[0]
@@ -44,6 +46,7 @@ class Chart(NamedTuple):
 
     network    the untrained encoder whose layers are used
     centre     (p,), axes (p, r): layer statistics -> coordinates
+    width      number of the encoder's features
     untrained  (r, r) inner product of the untrained encoder's own features
     clean      Moments of the source
     shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
@@ -51,9 +54,10 @@ class Chart(NamedTuple):
                the untrained encoder on the source's own images
     """
 
-    network: Encoder
+    network: Network
     centre: np.ndarray
     axes: np.ndarray
+    width: int
     untrained: Array
     clean: theory.Moments
     shifted: theory.Moments
@@ -91,25 +95,29 @@ def predict(
     counts are read.
     """
     key_survey, key_pairs = jax.random.split(key)
-    return foresee(key_pairs, survey(key_survey, train, test, design.widths, shifts, group=group), design)
+    found = survey(key_survey, train, test, design.widths, shifts, group=group, architecture=design.encoder)
+    return foresee(key_pairs, found, design)
 
 
 def outside(train: Cohort, design: Design) -> list[str]:
     """Why the theory was not checked on such a cohort or design; empty where it was.
 
-    Checked on images of 28 and 32 pixels with one channel, one encoder shape, 256 labels or all there are, and training up to
-    800 steps; of the two cohorts with the fewest images of the rarer class, one (78) had no reliable design effects to
-    foresee and the other (136) none that were foreseen (`derivations/NOTES.md`).
+    Checked on images (2 axes) of 28 and 32 pixels with one channel, one encoder shape, 256 labels or all there are, and
+    training up to 800 steps; of the two cohorts with the fewest images of the rarer class, one (78) had no reliable design
+    effects to foresee and the other (136) none that were foreseen (`derivations/NOTES.md`).
     """
-    side, channels = max(train.image.shape[1:3]), train.image.shape[-1]
+    side, channels, dims = max(train.image.shape[1:-1]), train.image.shape[-1], train.image.ndim - 2
     label = train.label[train.split != "test"]
     rarer = min(int((label == c).sum()) for c in (0, 1))
     n = n_labels(design, cohorts.part(train, "train").label)
     found = {
         f"images of {side} pixels (checked: 28 and 32)": not 28 <= side <= 32,
+        "volumes (checked: images of 2 axes)": dims != 2,
         f"{channels} channels (checked: 1)": channels != 1,
         f"{rarer} images of the rarer class outside the test part (checked: 100 and more)": rarer < 100,
         f"{n} labels: too few for the probe's law (20 and more)": n < 20,
+        f"encoder {design.encoder.name} (checked: plain)": design.encoder != PLAIN,
+        design.encoder.doubt: bool(design.encoder.doubt),
         f"encoder widths {design.widths} (checked: (16, 32, 64))": design.widths != (16, 32, 64),
         f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: up to 800 at 0.003)": (
             design.steps * design.learning_rate > 800 * 3e-3
@@ -126,8 +134,9 @@ def survey(
     shifts: Sequence[Variability],
     *,
     group: str | None = None,
+    architecture: Architecture = PLAIN,
 ) -> Survey:
-    """Survey of the source by several untrained encoders; all designs with one encoder shape share it.
+    """Survey of the source by several untrained encoders; all designs with one architecture and widths share it.
 
     Each chart foresees deployment on a part of the source whose patients neither fix its probe nor make its pairs.
     Theory's error in level is measured there, for the untrained encoder, and taken to be that of every design.
@@ -135,23 +144,25 @@ def survey(
     key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
     source = cohorts.take(train, np.flatnonzero(train.split != "test"))  # validation images are source images too
     labels = cohorts.part(train, "train").label
-    networks = [encoder(k, source.image.shape[-1], widths) for k in jax.random.split(key_networks, NETWORKS)]
+    shape = source.image.shape[1:]
+    networks = [architecture.build(k, shape, widths) for k in jax.random.split(key_networks, NETWORKS)]
     folds, reference = _folds(key_images, source), replace(_UNTRAINED, widths=widths)
-    n, d = n_labels(reference, labels), widths[-1]
+    n = n_labels(reference, labels)
     names, test_code = cohorts.groups(test, group)
 
     def chart(i: int) -> Chart:
         network, deployed = networks[i], cohorts.take(source, folds[i][:ALTERED])
         fixed = cohorts.take(source, np.concatenate([fold for fold in folds if fold is not folds[i]])[:CLEAN])
         raw = layer_statistics(network, cohorts.pixels(fixed))
+        d = widths[-1] if hasattr(network, "layers") else raw.shape[1]
         shifted = _under_shifts(jax.random.fold_in(key_shift, i), network, cohorts.pixels(deployed), shifts)
-        centre, axes = _directions(raw, shifted, network)
+        centre, axes = _directions(raw, shifted, d)
         clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
         by_group = _moments_by_group(
             (shifted - centre) @ axes, deployed.label, _code(deployed, group, names), len(names)
         )
         own = axes[:d]  # the features are the first statistics
-        found = Chart(network, centre, axes, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
+        found = Chart(network, centre, axes, d, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
         stated = _rates(found, found.untrained, n, reference)[..., 0]
         measured = _measured(key_probe, raw[:, :d], fixed.label, shifted[..., :d], deployed.label, n, reference.ridge)
         return found._replace(offset=_probit(measured) - _probit(stated))
@@ -177,8 +188,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
 
 def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
     """AUC, TPR and FPR (3, shift, severity, group) that theory states for a design's representation."""
-    width = design.widths[-1]
-    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, width))
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, chart.width))
 
 
 @jax.jit
@@ -223,8 +233,14 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), survey.image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images[rows], label, chunk=AT_ONCE)
+    most = _at_once(survey.images)
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images[rows], label, chunk=most)
     return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
+
+
+def _at_once(images: np.ndarray) -> int:
+    """How many images (n, *space, C) are altered together."""
+    return max(1, min(AT_ONCE, PIXELS // int(np.prod(images.shape[1:-1]))))
 
 
 @jax.jit
@@ -243,14 +259,16 @@ def _scaled(metric: Array | np.ndarray, clean: theory.Moments) -> Array:
 
 def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, TARGETS)."""
+    rank = inputs.ndim - 1 - proxy.patched
 
     def of(images: np.ndarray) -> np.ndarray:
-        return (layer_statistics(chart.network, images.reshape(-1, *images.shape[-3:])) - chart.centre) @ chart.axes
+        single = images.reshape(-1, *images.shape[-rank:])
+        return (layer_statistics(chart.network, single) - chart.centre) @ chart.axes
 
     u = of(inputs)
     if not proxy.siamese:
         return u.reshape(len(targets), -1), targets
-    v = np.repeat(of(targets), max(proxy.patches, 1), axis=0)  # each patch seen is paired with the one to come
+    v = np.repeat(of(targets), len(u) // len(targets), axis=0)  # each patch seen is paired with the one to come
     return np.concatenate([u, v]), _leading(np.concatenate([v, u]))  # the two views are exchangeable
 
 
@@ -275,21 +293,21 @@ def _leading(v: np.ndarray) -> np.ndarray:
     return vectors[:, -TARGETS:] * np.sqrt(np.maximum(power[-TARGETS:], 0))
 
 
-def _directions(clean: np.ndarray, shifted: np.ndarray, network: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (p,) and axes (p, r): features and other statistics scaled to equal total variance, then principal axes.
+def _directions(clean: np.ndarray, shifted: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (p,) and axes (p, r): d features and other statistics scaled to equal total variance, then principal axes.
 
     Shifted images take part, since what a shift moves is often flat among clean images.
     """
     centre = clean.mean(0)
-    d = network.biases[-1][...].shape[0]
     spread = clean.var(0)
     scale = 1 / np.sqrt(np.concatenate([np.full(d, spread[:d].sum()), np.full(len(spread) - d, spread[d:].sum())]))
     stacked = np.concatenate([clean - centre, shifted.reshape(-1, len(centre))[::7] - centre]) * scale
+    stacked = stacked[np.isfinite(stacked).all(1)]  # of a table of features nothing shifted is known
     vectors = np.linalg.eigh(stacked.T @ stacked)[1][:, ::-1][:, :DIRECTIONS]
     return centre, scale[:, None] * vectors
 
 
-def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
+def _under_shifts(key: Array, network: Network, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
     """Raw layer statistics (shift, severity 0-5, n, p)."""
     n = len(images)
     clean = layer_statistics(network, images)
@@ -299,7 +317,9 @@ def _under_shifts(key: Array, network: Encoder, images: np.ndarray, shifts: Sequ
         keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
         repeated = np.tile(np.arange(n), len(levels))
         severity = np.repeat(np.asarray(levels, np.float32), n)
-        altered = in_chunks(jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=AT_ONCE)
+        altered = in_chunks(
+            jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=_at_once(images)
+        )
         return np.concatenate([clean[None], layer_statistics(network, altered).reshape(len(levels), n, -1)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time

@@ -3,11 +3,10 @@
 Theory reads only the pairs; simulation trains on the pairs and the loss.  There is no second description.
 """
 
-import math
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,21 @@ import numpy as np
 import optax
 from jax import Array
 
+from rafmodel import grids
+from rafmodel.errors import InputError
 from rafmodel.variability import Variability
 
 ViewLaw = tuple[tuple[Variability, float], ...]
+Shape = tuple[int, ...]
 TEMPERATURE = 0.2
 TILES = 2  # jigsaw: tiles along a side
+FINE = 24  # voxels: where every side of a volume has as many, a jigsaw has 3 tiles along it (Taleb et al. 2020)
 CELLS = 3  # relative patch location: cells along a side
 MARGIN = 1.0  # exemplar: how much farther than its other view the other image must be
+REDUNDANCY = 0.005  # Barlow Twins: weight of correlations off the diagonal (Zbontar et al. 2021)
+MOMENTUM = (
+    0.99  # self-distillation: of the teacher; below Grill's 0.996, since training is a few hundred steps (chosen)
+)
 PATCHES = 4  # masked reconstruction: patches along a side
 HIDDEN = 0.5  # masked reconstruction: share of patches hidden
 
@@ -31,22 +38,49 @@ class Proxy:
     """What the encoder is shown and what it is asked for.
 
     name     label in tables
-    pairs    ``(key, image (H, W, C), label ()) -> (input, target)``
+    pairs    ``(key, image (*space, C), label ()) -> (input, target)``
     loss     ``(output (B, k), target) -> ()``
     outputs  size of the head that maps features to the output, given the image's shape
+    law      what a view is made by; also inside ``pairs``
     siamese  the target is an image too, and is encoded by the same network
     labelled the task sees only images with labels
-    patches  how many patches the input holds: 0 for an image (H, W, C), else (patches, h, w, C); the head sees the
-             features of all of them side by side
+    patched  the input is several patches (patches, *cell, C); the head sees the features of all of them side by side
+    cells    along each side, what the image is cut into: fewer pixels than two a cell are too few
+    turned   the image is turned by quarters, so its sides must be equal
+    momentum share of its weights that a slow teacher keeps in the first step; 0: there is no teacher
     """
 
     name: str
     pairs: Callable[[Array, Array, Array], tuple[Array, Array]]
     loss: Callable[[Array, Array], Array]
-    outputs: Callable[[tuple[int, ...]], int]
+    outputs: Callable[[Shape], int]
+    law: ViewLaw = ()
     siamese: bool = False
     labelled: bool = False
-    patches: int = 0
+    patched: bool = False
+    cells: int = 1
+    turned: bool = False
+    momentum: float = 0.0
+
+    def check(self, shape: Shape) -> None:
+        """Raises InputError where images of this shape (*space, C) cannot be given the task."""
+        for variability, _ in self.law:
+            variability.check(shape)
+        if len(shape) not in (3, 4):
+            raise InputError(f"{self.name}: made for 2 or 3 axes of space, but images are {shape[:-1]}")
+        if min(shape[:-1]) < 2 * self.cells:
+            needed = f"{self.cells} cells of at least 2 pixels along each side"
+            raise InputError(f"{self.name}: needs {needed}, but images are {shape[:-1]}; enlarge them")
+        if self.turned and len(set(shape[:-1])) > 1:
+            raise InputError(f"{self.name}: turns by quarters, but the sides {shape[:-1]} differ; crop to equal sides")
+
+    def inputs(self, shape: Shape) -> Shape:
+        """Shape of the input for images of this shape."""
+        return self._shapes(shape)[0].shape
+
+    def _shapes(self, shape: Shape):
+        image, label = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+        return jax.eval_shape(self.pairs, jax.random.key(0), image, label)
 
 
 def view(key: Array, image: Array, law: ViewLaw) -> Array:
@@ -110,12 +144,43 @@ def _unit(z: Array) -> Array:
 
 def contrastive(law: ViewLaw) -> Proxy:
     """Tell the views of one image from those of others."""
-    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, siamese=True)
+    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True)
 
 
 def decorrelating(law: ViewLaw) -> Proxy:
     """Two views agree in features that have unit variance and do not repeat each other."""
-    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, siamese=True)
+    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True)
+
+
+def barlow(law: ViewLaw) -> Proxy:
+    """Features of two views have the identity as their cross-correlation.  Zbontar et al. 2021.
+
+    Theory reads the same pairs as of ``contrastive``.
+    """
+    return Proxy("barlow", _two_views(law), barlow_twins, lambda _: 64, law, siamese=True)
+
+
+def barlow_twins(one: Array, two: Array) -> Array:
+    """Squared distance of the cross-correlation (k, k) over the batch from the identity, off the diagonal times REDUNDANCY."""
+    one, two = ((z - z.mean(0, keepdims=True)) / jnp.sqrt(z.var(0, keepdims=True) + 1e-6) for z in (one, two))
+    squared = (one.T @ two / len(one) - jnp.eye(one.shape[1], dtype=one.dtype)) ** 2
+    agreed = jnp.trace(squared)
+    return agreed + REDUNDANCY * (squared.sum() - agreed)
+
+
+def self_distillation(law: ViewLaw) -> Proxy:
+    """Foretell from one view what a slow copy of the network makes of the other; no other image takes part (BYOL).
+
+    Grill et al. 2020.  Theory reads the same pairs as of ``contrastive``: in a linear network the eigenmodes of the views'
+    correlation are learned in order of their strength, and those too weak against the weight decay collapse (Tian, Chen,
+    Ganguli 2021); that training does not collapse is assumed, and checked in each run.
+    """
+    return Proxy("byol", _two_views(law), likeness, lambda _: 64, law, siamese=True, momentum=MOMENTUM)
+
+
+def likeness(one: Array, two: Array) -> Array:
+    """Mean squared distance on the unit sphere, 2 - 2 cos, in [0, 4]."""
+    return ((_unit(one) - _unit(two)) ** 2).sum(1).mean()
 
 
 def exemplar(law: ViewLaw) -> Proxy:
@@ -123,7 +188,7 @@ def exemplar(law: ViewLaw) -> Proxy:
 
     Dosovitskiy et al. 2014; as triplets, Taleb et al. 2020.
     """
-    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, siamese=True)
+    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, law, siamese=True)
 
 
 def triplet(one: Array, two: Array) -> Array:
@@ -134,10 +199,10 @@ def triplet(one: Array, two: Array) -> Array:
 
 
 def predictive_coding(law: ViewLaw) -> Proxy:
-    """From the patches of the upper half, tell the lower patch of this image from those of others.
+    """From the patches of the upper half, tell a lower patch of this image from those of others.
 
-    Patches have half the image's side and overlap by half; three are seen, and one of the three below is to come.
-    Contrastive predictive coding: van den Oord et al. 2018, as Taleb et al. 2020.
+    Patches have half the image's sides and overlap by half: three are seen and one of the three below is to come; in space
+    nine and nine.  Contrastive predictive coding: van den Oord et al. 2018, as Taleb et al. 2020.
     """
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
@@ -145,22 +210,25 @@ def predictive_coding(law: ViewLaw) -> Proxy:
         key_view, key_column = jax.random.split(key)
         return _to_come(key_column, view(key_view, image, law))
 
-    return Proxy("cpc", pairs, info_nce, lambda _: 64, siamese=True, patches=3)
+    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4)
 
 
 @jax.jit
 def _to_come(key: Array, image: Array) -> tuple[Array, Array]:
-    h, w = image.shape[0] // 2, image.shape[1] // 2
-    starts = [0, w // 2, image.shape[1] - w]
-    upper = jnp.stack([image[:h, start : start + w] for start in starts])
-    lower = jnp.stack([image[-h:, start : start + w] for start in starts])
-    return upper, lower[jax.random.randint(key, (), 0, 3, jnp.int32)]
+    (half, _), *across = (grids.overlapping(side) for side in grids.space(image))
+    columns = [
+        tuple(slice(start, start + width) for start, (width, _) in zip(starts, across, strict=True))
+        for starts in itertools.product(*(starts for _, starts in across))
+    ]
+    upper = jnp.stack([image[(slice(None, half), *column)] for column in columns])
+    lower = jnp.stack([image[(slice(-half, None), *column)] for column in columns])
+    return upper, lower[jax.random.randint(key, (), 0, len(columns), jnp.int32)]
 
 
 def relative_location(law: ViewLaw) -> Proxy:
     """Where is the second patch from the first, the central one?  Doersch, Gupta, Efros 2015; Taleb et al. 2020.
 
-    Eight cells around the centre of a 3x3 grid; pixels that make no whole cell are cut.
+    Eight cells around the centre of a 3x3 grid, 26 in space; pixels that make no whole cell are cut.
     """
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
@@ -168,15 +236,19 @@ def relative_location(law: ViewLaw) -> Proxy:
         key_view, key_place = jax.random.split(key)
         return _neighbours(key_place, view(key_view, image, law))
 
-    return Proxy("location", pairs, cross_entropy, lambda _: CELLS**2 - 1, patches=2)
+    def places(shape: Shape) -> int:
+        return CELLS ** (len(shape) - 1) - 1
+
+    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS)
 
 
 @jax.jit
 def _neighbours(key: Array, image: Array) -> tuple[Array, Array]:
-    cells, middle = _to_tiles(image, CELLS), CELLS**2 // 2
-    place = jax.random.randint(key, (), 0, CELLS**2 - 1, jnp.int32)
+    cells = grids.to_cells(image, CELLS)
+    middle, places = len(cells) // 2, len(cells) - 1
+    place = jax.random.randint(key, (), 0, places, jnp.int32)
     around = jnp.where(place < middle, place, place + 1)
-    target = jax.nn.one_hot(place, CELLS**2 - 1, dtype=image.dtype)
+    target = jax.nn.one_hot(place, places, dtype=image.dtype)
     return jnp.stack([cells[middle], cells[around]]), target
 
 
@@ -191,31 +263,35 @@ def supervised(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, labelled=True)
+    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True)
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:
-    """By how many quarter turns was the view turned?  Gidaris, Singh, Komodakis 2018."""
+    """By how many quarter turns was the view turned?  Gidaris, Singh, Komodakis 2018.
+
+    Four answers; in space ten, since it may be about any of three axes (Taleb et al. 2020).
+    """
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
         key_view, key_turn = jax.random.split(key)
         return _turned(key_turn, view(key_view, image, law))
 
-    return Proxy("rotation", pairs, cross_entropy, lambda _: 4)
+    return Proxy("rotation", pairs, cross_entropy, lambda shape: grids.n_turns(len(shape) - 1), law, turned=True)
 
 
 @jax.jit
 def _turned(key: Array, image: Array) -> tuple[Array, Array]:
-    turns = jax.random.randint(key, (), 0, 4, jnp.int32)
-    return jnp.stack([jnp.rot90(image, k) for k in range(4)])[turns], jax.nn.one_hot(turns, 4, dtype=image.dtype)
+    turned = grids.quarter_turns(image)
+    which = jax.random.randint(key, (), 0, len(turned), jnp.int32)
+    return turned[which], jax.nn.one_hot(which, len(turned), dtype=image.dtype)
 
 
 def jigsaw(law: ViewLaw) -> Proxy:
-    """Which of the 24 orders were the view's 2x2 tiles put in?
+    """Which of the 24 orders were the view's 2x2 tiles put in?  In space, which of 100 orders of 27 tiles, or 8 of a small one?
 
-    Noroozi, Favaro 2016, with the tiles put back into one image as in Carlucci et al. 2019.
-    An odd last row or column of pixels belongs to no tile and is cut.
+    Noroozi, Favaro 2016, with the tiles put back into one image as in Carlucci et al. 2019; in space Taleb et al. 2020.
+    A last row or column of pixels that makes no whole tile is cut.
     """
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
@@ -223,19 +299,28 @@ def jigsaw(law: ViewLaw) -> Proxy:
         key_view, key_order = jax.random.split(key)
         return _reordered(key_order, view(key_view, image, law))
 
-    return Proxy("jigsaw", pairs, cross_entropy, lambda _: math.factorial(TILES**2))
+    def answers(shape: Shape) -> int:
+        return len(grids.orders(tiles(shape) ** (len(shape) - 1)))
+
+    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES)
+
+
+def tiles(shape: Shape) -> int:
+    """Tiles along a side of a jigsaw: 2, or 3 of a volume with FINE voxels along each side."""
+    return TILES + 1 if len(shape) == 4 and min(shape[:-1]) >= FINE else TILES
 
 
 @jax.jit
 def _reordered(key: Array, image: Array) -> tuple[Array, Array]:
-    orders = jnp.asarray(np.array(list(permutations(range(TILES**2)))))
+    n = tiles(image.shape)
+    orders = jnp.asarray(grids.orders(n ** (image.ndim - 1)))
     which = jax.random.randint(key, (), 0, len(orders), jnp.int32)
-    tiles = _to_tiles(image, TILES)[orders[which]]
-    return _from_tiles(tiles, TILES), jax.nn.one_hot(which, len(orders), dtype=image.dtype)
+    cells = grids.to_cells(image, n)[orders[which]]
+    return grids.from_cells(cells, n), jax.nn.one_hot(which, len(orders), dtype=image.dtype)
 
 
 def masked(law: ViewLaw) -> Proxy:
-    """Fill in the patches that were hidden (half of a 4x4 grid, painted mid-grey).  He et al. 2022.
+    """Fill in the patches that were hidden (half of a 4x4 or 4x4x4 grid, painted mid-grey).  He et al. 2022.
 
     The target holds the image and, as a last channel, which pixels were hidden; only those are scored.
     """
@@ -250,15 +335,15 @@ def masked(law: ViewLaw) -> Proxy:
         painted = output.reshape(content.shape) * mask
         return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
-    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)))
+    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES)
 
 
 @jax.jit
 def _hidden(key: Array, image: Array) -> tuple[Array, Array]:
-    height, width, _ = image.shape
-    hidden = jax.random.permutation(key, jnp.arange(PATCHES**2)) < HIDDEN * PATCHES**2
-    rows, columns = (jnp.arange(height) * PATCHES) // height, (jnp.arange(width) * PATCHES) // width
-    mask = hidden.reshape(PATCHES, PATCHES)[rows[:, None], columns[None, :]][..., None].astype(image.dtype)
+    dims = image.ndim - 1
+    hidden = jax.random.permutation(key, jnp.arange(PATCHES**dims)) < HIDDEN * PATCHES**dims
+    places = [(jnp.arange(side) * PATCHES) // side for side in grids.space(image)]
+    mask = hidden.reshape((PATCHES,) * dims)[jnp.ix_(*places)][..., None].astype(image.dtype)
     return image * (1 - mask) + 0.5 * mask, jnp.concatenate([(image - 0.5) * mask, mask], -1)
 
 
@@ -270,17 +355,3 @@ def untrained() -> Proxy:
         lambda output, target: jnp.zeros(()),
         lambda _: 1,
     )
-
-
-def _to_tiles(image: Array, n: int) -> Array:
-    """(H, W, C) -> (n*n, H//n, W//n, C)"""
-    height, width, channels = image.shape
-    h, w = height // n, width // n
-    tiles = image[: h * n, : w * n].reshape(n, h, n, w, channels)
-    return tiles.transpose(0, 2, 1, 3, 4).reshape(n * n, h, w, channels)
-
-
-def _from_tiles(tiles: Array, n: int) -> Array:
-    """(n*n, h, w, C) -> (n*h, n*w, C)"""
-    _, h, w, channels = tiles.shape
-    return tiles.reshape(n, n, h, w, channels).transpose(0, 2, 1, 3, 4).reshape(n * h, n * w, channels)

@@ -87,6 +87,7 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
         cells=int(study["undefined_fairness_cells"].size * (1 + 5 * study.sizes["shift"])),
         seeds=study.sizes["seed"],
         few=FEW,
+        failures=findings.failures(study),
     )
     path = folder / "report.html"
     atomically(path, lambda file: file.write(page.encode()))

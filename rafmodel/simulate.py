@@ -14,14 +14,15 @@ from jax import Array
 from rafmodel import cohort as cohorts
 from rafmodel import metrics
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels
-from rafmodel.encoder import Encoder, encoder, features
+from rafmodel.collapse import FAILED, Health, health
+from rafmodel.design import Design, check, n_labels
+from rafmodel.encoder import Network, features
 from rafmodel.metrics import Outcome
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability, alter
 
 SCAN = 25  # optimiser steps per compiled call
-IMAGES = 256  # images altered at a time
+IMAGES, PIXELS = 256, 2**22  # most images altered at a time, and most pixels of them
 UNSEEN = 256  # most source images kept aside to be scored with the test part
 
 
@@ -32,12 +33,20 @@ class Deployment(NamedTuple):
     threshold     score above which an image is called a case, set on the source's validation part
     source_score  (shift, severity 0-5, m) of the unseen source images under the same laws, drawn anew
     source_row    (m,) their rows in the source cohort
+    rank, spread  of the trained features of the labelled images, see ``collapse.Health``
     """
 
     score: np.ndarray
     threshold: float
     source_score: np.ndarray
     source_row: np.ndarray
+    rank: float
+    spread: float
+
+    @property
+    def failed(self) -> str:
+        """``diverged``, ``collapsed``, or '' where training ended well."""
+        return Health(self.rank, self.spread).failed
 
 
 def simulate(
@@ -59,9 +68,10 @@ def simulate(
 
 
 def score(deployment: Deployment, test: Cohort, group: str | None) -> Outcome:
-    """Scores reduced to AUC, TPR and FPR by subgroup."""
+    """Scores reduced to AUC, TPR and FPR by subgroup; nan where training diverged or collapsed."""
     names, code = cohorts.groups(test, group)
-    return metrics.outcome(deployment.score, test.label, code, len(names), deployment.threshold)
+    scores = np.full_like(deployment.score, np.nan) if deployment.failed else deployment.score
+    return metrics.outcome(scores, test.label, code, len(names), deployment.threshold)
 
 
 def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequence[Variability]) -> Deployment:
@@ -76,12 +86,16 @@ def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequ
     labelled = cohorts.take(source, rows)
     network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
     noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
-    probe = ridge_probe(features(network, cohorts.pixels(labelled)), noisy, design.ridge)
+    encoded = features(network, cohorts.pixels(labelled))
+    found, aside = health(encoded), unseen(jax.random.fold_in(key_label, 2), train, labelled)
+    if found.failed == FAILED[2]:
+        nothing = (np.full((len(shifts), 6, n), np.nan, np.float32) for n in (len(test.label), len(aside)))
+        return Deployment(next(nothing), np.nan, next(nothing), aside, *found)
+    probe = ridge_probe(encoded, noisy, design.ridge)
     score = scores_under(key_shift, network, probe, cohorts.pixels(test), shifts)
-    aside = unseen(jax.random.fold_in(key_label, 2), train, labelled)
     again = cohorts.pixels(cohorts.take(train, aside))
     source_score = scores_under(jax.random.fold_in(key_shift, len(shifts)), network, probe, again, shifts)
-    return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside)
+    return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside, *found)
 
 
 def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:
@@ -113,7 +127,7 @@ def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float) -> Callable[[np.
     return lambda z: (z - centre) @ weight
 
 
-def midpoint(network: Encoder, probe, train: Cohort, labelled: Cohort) -> float:
+def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float:
     """Threshold half way between the two classes' mean scores on the validation part.
 
     Without a validation part that has both classes, on the labelled images.
@@ -124,8 +138,8 @@ def midpoint(network: Encoder, probe, train: Cohort, labelled: Cohort) -> float:
     return float(np.mean([value[held.label == c].mean() for c in (0, 1)]))
 
 
-def scores_under(key: Array, network: Encoder, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
-    """Scores (shift, severity 0-5, n) of images (n, H, W, C)."""
+def scores_under(key: Array, network: Network, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
+    """Scores (shift, severity 0-5, n) of images (n, *space, C)."""
     if not len(images):
         return np.empty((len(shifts), 6, 0), np.float32)
     clean = probe(features(network, images))
@@ -136,17 +150,18 @@ def scores_under(key: Array, network: Encoder, probe, images: np.ndarray, shifts
     return scores
 
 
-def _encode_altered(key: Array, network: Encoder, images: np.ndarray, shift: Variability) -> np.ndarray:
+def _encode_altered(key: Array, network: Network, images: np.ndarray, shift: Variability) -> np.ndarray:
     """Features under the five levels, (5, n, d), a chunk of images at a time."""
     levels = jnp.asarray(shift.levels, jnp.float32)
+    most = max(1, min(IMAGES, PIXELS // int(np.prod(images.shape[1:-1]))))
     parts = []
-    for start in range(0, len(images), IMAGES):
-        chunk = images[start : start + IMAGES]
-        short = IMAGES - len(chunk)  # pad the last chunk: one compilation
-        padded = jnp.asarray(np.pad(chunk, ((0, short), (0, 0), (0, 0), (0, 0))))
+    for start in range(0, len(images), most):
+        chunk = images[start : start + most]
+        short = most - len(chunk)  # pad the last chunk: one compilation
+        padded = jnp.asarray(np.pad(chunk, ((0, short), *((0, 0),) * (images.ndim - 1))))
         altered = alter(jax.random.fold_in(key, start), shift, padded, levels)
-        encoded = features(network, altered.reshape(-1, *chunk.shape[1:]), chunk=5 * IMAGES)
-        parts.append(encoded.reshape(5, IMAGES, -1)[:, : len(chunk)])
+        encoded = features(network, altered.reshape(-1, *chunk.shape[1:]), chunk=5 * most)
+        parts.append(encoded.reshape(5, most, -1)[:, : len(chunk)])
     return np.concatenate(parts, axis=1)
 
 
@@ -154,21 +169,28 @@ def _encode_altered(key: Array, network: Encoder, images: np.ndarray, shift: Var
 
 
 class Learner(nnx.Module):
-    """Encoder and the head that the proxy task discards afterwards."""
+    """Encoder and the heads that the proxy task discards afterwards."""
 
     def __init__(self, key: Array, design: Design, image_shape: tuple[int, ...]):
         key_encoder, key_head = jax.random.split(key)
         proxy, rngs, width = design.proxy, nnx.Rngs(params=key_head), design.widths[-1]
-        seen, outputs = width * max(proxy.patches, 1), proxy.outputs(image_shape)
-        self.encoder = encoder(key_encoder, image_shape[-1], design.widths)
+        seen, outputs = width * (proxy.inputs(image_shape)[0] if proxy.patched else 1), proxy.outputs(image_shape)
+        self.axes = len(image_shape)
+        self.encoder = design.encoder.build(key_encoder, image_shape, design.widths)
         self.hidden = nnx.Linear(seen, 2 * width, rngs=rngs) if proxy.siamese else None
         self.out = nnx.Linear(2 * width if self.hidden else seen, outputs, rngs=rngs)
-        self.match = nnx.Linear(width, outputs, rngs=rngs) if proxy.siamese and proxy.patches else None
+        self.match = nnx.Linear(width, outputs, rngs=rngs) if proxy.siamese and proxy.patched else None
+        sizes = ((outputs, 2 * width), (2 * width, outputs)) if proxy.momentum else ()
+        self.foretell = nnx.List([nnx.Linear(*size, rngs=rngs) for size in sizes])
 
     def __call__(self, images: Array) -> Array:
-        """Head's output (B, k) for inputs (B, H, W, C) or (B, patches, h, w, C)."""
-        x = self.encoder(images.reshape(-1, *images.shape[-3:])).reshape(len(images), -1)
-        return self.out(jax.nn.relu(self.hidden(x)) if self.hidden else x)
+        """Head's output (B, k) for inputs (B, *space, C) or (B, patches, *cell, C)."""
+        x = self.encoder(images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
+        return self.out(self._bent(self.hidden(x)) if self.hidden else x)
+
+    def _bent(self, x: Array) -> Array:
+        """Behind a hidden layer; with a slow teacher standardised over the batch first, as Grill et al. 2020."""
+        return jax.nn.relu(standardised(x) if self.foretell else x)
 
     def pair(self, inputs: Array, targets: Array) -> tuple[Array, Array]:
         """Outputs for two batches of images: by one head, or by the targets' own where the input is many patches."""
@@ -177,23 +199,33 @@ class Learner(nnx.Module):
         both = self(jnp.concatenate([inputs, targets]))
         return both[: len(inputs)], both[len(inputs) :]
 
+    def foretold(self, output: Array) -> Array:
+        """What the teacher's output for the other view should be, from one's own for this view."""
+        first, second = self.foretell
+        return second(self._bent(first(output)))
 
-def pretrain(key: Array, source: Cohort, design: Design) -> Encoder:
-    """The encoder after ``design.steps`` steps of the proxy task on ``source``'s images."""
+
+def pretrain(key: Array, source: Cohort, design: Design) -> Network:
+    """The encoder after ``design.steps`` steps of the proxy task on ``source``'s images.
+
+    Raises InputError where the design does not fit the images.
+    """
     key_start, key_images, key_steps = jax.random.split(key, 3)
     image_shape = source.image.shape[1:]
+    check(design, image_shape)
+    if not design.steps:
+        return design.encoder.build(jax.random.split(key_start)[0], image_shape, design.widths)
     learner = Learner(key_start, design, image_shape)
-    if design.steps:
-        chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
-        images = jnp.asarray(cohorts.pixels(cohorts.take(source, chosen)))
-        label = jnp.asarray(source.label[chosen], jnp.int32)
-        learner = _train(key_steps, learner, images, label, design)
-    return learner.encoder
+    chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
+    images = jnp.asarray(cohorts.pixels(cohorts.take(source, chosen)))
+    label = jnp.asarray(source.label[chosen], jnp.int32)
+    return _train(key_steps, learner, images, label, design).encoder
 
 
 def _train(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
     graph, weights = nnx.split(learner)
-    state = (weights, _optimiser(design.steps, design.learning_rate).init(weights))
+    slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
+    state = (weights, _optimiser(design.steps, design.learning_rate).init(weights), slow)
     run = partial(_steps, design.proxy, graph, design.batch, design.steps, design.learning_rate)
     for start in range(0, design.steps, SCAN):
         state = run(state, images, label, key, start, min(start + SCAN, design.steps))
@@ -211,19 +243,42 @@ def _steps(proxy: Proxy, graph, batch, steps, learning_rate, state, images, labe
     optimiser = _optimiser(steps, learning_rate)
 
     def step(i, state):
-        weights, moments = state
+        weights, moments, slow = state
         key_batch, key_pairs = jax.random.split(jax.random.fold_in(key, i))
         rows = jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32)
         inputs, targets = jax.vmap(proxy.pairs)(jax.random.split(key_pairs, batch), images[rows], label[rows])
-        gradient = jax.grad(partial(_loss, proxy, graph))(weights, inputs, targets)
+        gradient = jax.grad(partial(_loss, proxy, graph))(weights, inputs, targets, slow)
         update, moments = optimiser.update(gradient, moments, weights)
-        return optax.apply_updates(weights, update), moments
+        weights = optax.apply_updates(weights, update)
+        return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
 
     return jax.lax.fori_loop(start, stop, step, state)
 
 
-def _loss(proxy: Proxy, graph, weights, inputs: Array, targets: Array) -> Array:
+def _loss(proxy: Proxy, graph, weights, inputs: Array, targets: Array, slow=None) -> Array:
+    """The task's loss; with a slow teacher each view foretells what the teacher makes of the other."""
     learner = nnx.merge(graph, weights)
     if not proxy.siamese:
         return proxy.loss(learner(inputs), targets)
-    return proxy.loss(*learner.pair(inputs, targets))
+    one, two = learner.pair(inputs, targets)
+    if not proxy.momentum:
+        return proxy.loss(one, two)
+    teacher = nnx.merge(graph, jax.lax.stop_gradient(weights if slow is None else slow))
+    its_one, its_two = teacher.pair(inputs, targets)
+    return (proxy.loss(learner.foretold(one), its_two) + proxy.loss(learner.foretold(two), its_one)) / 2
+
+
+def followed(slow, weights, momentum: float, done: Array | float):
+    """The teacher's weights after a step: they keep a share ``momentum``, which rises to 1 by a cosine.  Grill et al. 2020.
+
+    slow  weights of the teacher, None where the task has none; done  share of the training, in [0, 1)
+    """
+    keep = 1 - (1 - momentum) * (jnp.cos(jnp.pi * done) + 1) / 2
+    return (
+        None if slow is None else jax.tree.map(lambda s, w: (keep * s + (1 - keep) * w).astype(s.dtype), slow, weights)
+    )
+
+
+def standardised(x: Array) -> Array:
+    """Each column (B, k) with mean 0 and variance 1 over the batch.  Ioffe, Szegedy 2015, without gain and offset."""
+    return (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)

@@ -20,7 +20,9 @@ import xarray as xr
 import rafmodel
 from rafmodel import cohort as cohorts
 from rafmodel import early, metrics, simulate
+from rafmodel.architectures import PLAIN
 from rafmodel.cohort import Cohort
+from rafmodel.collapse import FAILED
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
@@ -48,6 +50,9 @@ SCHEMA: dict[str, tuple[str, ...]] = {
 EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
+
+_DECIDE = ("design", "proxies", "grids", "encoder", "architectures", "external", "collapse", "simulate")
+_SCALARS = ("threshold", "rank", "spread")
 
 AT_ONCE = 2  # cells under way: one compiles or waits while another computes; more would only add memory
 
@@ -86,12 +91,16 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
     key_survey, key_pairs = jax.random.split(plan.key(0))
     total = len(plan.designs)
     tell("predict", 0, total)
-    shapes = {design.widths for design in plan.designs}
-    found = {w: survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group) for w in shapes}
+    shapes = {(design.encoder, design.widths) for design in plan.designs}
+    found = {
+        (e, w): survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
+        for e, w in shapes
+    }
     alike = {_foreseen_as(design): design for design in plan.designs}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation, which uses one core
         waiting = {
-            what: pool.submit(foresee, key_pairs, found[design.widths], design) for what, design in alike.items()
+            what: pool.submit(foresee, key_pairs, found[design.encoder, design.widths], design)
+            for what, design in alike.items()
         }
         outcomes = []
         for design in plan.designs:
@@ -141,7 +150,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
             atomically(place, lambda file: np.savez(file, **result._asdict()))
         with np.load(place) as stored:
             found = Deployment(**stored)
-        return found._replace(threshold=float(found.threshold))
+        return found._replace(**{name: float(getattr(found, name)) for name in _SCALARS})
 
     tell("simulate", 0, len(cells))
     found = []
@@ -169,9 +178,12 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]],
     for part in _PARTS:
         table[f"{part}_observed"] = ("design", "seed"), getattr(observed, part)
     table["undefined_fairness_cells"] = ("design", "seed"), observed.undefined
+    ended = np.array([[FAILED.index(cell.failed) for cell in row] for row in deployments])
+    table["failed"] = ("design", "seed"), ended
+    table["effective_rank"] = ("design", "seed"), np.array([[cell.rank for cell in row] for row in deployments])
     spread = [
         metrics.raf_interval(
-            np.stack([cell.score for cell in row]), test.label, code, len(names), test.patient, plan.key(2)
+            np.stack([cell.score for cell in _sound(row)]), test.label, code, len(names), test.patient, plan.key(2)
         )
         for row in deployments
     ]
@@ -184,10 +196,18 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]],
     return table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"], estimator=list(early.ESTIMATORS))
 
 
+def _sound(row: list[Deployment]) -> list[Deployment]:
+    """The seeds of a design that trained well; where there is none, one without scores."""
+    sound = [cell for cell in row if not cell.failed]
+    return sound or [row[0]._replace(score=np.full_like(row[0].score, np.nan))]
+
+
 def _warned(plan: Plan, cell: Deployment) -> np.ndarray:
     """What each label-free estimator says of one deployment, (estimator, shift, severity 0-5, group)."""
     source, test = cohorts.take(plan.cohort, cell.source_row), cohorts.part(plan.cohort, "test")
     names, code = cohorts.groups(test, plan.group)
+    if cell.failed:
+        return np.full((len(early.ESTIMATORS), *cell.score.shape[:2], 1 + len(names)), np.nan)
     theirs, source_code = cohorts.groups(source, plan.group)
     place = np.array([names.index(name) if name in names else -1 for name in theirs] or [-1])[source_code]
     inside = zip(metrics.members(code, len(names)), metrics.members(place, len(names)), strict=True)
@@ -258,6 +278,8 @@ def _commit() -> str:
 def _digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
     """Content address of a cell: cohort, design, shifts, seed, and the source code that computes it."""
     shape = {f.name: getattr(design, f.name) for f in fields(design) if f.name != "proxy"}
+    if design.encoder == PLAIN:
+        del shape["encoder"]
     shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
     text = repr((cohort, shape, shifts, plan.seed, seed, version("jax"), _code()))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -266,7 +288,7 @@ def _digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
 def _code() -> str:
     """Digest of the modules that decide a cell's result."""
     here = Path(rafmodel.__file__).parent
-    names = [here / f"{name}.py" for name in ("design", "proxies", "encoder", "simulate")]
+    names = [here / f"{name}.py" for name in _DECIDE]
     names += sorted((here / "variability").glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 

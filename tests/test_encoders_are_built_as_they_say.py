@@ -1,0 +1,195 @@
+"""Each architecture has the symmetry, the start and the arithmetic that its source states, in 2D and 3D."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from rafmodel import architectures as built
+from rafmodel import design, proxies, simulate
+from rafmodel.encoder import dense_features, features, layer_statistics
+from rafmodel.errors import InputError
+
+RNG = np.random.default_rng(0)
+IMAGES = jnp.asarray(RNG.uniform(size=(5, 28, 28, 1)), jnp.float32)
+VOLUMES = jnp.asarray(RNG.uniform(size=(3, 14, 14, 14, 1)), jnp.float32)
+WIDTHS = (8, 16, 32)
+
+
+def network(one, images, widths=WIDTHS, seed=0):
+    return one.build(jax.random.key(seed), images.shape[1:], widths)
+
+
+@pytest.mark.parametrize("images", [IMAGES, VOLUMES], ids=["2D", "3D"])
+@pytest.mark.parametrize("name", [name for name in built.ARCHITECTURES if name != "plain"])
+def test_features_are_the_mean_of_the_last_layer_and_differ_between_images(name, images):
+    one = built.ARCHITECTURES[name]
+    if images.ndim - 2 not in one.dims:
+        with pytest.raises(InputError, match="made for 2 axes"):
+            one.check(images.shape[1:])
+        return
+    made = network(one, images)
+    layers, found = made.layers(images), np.asarray(made(images))
+    assert found.shape == (len(images), 32)
+    assert len(layers) == 3
+    np.testing.assert_allclose(found, np.asarray(layers[-1]).reshape(len(images), -1, 32).mean(1), atol=1e-5)
+    told = layer_statistics(made, images)
+    np.testing.assert_allclose(told[:, :32], found, atol=1e-5)
+    assert told.shape[1] == 2 * sum(x.shape[-1] for x in layers)
+    assert found.std(0).max() > 1e-3
+    again = network(one, images)(images)
+    np.testing.assert_array_equal(found, again)
+    assert not np.array_equal(found, network(one, images, seed=1)(images))
+
+
+@pytest.mark.parametrize("side", [28, 27])
+def test_quarter_turns_leave_p4_features_alone_and_turn_its_maps(side):
+    images = IMAGES[:, :side, :side]
+    made = network(built.P4, images)
+    turned = jnp.rot90(images, 1, (1, 2))
+    np.testing.assert_allclose(made(turned), made(images), rtol=1e-4, atol=1e-5)
+    for upright, after in zip(made.maps(images), made.maps(turned), strict=True):
+        np.testing.assert_allclose(jnp.rot90(upright, 1, (1, 2)), after, atol=1e-4)
+    assert np.abs(network(built.PLAIN, images)(turned) - network(built.PLAIN, images)(images)).max() > 1e-2
+    mirrored = jnp.flip(images, 2)
+    assert np.abs(made(mirrored) - made(images)).max() > 1e-3  # a mirror image is no quarter turn
+
+
+@pytest.mark.parametrize("images", [IMAGES, VOLUMES], ids=["2D", "3D"])
+def test_orbit_pools_every_turn_and_no_mirror_image(images):
+    turns = built.turned(images)
+    assert len(turns) == {4: 4, 5: 24}[images.ndim]
+    assert len({np.asarray(x).tobytes() for x in turns}) == len(turns)
+    made = network(built.ORBIT, images)
+    for plane in ((1, 2), (1, 3), (2, 3))[: 3 if images.ndim == 5 else 1]:
+        after = jnp.rot90(images, 1, plane)
+        assert any(np.array_equal(after, x) for x in turns)
+        np.testing.assert_allclose(made(after), made(images), rtol=1e-4, atol=1e-5)
+    assert not any(np.array_equal(jnp.flip(images, 1), x) for x in turns)
+
+
+def test_an_untrained_transformer_is_the_plain_encoder():
+    plain = network(built.PLAIN, IMAGES)(IMAGES)
+    for one in (built.STN, built.STN_MAPS):
+        np.testing.assert_allclose(network(one, IMAGES)(IMAGES), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [IMAGES, VOLUMES], ids=["2D", "3D"])
+def test_a_transformer_resamples_by_its_affine_map(images):
+    made = network(built.STN, images)
+    dims = images.ndim - 2
+    matrix = np.eye(dims, dims + 1)
+    matrix[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn in the first plane
+    fixed = jnp.asarray(np.broadcast_to(matrix, (len(images), *matrix.shape)), jnp.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(made), "where", lambda self, x: fixed)
+        moved = made.align(images)
+    # the value at (row, column) is read at (-column, row): a quarter turn, whose sense numpy names by k = 3
+    np.testing.assert_allclose(moved, np.rot90(images, 3, (1, 2)), atol=1e-5)
+
+
+def test_residual_block_is_two_convolutions_and_a_shortcut():
+    made = network(built.RESIDUAL, IMAGES, widths=(4, 4))
+    form = ("NHWC", "HWIO", "NHWC")
+
+    def convolved(x, weight, stride):
+        kernel = weight[...].reshape(3, 3, x.shape[-1], -1)
+        return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, ((1, 1),) * 2, dimension_numbers=form)
+
+    x = (IMAGES - 0.5) / 0.25
+    for i, stride in enumerate((2, 1)):  # the width changes from 1 to 4, then stays
+        y = convolved(jnp.maximum(convolved(x, made.first[i], stride), 0), made.second[i], 1)
+        x = jnp.maximum((y + x[:, ::stride, ::stride] @ made.short[i][...]) / np.sqrt(2), 0)
+    np.testing.assert_allclose(made.layers(IMAGES)[-1], x, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_patches_in_reading_order():
+    tokens = np.asarray(built._tokens(IMAGES, 4))
+    assert tokens.shape == (5, 7, 7, 16)
+    np.testing.assert_array_equal(tokens[2, 3, 5].reshape(4, 4), IMAGES[2, 12:16, 20:24, 0])
+    cubes = np.asarray(built._tokens(VOLUMES, 4))
+    np.testing.assert_array_equal(cubes[1, 2, 0, 1].reshape(4, 4, 4), VOLUMES[1, 8:12, :4, 4:8, 0])
+
+
+def test_a_vision_transformer_knows_where_patches_are():
+    made = network(built.VIT, IMAGES, widths=(32, 32))
+    swapped = IMAGES.at[:, :4].set(IMAGES[:, 4:8]).at[:, 4:8].set(IMAGES[:, :4])
+    assert np.abs(made(swapped) - made(IMAGES)).max() > 1e-4
+    code = np.asarray(built.place_code((7, 7), 32)).reshape(49, 32)
+    distance = np.square(code[:, None] - code[None]).sum(-1) + 9 * np.eye(49)
+    assert distance.min() > 0.1  # no two places have one code
+    assert np.isfinite(made(IMAGES[:, :9, :9])).all()  # a cell of relative patch location
+
+
+def test_dense_features_lie_on_the_image():
+    made = network(built.PLAIN, IMAGES)
+    found = dense_features(made, IMAGES)
+    assert found.shape == (5, 28, 28, sum(WIDTHS))
+    coarse = np.asarray(made.layers(IMAGES)[0])
+    np.testing.assert_allclose(
+        found[..., :8].reshape(5, 14, 2, 14, 2, 8).mean((2, 4))[:, 2:-2, 2:-2],
+        _smoothed(coarse)[:, 2:-2, 2:-2],
+        atol=1e-4,
+    )
+    with pytest.raises(InputError, match="do not lie on the image"):
+        dense_features(network(built.STN, IMAGES), IMAGES)
+
+
+def _smoothed(x):
+    """What linear interpolation to twice the size and the mean of pairs leave of maps: weights 1/8, 3/4, 1/8."""
+    for axis in (1, 2):
+        x = (np.roll(x, 1, axis) + 6 * x + np.roll(x, -1, axis)) / 8
+    return x
+
+
+# ---- as designs
+
+
+def test_a_design_is_named_with_its_encoder():
+    usual, other, large = design.select(
+        ["contrastive+noise", "contrastive+noise@vit", "contrastive+noise@residual:base"]
+    )
+    assert usual.encoder is built.PLAIN
+    assert (other.encoder, other.widths, other.learning_rate) == (built.VIT, (64,) * 4, 1e-3)
+    assert (large.encoder, large.widths) == (built.RESIDUAL, built.RESIDUAL.base)
+    assert other.proxy is usual.proxy
+    for wrong, told in (
+        ("contrastive+noise@cnn", "no encoder"),
+        ("jigsaw@vit:huge", "no size"),
+        ("jigs@vit", "no design"),
+    ):
+        with pytest.raises(InputError, match=told):
+            design.select([wrong])
+
+
+def test_encoders_refuse_what_does_not_fit():
+    for name, shape, told in (("rotation@p4", (14, 14, 14, 1), "2 axes"), ("masked@orbit", (28, 24, 1), "sides")):
+        with pytest.raises(InputError, match=told):
+            design.check(design.select([name])[0], shape)
+
+
+@pytest.mark.parametrize("name", ["residual", "vit", "stn", "stn-maps", "p4", "orbit"])
+def test_each_encoder_learns_by_the_supervised_task(name):
+    """Squares against discs: the loss of fresh pairs falls."""
+    label = jnp.asarray(np.arange(128) % 2, jnp.int32)
+    rows = np.arange(14) - 6.5
+    square = np.maximum(*np.abs(np.meshgrid(rows, rows))) < 4
+    disc = np.hypot(*np.meshgrid(rows, rows)) < 4.5
+    shapes = np.where(np.asarray(label)[:, None, None] == 1, square, disc)[..., None] * 0.6
+    images = jnp.asarray(shapes + RNG.uniform(0, 0.3, shapes.shape), jnp.float32)
+    one = replace(design.select([f"supervised@{name}"])[0], widths=(8, 16), steps=25, batch=32)
+
+    def learner():
+        return simulate.Learner(jax.random.key(3), one, images.shape[1:])
+
+    trained = simulate._train(jax.random.key(4), learner(), images, label, one)
+    target = jax.nn.one_hot(label, 2)
+    before, after = (float(proxies.cross_entropy(each(images), target)) for each in (learner(), trained))
+    assert after < before - 0.05
+    if name in ("stn", "stn-maps"):
+        assert float(jnp.abs(trained.encoder.affine[...]).max()) > 1e-4  # the transformer itself learns
+    assert np.isfinite(features(trained.encoder, images)).all()
+    assert nnx.state(trained.encoder)
