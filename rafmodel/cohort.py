@@ -55,6 +55,7 @@ def load(
     positive: Sequence[str] | None = None,
     negative: Sequence[str] | None = None,
     size: int | None = None,
+    keep: Sequence[str] = (),
     limit_bytes: int = 4 * 2**30,
 ) -> Cohort:
     """A cohort from an npz file, a folder with exactly one, or a name inside the folder RAFMODEL_DATA.
@@ -63,6 +64,7 @@ def load(
     positive     values that make a case; default: the higher of two, the highest of several numbers
     negative     values that make a control; default: all others.  Images with neither are left out, counted
     size         images with a larger side are averaged by area to this many pixels a side, never enlarged
+    keep         columns to carry as attributes whatever their values, as lists of findings
     limit_bytes  most memory that the file's headers may declare, images counted as float32
 
     Patients come from the column ``patient``, else ``group`` (near-duplicates), else every image is its own.
@@ -85,9 +87,12 @@ def load(
     mask = None if mask is None else mask[kept]
     if size is not None and max(image.shape[1:3]) > size:
         image, mask = sources.shrink(image, size), None if mask is None else sources.thin(mask, size)
-    attributes = {k: v[kept] for k, v in text.items() if k != column and k not in _IDENTIFIERS}
+    missing = [name for name in keep if name not in text]
+    if missing:
+        raise InputError(f"{file.path}: no column '{missing[0]}' to keep; choose from {', '.join(text)}")
+    attributes = {k: v[kept] for k, v in text.items() if k in keep or (k != column and k not in _IDENTIFIERS)}
     attributes = {k: np.where(v == "", UNKNOWN, v) for k, v in attributes.items()}
-    attributes = {k: v for k, v in attributes.items() if _names_subgroups(k, v, y[kept])}
+    attributes = {k: v for k, v in attributes.items() if k in keep or _names_subgroups(k, v, y[kept])}
     return Cohort(image, y[kept], patient[kept], split[kept], attributes, *_notes(file), contrast, mask)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from rafmodel.errors import InputError
+
 if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
 
@@ -46,7 +48,36 @@ class List:
     """Name the cohorts that ``--cohort`` can be given: the synthetic ones and those in the folder RAFMODEL_DATA."""
 
 
-Action = Annotated[Show, tyro.conf.subcommand("show")] | Annotated[List, tyro.conf.subcommand("list")]
+@dataclass(frozen=True)
+class Make:
+    """Build a benchmark cohort from a recipe: a public part and a hidden part that never travel together."""
+
+    recipe: tyro.conf.Positional[Path]
+    """TOML file; recipes/ has examples."""
+    key: str | None = None
+    """Root of all randomness, a number or a text, kept with the hidden part only.  Default: the recipe's."""
+    out: Path | None = None
+    """Folder for the folders public and hidden.  Default: runs/NAME."""
+
+
+@dataclass(frozen=True)
+class Audit(Who):
+    """Write a cohort's card (HTML, Markdown, Croissant): what a reviewer would ask about a test set."""
+
+    keep: tuple[str, ...] = ()
+    """Columns to audit although they have many values, as lists of findings do."""
+    pictures: bool = True
+    """Whether the card shows images; without, it can be passed on where the images cannot."""
+    out: Path | None = None
+    """Folder for the card.  Default: runs/COHORT."""
+
+
+Action = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Make, tyro.conf.subcommand("make")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +95,10 @@ def run(action: Action) -> None:
             show(action)
         case List():
             list_names()
+        case Make():
+            make(action)
+        case Audit():
+            audit(action)
 
 
 def list_names() -> None:
@@ -93,8 +128,8 @@ def show(command: Show) -> None:
         print(f"\ncontact sheet: {path}")
 
 
-def found(command: Who) -> "Cohort":
-    """The cohort that a command asks for."""
+def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
+    """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values."""
     from rafmodel import cohort as cohorts
 
     if command.cohort in (None, *SYNTHETIC):
@@ -110,6 +145,37 @@ def found(command: Who) -> "Cohort":
             positive=list(command.positive) or None,
             negative=list(command.negative) or None,
             size=command.size,
+            keep=keep,
         )
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
     return cohort
+
+
+def make(command: Make) -> None:
+    """A benchmark from a recipe, and what it came to."""
+    from rafmodel import artefact, benchmark, recipe
+
+    asked = recipe.read(command.recipe)
+    key = asked.key if command.key is None else command.key
+    if key is None:
+        raise InputError(f"{command.recipe}: no `key`; add one, or give --key, which stays with the hidden part")
+    made = benchmark.make(asked, benchmark.root(key))
+    public, hidden = artefact.write(made, asked, key, command.out or Path("runs") / asked.name)
+    print(artefact.summary(made))
+    print(f"\npublic: {public}\nhidden: {hidden}")
+
+
+def audit(command: Audit) -> None:
+    """The card of a cohort."""
+    from rafmodel import artefact, card
+    from rafmodel import audit as audits
+
+    folder = Path(command.cohort or "")
+    if command.cohort and artefact.is_one(folder):
+        cohort, told = artefact.whole(folder), artefact.told(folder)
+    else:
+        cohort, told = found(command, keep=command.keep), {}
+    facts = audits.audit(cohort, told, group=command.group)
+    paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
+    print("\n".join(audits.findings(facts)))
+    print("\n" + "\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
