@@ -167,7 +167,7 @@ def make(command: Make) -> None:
 
 def audit(command: Audit) -> None:
     """The card of a cohort."""
-    from rafmodel import artefact, card
+    from rafmodel import artefact, card, questions
     from rafmodel import audit as audits
 
     folder = Path(command.cohort or "")
@@ -177,5 +177,5 @@ def audit(command: Audit) -> None:
         cohort, told = found(command, keep=command.keep), {}
     facts = audits.audit(cohort, told, group=command.group)
     paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
-    print("\n".join(audits.findings(facts)))
+    print("\n".join(questions.beware(facts)))
     print("\n" + "\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
