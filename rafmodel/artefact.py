@@ -23,6 +23,7 @@ from rafmodel.errors import InputError
 from rafmodel.files import atomically
 from rafmodel.gather import ORIGIN
 from rafmodel.recipe import Recipe
+from rafmodel.sources import npz
 
 PUBLIC, HIDDEN = ("train", "val"), ("test",)
 PROVENANCE = "provenance.json"
@@ -63,7 +64,7 @@ def archive(cohort: Cohort) -> bytes:
     arrays: dict[str, Any] = {"images": image, "patient": cohort.patient, "split": cohort.split}
     if (cohort.label >= 0).all():
         arrays["labels"] = cohort.label
-    optional = {"masks": cohort.mask, "spacing": getattr(cohort, "spacing", None)}
+    optional = {"masks": cohort.mask, "spacing": cohort.spacing}
     arrays |= {name: values for name, values in optional.items() if values is not None}
     arrays |= {name: getattr(cohort, name) for name in _NOTES[:-1]} | {"dims": cohort.image.ndim - 2}
     taken = sorted(arrays.keys() & cohort.attributes.keys())
@@ -139,7 +140,7 @@ def join(public: Path, hidden: Path) -> Cohort:
     rows = {k: np.concatenate([getattr(one, k), getattr(other, k)]) for k in ("image", "label", "patient", "split")}
     columns = {k: np.concatenate([v, other.attributes[k]]) for k, v in one.attributes.items()}
     both = [c.mask for c in (one, other) if c.mask is not None]
-    more = _spacing([getattr(c, "spacing", None) for c in (one, other)])
+    more = _spacing([c.spacing for c in (one, other)])
     return replace(one, **rows, attributes=columns, mask=np.concatenate(both) if len(both) == 2 else None, **more)
 
 
@@ -150,7 +151,7 @@ def _spacing(parts: list[np.ndarray | None]) -> dict[str, Any]:
 
 def read(path: Path) -> Cohort:
     """One part of a benchmark as a cohort; label -1 where it has no classes.  Raises InputError for any other file."""
-    file = sources.headers(path)
+    file = npz.headers(path)
     heads = {name: header for column in file.columns.values() for name, header in column.items()}
     if not {"images", "patient", "split", ORIGIN, *_NOTES} <= heads.keys():
         raise InputError(f"{path}: no part of a benchmark; make one with `rafmodel cohort make`")

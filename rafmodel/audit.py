@@ -235,7 +235,7 @@ def _classed(cohort: Cohort) -> bool:
 
 def _spacing(cohort: Cohort) -> tuple[float, ...]:
     """Median length of a pixel along each axis in mm; empty where it is not stated."""
-    spacing = getattr(cohort, "spacing", None)
+    spacing = cohort.spacing
     return () if spacing is None else tuple(np.median(spacing, 0).round(4).tolist())
 
 

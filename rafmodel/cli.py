@@ -126,7 +126,7 @@ def run(command, line: str) -> None:
 
 def study(command: Study, line: str) -> None:
     """The main job."""
-    cohort = cohorts.found(command)
+    cohort = cohorts.studied(command)
     set_up_jax()
     from rafmodel import study as studies
 
@@ -151,7 +151,7 @@ def study(command: Study, line: str) -> None:
 
 def predict(command: Predict, line: str) -> None:
     """Theory alone."""
-    cohort = cohorts.found(command)
+    cohort = cohorts.studied(command)
     set_up_jax()
     from rafmodel import findings, plot
     from rafmodel import study as studies

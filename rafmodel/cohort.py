@@ -7,33 +7,54 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rafmodel import sources
 from rafmodel.errors import InputError
-from rafmodel.sources import SPLITS, NpzFile
+from rafmodel.sources import SPLITS, Stored, Window
+from rafmodel.sources.contrast import contrast as binary
 
 if TYPE_CHECKING:
     from jax import Array
 
 UNKNOWN = "unknown"  # the subgroup of those whose attribute is missing
-_IDENTIFIERS = {"images", "labels", "masks", "split", "patient", "group", "image_id", "id", *sources.NOTES}
+NO_CLASSES = "none: masks only"  # the contrast of images without any class
+_IDENTIFIERS = {
+    "images",
+    "labels",
+    "label",
+    "masks",
+    "split",
+    "patient",
+    "group",
+    "image_id",
+    "id",
+    "spacing",
+    *sources.NOTES,
+}
+_IDENTIFIERS |= {"file", "image", "mask"}
 _MOST_GROUPS = 12
+_MOST_NAMED = 3  # unreadable files in one line
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """Labelled images, who they are of, and which part of the study each belongs to.
 
-    image       (N, H, W, C)  uint8, or float32 in [0, 1]
-    label       (N,)  int8, 1 for a case and 0 for a control
+    image       (N, *space, C)  uint8, or float32 in [0, 1]; two or three axes of space
+    label       (N,)  int8, 1 for a case and 0 for a control; -1 for every image of a cohort that has masks and no classes
     patient     (N,)  text; images of one patient are not independent
     split       (N,)  train, val or test; no patient is in two
     attributes  name -> (N,) text: the columns that can name subgroups, ages in bands
     contrast    what label 1 means against label 0, and how many images were left out
-    mask        (N, H, W)  integer classes of the pixels, or None
+    mask        (N, *space)  integer classes of the pixels, or None
+    spacing     (N, dims)  mm between pixel centres along each axis of space, nan where not known, or None
+    oriented    whether the axes of volumes point to the patient's right, front and head; else they are as stored
+    notes       how stored values became [0, 1], and what else was done to the images
+    unreadable  a line for each image that was left out because its file is broken
     """
 
     image: np.ndarray
@@ -46,6 +67,15 @@ class Cohort:
     licence: str
     contrast: str
     mask: np.ndarray | None = None
+    spacing: np.ndarray | None = None
+    oriented: bool = False
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether images are cases and controls."""
+        return bool((self.label >= 0).any())
 
 
 def load(
@@ -56,84 +86,106 @@ def load(
     negative: Sequence[str] | None = None,
     size: int | None = None,
     keep: Sequence[str] = (),
+    window: Window = None,
     limit_bytes: int = 4 * 2**30,
 ) -> Cohort:
-    """A cohort from an npz file, a folder with exactly one, or a name inside the folder RAFMODEL_DATA.
+    """A cohort from an npz file, a csv beside its images, a folder with exactly one of them, or a name.
 
-    label        column that holds the class (default ``labels``); in a list ``one|two`` any entry matches
+    A name is one inside the folder RAFMODEL_DATA, or of a cohort that was fetched.
+
+    label        column that holds the class (default ``labels`` or ``label``); in a list ``one|two`` any entry matches
     positive     values that make a case; default: the higher of two, the highest of several numbers
     negative     values that make a control; default: all others.  Images with neither are left out, counted
     size         images with a larger side are averaged by area to this many pixels a side, never enlarged
     keep         columns to carry as attributes whatever their values, as lists of findings
-    limit_bytes  most memory that the file's headers may declare, images counted as float32
+    window       lowest and highest value shown, of volumes and DICOM; ``file``: each file's own; default: percentiles
+    limit_bytes  most memory that headers may declare, images counted as float32
 
     Patients come from the column ``patient``, else ``group`` (near-duplicates), else every image is its own.
-    An attribute is a column of 2 to 12 values that does not follow from the class.
+    An attribute is a column of 2 to 12 values that does not follow from the class.  Images with masks need no class.
     Raises InputError, in one line, for whatever is wrong with the file or with what is asked of it.
     """
     if size is not None and size < 1:
         raise InputError(f"size {size}: must be at least 1 pixel")
-    file, column = sources.headers(sources.find(source)), label or "labels"
-    sources.check(file, column, limit_bytes)
-    text = sources.columns(file)
-    split = _splits(file, text)
-    patient = _patients(file, text, split)
-    if column not in text:
-        raise InputError(_no_such_label(file, text, column))
-    y, contrast = _contrast(f"{file.path}: {column}", column, text[column], positive, negative)
-    kept = np.flatnonzero(y >= 0)
-    _check_classes(file, y[kept], split[kept], contrast)
-    image, mask = sources.images(file)[kept], sources.masks(file)
-    mask = None if mask is None else mask[kept]
-    if size is not None and max(image.shape[1:3]) > size:
-        image, mask = sources.shrink(image, size), None if mask is None else sources.thin(mask, size)
-    missing = [name for name in keep if name not in text]
+    stored = sources.opened(sources.find(source), label, limit_bytes=limit_bytes, size=size, window=window)
+    split = _splits(stored)
+    patient = _patients(stored, split)
+    column = label or next((name for name in ("labels", "label") if name in stored.text), None)
+    y, contrast = _classes(stored, column, positive, negative)
+    kept = np.arange(len(y)) if column is None else np.flatnonzero(y >= 0)
+    _check_classes(stored.path, y[kept], split[kept], contrast)
+    pictures = stored.decode(kept)
+    if len(pictures.rows) < len(kept):
+        kept = kept[pictures.rows]
+        _check_classes(stored.path, y[kept], split[kept], contrast)
+    attributes = _attributes(stored, column, kept, y[kept], keep)
+    rows = (pictures.image, y[kept], patient[kept], split[kept], attributes)
+    seen = (pictures.mask, pictures.spacing, pictures.oriented, pictures.notes, stored.unreadable + pictures.unreadable)
+    return Cohort(*rows, *_notes(stored), contrast, *seen)
+
+
+def _classes(
+    stored: Stored, column: str | None, positive: Sequence[str] | None, negative: Sequence[str] | None
+) -> tuple[np.ndarray, str]:
+    """Class of each image (N,) int8, -1 for neither, and the contrast in words."""
+    if column in stored.text:
+        where = f"{stored.path}: {column}"
+        return binary(where, str(column), stored.text[str(column)], positive, negative)
+    if column is None and stored.has_masks and not positive and not negative:
+        return np.full(len(stored.place), -1, np.int8), NO_CLASSES
+    raise InputError(_no_such_label(stored, column or "labels"))
+
+
+def _attributes(
+    stored: Stored, column: str | None, kept: np.ndarray, label: np.ndarray, keep: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The columns that can name subgroups of the images in ``kept``, and those that are to be kept whatever they are."""
+    missing = [name for name in keep if name not in stored.text]
     if missing:
-        raise InputError(f"{file.path}: no column '{missing[0]}' to keep; choose from {', '.join(text)}")
-    attributes = {k: v[kept] for k, v in text.items() if k in keep or (k != column and k not in _IDENTIFIERS)}
-    attributes = {k: np.where(v == "", UNKNOWN, v) for k, v in attributes.items()}
-    attributes = {k: v for k, v in attributes.items() if k in keep or _names_subgroups(k, v, y[kept])}
-    return Cohort(image, y[kept], patient[kept], split[kept], attributes, *_notes(file), contrast, mask)
+        raise InputError(f"{stored.path}: no column '{missing[0]}' to keep; choose from {', '.join(stored.text)}")
+    text = {k: v[kept] for k, v in stored.text.items() if k in keep or (k != column and k not in _IDENTIFIERS)}
+    text = {k: np.where(v == "", UNKNOWN, v) for k, v in text.items()}
+    return {k: v for k, v in text.items() if k in keep or _names_subgroups(k, v, label)}
 
 
-def _splits(file: NpzFile, text: dict[str, np.ndarray]) -> np.ndarray:
+def _splits(stored: Stored) -> np.ndarray:
     """Split of each image (N,), from its column or from MedMNIST's parts."""
-    if file.by_part:
-        parts = [name.removesuffix("_images") for name in file.columns["images"]]
-        return np.repeat(parts, file.counts())
-    if "split" not in text:
-        raise InputError(f"{file.path}: no column `split`; add one of {'/'.join(SPLITS)}, patient by patient")
-    wrong = np.flatnonzero(~np.isin(text["split"], SPLITS))
+    if stored.parts is not None:
+        return stored.parts
+    if "split" not in stored.text:
+        raise InputError(f"{stored.path}: no column `split`; add one of {'/'.join(SPLITS)}, patient by patient")
+    split = stored.text["split"]
+    wrong = np.flatnonzero(~np.isin(split, SPLITS))
     if len(wrong):
-        found = f"{str(text['split'][wrong[0]])!r} for image {wrong[0]}"
-        raise InputError(f"{file.path}: split is {found}; use {'/'.join(SPLITS)} only")
-    return text["split"]
+        found = f"{str(split[wrong[0]])!r} for image {wrong[0]}"
+        raise InputError(f"{stored.path}: split is {found}; use {'/'.join(SPLITS)} only")
+    return split
 
 
-def _patients(file: NpzFile, text: dict[str, np.ndarray], split: np.ndarray) -> np.ndarray:
+def _patients(stored: Stored, split: np.ndarray) -> np.ndarray:
     """Patient of each image (N,); none is missing, none is in two splits."""
-    column = next((name for name in ("patient", "group") if name in text), None)
+    column = next((name for name in ("patient", "group") if name in stored.text), None)
     if column is None:
-        place = np.concatenate([np.arange(count) for count in file.counts()])
-        return np.array([f"{s}-{i:05d}" for s, i in zip(split, place, strict=True)])
-    patient = text[column]
+        return np.array([f"{s}-{i:05d}" for s, i in zip(split, stored.place, strict=True)])
+    patient = stored.text[column]
     missing = np.flatnonzero(patient == "")
     if len(missing):
         problem = f"{column} is missing for {len(missing)} images, first image {missing[0]}"
-        raise InputError(f"{file.path}: {problem}; name every patient")
+        raise InputError(f"{stored.path}: {problem}; name every patient")
     whereabouts = sorted({*zip(patient.tolist(), split.tolist(), strict=True)})
     for (one, first), (two, second) in itertools.pairwise(whereabouts):
         if one == two:
             problem = f"{column} {one!r} is in the splits {first} and {second}"
-            raise InputError(f"{file.path}: {problem}; keep all images of a patient in one split")
+            raise InputError(f"{stored.path}: {problem}; keep all images of a patient in one split")
     return patient
 
 
-def _no_such_label(file: NpzFile, text: dict[str, np.ndarray], column: str) -> str:
+def _no_such_label(stored: Stored, column: str) -> str:
     """What to say where the class is missing: the columns that could serve."""
-    few = [k for k, v in text.items() if _few(k, v) or k == "labels" or any("|" in entry for entry in v)]
+    lists = {k for k, v in stored.text.items() if k not in _IDENTIFIERS and any("|" in entry for entry in v)}
+    few = [k for k, v in stored.text.items() if _few(k, v) or k in ("labels", "label") or k in lists]
     hint = f"choose with --label from {', '.join(few)}" if few else "add one; no other column could serve"
-    return f"{file.path}: no column '{column}' that holds the class; {hint}"
+    return f"{stored.path}: no column '{column}' that holds the class; {hint}"
 
 
 def _few(name: str, column: np.ndarray) -> bool:
@@ -144,76 +196,29 @@ def _few(name: str, column: np.ndarray) -> bool:
 
 def _names_subgroups(name: str, column: np.ndarray, label: np.ndarray) -> bool:
     """Whether a column can name subgroups: a few values, and not the class itself in other words."""
+    if (label < 0).all():
+        return _few(name, column)
     mixed = set(column[label == 0].tolist()) & set(column[label == 1].tolist())
     return _few(name, column) and bool(mixed)
 
 
-def _contrast(
-    where: str,
-    column: str,
-    entries: np.ndarray,
-    positive: Sequence[str] | None,
-    negative: Sequence[str] | None,
-) -> tuple[np.ndarray, str]:
-    """Class of each image, (N,) int8, -1 for neither, and the contrast in words.
-
-    An image whose list has both a positive and a negative value is a case.
-    """
-    distinct, code = np.unique(entries, return_inverse=True)
-    lists = [set(entry.split("|")) - {""} for entry in distinct.tolist()]
-    values = sorted(set().union(*lists), key=_by_number)
-    cases, controls = _sides(where, values, positive, negative)
-    y = np.array([1 if v & cases else 0 if v & controls else -1 for v in lists], np.int8)[code]
-    rest = len(controls) > 6 and negative is None
-    against = "the rest" if rest else ", ".join(v for v in values if v in controls) or "nothing"
-    words = f"{column} {', '.join(v for v in values if v in cases)} against {against}"
-    if len(values) > 2 and not positive and not negative:
-        words += " (the highest against the rest)"
-    left_out = int((y < 0).sum())
-    return y, words + (f" ({left_out} of {len(y)} images have neither and are left out)" if left_out else "")
-
-
-def _by_number(value: str) -> tuple[float, str]:
-    """Key that sorts numbers by size and puts them before words."""
-    try:
-        return float(value), value
-    except ValueError:
-        return math.inf, value
-
-
-def _sides(
-    where: str, values: list[str], positive: Sequence[str] | None, negative: Sequence[str] | None
-) -> tuple[set[str], set[str]]:
-    """Values that make a case and values that make a control."""
-    there = ", ".join(values[:20]) + (", ..." if len(values) > 20 else "")
-    for asked in (*(positive or ()), *(negative or ())):
-        if asked not in values:
-            raise InputError(f"{where}: no image has the value '{asked}'; choose from {there}")
-    both = set(positive or ()) & set(negative or ())
-    if both:
-        raise InputError(f"{where}: '{min(both)}' is asked to be positive and negative; leave one out")
-    if not positive and not negative:
-        if len(values) > 2 and _by_number(values[-1])[0] == math.inf:
-            raise InputError(f"{where}: {len(values)} values; name those of a case with --positive: {there}")
-        positive = values[-1:]
-    cases = set(positive) if positive else set(values) - set(negative or ())
-    return cases, set(negative) if negative else set(values) - cases
-
-
-def _check_classes(file: NpzFile, label: np.ndarray, split: np.ndarray, contrast: str) -> None:
-    """Both classes are needed where a model is trained and where it is judged."""
+def _check_classes(path: Path, label: np.ndarray, split: np.ndarray, contrast: str) -> None:
+    """Both classes, if there are any, are needed where a model is trained and where it is judged."""
+    if contrast == NO_CLASSES:
+        return
     for part in ("train", "test"):
         n_control, n_case = (int(((split == part) & (label == c)).sum()) for c in (0, 1))
         if not (n_case and n_control):
             found = f"{n_case} cases and {n_control} controls"
             hint = "both classes are needed there, choose another contrast or split"
-            raise InputError(f"{file.path}: split '{part}' holds {found} ({contrast}); {hint}")
+            raise InputError(f"{path}: split '{part}' holds {found} ({contrast}); {hint}")
 
 
-def _notes(file: NpzFile) -> tuple[str, str, str]:
+def _notes(stored: Stored) -> tuple[str, str, str]:
     """Name, source and licence, as far as the file states them; the name is fit for a folder."""
-    name, source, licence = (sources.note(file, field) for field in sources.NOTES)
-    name = re.sub(r"[^\w.+-]+", "_", name or file.path.stem)[:80].strip("._") or "cohort"
+    name, source, licence = (stored.notes.get(field) for field in sources.NOTES)
+    whose = stored.path.stem if stored.path.suffix == ".npz" else stored.path.resolve().parent.name
+    name = re.sub(r"[^\w.+-]+", "_", name or whose)[:80].strip("._") or "cohort"
     return name, source or "not stated in the file", licence or "not stated in the file"
 
 
@@ -224,8 +229,8 @@ def take(cohort: Cohort, index: np.ndarray) -> Cohort:
     """The images that ``index`` (positions or a mask) picks, in its order."""
     rows = {k: getattr(cohort, k)[index] for k in ("image", "label", "patient", "split")}
     columns = {name: column[index] for name, column in cohort.attributes.items()}
-    mask = None if cohort.mask is None else cohort.mask[index]
-    return replace(cohort, **rows, attributes=columns, mask=mask)
+    mask, spacing = (None if x is None else x[index] for x in (cohort.mask, cohort.spacing))
+    return replace(cohort, **rows, attributes=columns, mask=mask, spacing=spacing)
 
 
 def part(cohort: Cohort, split: str) -> Cohort:
@@ -248,23 +253,28 @@ def around_pixels(cohort: Cohort, key: "Array", *, side: int, each: int) -> Coho
     if cohort.mask is None:
         raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
     inside = cohort.mask > 0
-    seen = inside.any((1, 2))
-    near = np.asarray(maximum_filter(inside, (1, side + 1, side + 1)), bool) & ~inside
-    n, height, width = inside.shape
-    drawn = np.asarray(jax.random.uniform(key, (n, height * width)))
+    seen = inside.any(tuple(range(1, inside.ndim)))
+    near = np.asarray(maximum_filter(inside, (1, *[side + 1] * (inside.ndim - 1))), bool) & ~inside
+    n, *space = inside.shape
+    drawn = np.asarray(jax.random.uniform(key, (n, math.prod(space))))
     flat = np.stack([near, inside]).reshape(2, n, -1)
     if (flat[:, seen].sum(-1) < each).any():
         raise InputError(f"{cohort.name}: an image has fewer than {each} pixels in or beside its structure; draw fewer")
     chosen = np.argpartition(np.where(flat, drawn, -1), -each, axis=-1)[..., -each:][:, seen]  # class, image, pixel
-    rows, columns = (np.concatenate(part, 1).ravel() for part in np.unravel_index(chosen, (height, width)))
-    picked = take(cohort, np.repeat(np.flatnonzero(seen), 2 * each))
-    half, offset = side // 2, np.arange(side)
-    padded = np.pad(cohort.image, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
-    which = np.repeat(np.flatnonzero(seen), 2 * each)[:, None, None]
-    patches = padded[which, (rows[:, None] + offset)[:, :, None], (columns[:, None] + offset)[:, None, :]]
+    places = [np.concatenate(part, 1).ravel() for part in np.unravel_index(chosen, space)]
+    which = np.repeat(np.flatnonzero(seen), 2 * each)
+    picked, half = (
+        take(replace(cohort, image=cohort.label, mask=None), which),
+        side // 2,
+    )  # without copying whole images
+    padded = np.pad(cohort.image, ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side,) * len(space), tuple(range(1, 1 + len(space))))
+    patches = np.ascontiguousarray(
+        np.moveaxis(windows[which, *places], 1, -1)
+    )  # a window's axes come after the channels
     label = np.tile(np.repeat([0, 1], each), seen.sum()).astype(np.int8)
     contrast = f"pixels of the structure against pixels beside it, in patches of {side}"
-    return replace(picked, image=patches, label=label, contrast=contrast, name=f"{cohort.name}_pixels", mask=None)
+    return replace(picked, image=patches, label=label, contrast=contrast, name=f"{cohort.name}_pixels")
 
 
 def threshold_split(cohort: Cohort) -> str:
@@ -273,10 +283,21 @@ def threshold_split(cohort: Cohort) -> str:
 
 
 def pixels(cohort: Cohort) -> np.ndarray:
-    """Images (N, H, W, C) as float32 in [0, 1]."""
+    """Images (N, *space, C) as float32 in [0, 1]."""
     if cohort.image.dtype == np.uint8:
         return cohort.image.astype(np.float32) / np.float32(255)
     return cohort.image.astype(np.float32, copy=False)
+
+
+def middle(volume: np.ndarray, oriented: bool) -> np.ndarray:
+    """Middle slices (N, rows, columns, C) of volumes (N, X, Y, Z, C), to look at.
+
+    Where axes point to the right, front and head: an axial slice as radiologists see it, front up and the patient's right
+    on the left.  Else the middle of the first axis, as stored.
+    """
+    if not oriented:
+        return volume[:, volume.shape[1] // 2]
+    return np.swapaxes(volume[:, ::-1, ::-1, volume.shape[3] // 2], 1, 2)
 
 
 def groups(cohort: Cohort, attribute: str | None) -> tuple[list[str], np.ndarray]:
@@ -307,7 +328,8 @@ def statistics(cohort: Cohort, attribute: str | None = None) -> list[dict[str, A
     mean = np.array([x.mean(dtype=np.float64) for x in cohort.image]) / scale  # one by one, to spare memory
     variance = np.array([x.var(dtype=np.float64) for x in cohort.image]) / scale**2
     rows = []
-    for split, label, (g, name) in itertools.product(SPLITS, (0, 1), enumerate(names or ["all"])):
+    classes = (0, 1) if cohort.has_classes else (-1,)
+    for split, label, (g, name) in itertools.product(SPLITS, classes, enumerate(names or ["all"])):
         cell = (cohort.split == split) & (cohort.label == label) & (code == g)
         row = {"split": split, "label": label, "group": name, "images": int(cell.sum())}
         row["patients"] = len(set(cohort.patient[cell].tolist()))
@@ -327,7 +349,9 @@ def describe(cohort: Cohort, attribute: str | None = None) -> str:
         "cohort": cohort.name,
         "images": f"{len(cohort.label)} of {shape}, {len(set(cohort.patient.tolist()))} patients",
         "contrast": cohort.contrast,
-        "threshold": f"set on {threshold_split(cohort)}",
+        "threshold": f"set on {threshold_split(cohort)}" if cohort.has_classes else "none, for there are no classes",
+        **({} if cohort.mask is None else {"masks": f"classes {', '.join(map(str, np.unique(cohort.mask)))}"}),
+        **({} if cohort.spacing is None else {"spacing": _millimetres(cohort.spacing)}),
         "attributes": "; ".join(named) or "none",
         "source": cohort.source,
         "licence": cohort.licence,
@@ -337,14 +361,38 @@ def describe(cohort: Cohort, attribute: str | None = None) -> str:
     cells.insert(0, ["split", "label", attribute or "group", "images", "patients", "mean", "s.d."])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join([*(f"{name:12s}{fact}" for name, fact in facts.items()), "", *table])
+    lines = [f"{name:12s}{fact}" for name, fact in facts.items()]
+    lines += [f"{'note':12s}{note}" for note in cohort.notes] + [
+        f"{'left out':12s}{line}" for line in cohort.unreadable
+    ]
+    return "\n".join([*lines, "", *table])
+
+
+def _millimetres(spacing: np.ndarray) -> str:
+    """Distances of pixels along each axis, as a range where images differ, and how many images do not tell."""
+    known = spacing[np.isfinite(spacing).all(1)]
+    low, high = known.min(0), known.max(0)
+    sides = [f"{a:.3g}" if np.isclose(a, b, rtol=1e-3) else f"{a:.3g}-{b:.3g}" for a, b in zip(low, high, strict=True)]
+    missing = len(spacing) - len(known)
+    return " x ".join(sides) + " mm" + (f" (not known of {missing} images)" if missing else "")
+
+
+def left_out(cohort: Cohort) -> str:
+    """One line on the files that could not be used, with the first of them; '' where there were none."""
+    lines, total = cohort.unreadable, len(cohort.unreadable) + len(cohort.label)
+    if not lines:
+        return ""
+    more = "; ..." if len(lines) > _MOST_NAMED else ""
+    return f"{len(lines)} of {total} images cannot be used and are left out: {'; '.join(lines[:_MOST_NAMED])}{more}"
 
 
 def fingerprint(cohort: Cohort) -> str:
-    """SHA-256, in hex, of what can change a result: pixels, labels, split, patients, attributes, contrast."""
+    """SHA-256, in hex, of what can change a result: pixels, spacing, labels, split, patients, attributes, contrast."""
     attributes = {name: column.tolist() for name, column in sorted(cohort.attributes.items())}
     columns = (cohort.label.tolist(), cohort.split.tolist(), cohort.patient.tolist(), attributes)
     facts = (cohort.contrast, columns, cohort.image.shape, str(cohort.image.dtype))
     digest = hashlib.sha256(repr(facts).encode())  # text by value: numpy pads it to the longest entry
     digest.update(np.ascontiguousarray(cohort.image).data)
+    if cohort.spacing is not None:
+        digest.update(np.ascontiguousarray(cohort.spacing, dtype=np.float64).data)
     return digest.hexdigest()

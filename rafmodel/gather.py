@@ -97,12 +97,11 @@ def _sized(cohort: Cohort, recipe: Recipe) -> Cohort:
     if recipe.spacing is None:
         mask = None if cohort.mask is None else harmonise.nearest(cohort.mask, sides)
         return replace(cohort, image=harmonise.averaged(cohort.image, sides), mask=mask)
-    spacing = getattr(cohort, "spacing", None)
+    spacing = cohort.spacing
     if spacing is None:
         raise InputError(f"{cohort.name}: states no spacing, so {recipe.spacing} mm cannot be had; leave `spacing` out")
     image, mask = harmonise.respaced(cohort.image, cohort.mask, spacing, millimetres=recipe.spacing, sides=sides)
-    new: dict[str, Any] = {"spacing": np.full_like(spacing, recipe.spacing)}
-    return replace(cohort, image=image, mask=mask, **new)
+    return replace(cohort, image=image, mask=mask, spacing=np.full_like(spacing, recipe.spacing))
 
 
 def _check_together(recipe: Recipe, loaded: Sequence[Cohort]) -> None:
@@ -149,6 +148,14 @@ def _together(recipe: Recipe, loaded: Sequence[Cohort], named: Sequence[str]) ->
     masks = [c.mask for c in loaded if c.mask is not None]
     mask = np.concatenate(masks) if masks else None
     words = {k: "; ".join(dict.fromkeys(getattr(c, k) for c in loaded)) for k in ("source", "licence", "contrast")}
-    spacing = [s for s in (getattr(c, "spacing", None) for c in loaded) if s is not None]
-    known: dict[str, Any] = {"spacing": np.concatenate(spacing)} if len(spacing) == len(loaded) else {}
-    return Cohort(**rows, attributes=columns, name=recipe.name, **words, mask=mask, **known)
+    spacing = [s for s in (c.spacing for c in loaded) if s is not None]
+    return Cohort(
+        **rows,
+        attributes=columns,
+        name=recipe.name,
+        **words,
+        mask=mask,
+        spacing=np.concatenate(spacing) if len(spacing) == len(loaded) else None,
+        oriented=all(c.oriented for c in loaded),
+        notes=tuple(dict.fromkeys(note for c in loaded for note in c.notes)),
+    )

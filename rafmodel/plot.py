@@ -285,8 +285,8 @@ def figures(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> list[P
 def contact_sheet(cohort: "Cohort", path: Path, laws: "Sequence[Variability] | None" = None) -> None:
     """One image of a cohort under each variability (rows) at every level (columns), as PNG or PDF.
 
-    An image keeps its random draw over the levels, so that a row shows severity alone.  Of a volume the middle slice is
-    drawn.  ``laws`` are the eight of a plain study unless given.
+    An image keeps its random draw over the levels, so that a row shows severity alone.  Laws act on the whole volume, of which
+    the middle slice is drawn.  ``laws`` are the eight of a plain study unless given.
     """
     import jax
 
@@ -300,7 +300,7 @@ def contact_sheet(cohort: "Cohort", path: Path, laws: "Sequence[Variability] | N
         for row, law in enumerate(laws):
             levels = np.array([0.0, *law.levels], image.dtype)
             altered = np.asarray(alter(jax.random.key(row), law, image, levels))[:, 0]
-            altered = altered[:, altered.shape[1] // 2] if altered.ndim == 5 else altered
+            altered = cohorts.middle(altered, cohort.oriented) if altered.ndim == 5 else altered
             for one, level, picture in zip(axes[6 * row :], levels, altered, strict=False):
                 one.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
                 one.set(xticks=[], yticks=[])

@@ -112,7 +112,7 @@ def test_pickled_objects_are_never_unpickled(refused, tmp_path):
     for name in ("images", "labels", "split", "patient", "sex"):
         refused(columns(**{name: np.array([Bomb()] * N, dtype=object)}), name, "pickled objects")
     with pytest.raises(InputError, match="sex: cannot be read"):
-        sources.headers(tmp_path / "cohort.npz").read("sex")  # not even past the headers' check
+        sources.npz.headers(tmp_path / "cohort.npz").read("sex")  # not even past the headers' check
     assert not (tmp_path / "exploded").exists()
 
 
@@ -169,11 +169,11 @@ def test_nothing_is_decoded_before_the_headers_are_sound(refused, monkeypatch):
     def decoded(*_):
         raise AssertionError("an array was decoded")
 
-    monkeypatch.setattr(sources, "_read", decoded)
+    monkeypatch.setattr(sources.npz, "_read", decoded)
     refused(columns(), "memory", limit_bytes=N * 12 * 10 * 4 - 1)  # float32 images alone are larger
     refused(columns(labels=np.arange(N - 1) % 2), "labels")
-    volumes = np.zeros((N, 8, 12, 10), np.uint8)
-    refused(columns(images=volumes), "images", "3D", "(40, 8, 12, 10)", "2D cohorts")
+    four = np.zeros((N, 8, 12, 10, 5), np.uint8)
+    refused(columns(images=four), "images", "no 2D or 3D images", "(40, 8, 12, 10, 5)")
 
 
 def test_a_header_of_gigabytes_is_not_read(refused):
@@ -187,7 +187,7 @@ def test_a_header_of_gigabytes_is_not_read(refused):
 
 
 def test_free_memory_is_a_limit_too(refused, monkeypatch):
-    monkeypatch.setattr(sources, "_free_memory", lambda: 1000.0)
+    monkeypatch.setattr(sources.stored, "free_memory", lambda: 1000.0)
     refused(columns(), "images", "memory")
 
 
