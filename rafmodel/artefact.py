@@ -112,14 +112,13 @@ def _shown(value: Any) -> str:
 # ---- reading
 
 
-def is_one(folder: Path) -> bool:
-    """Whether a folder holds both parts of a benchmark."""
-    return all(any((folder / side).glob("*.npz")) for side in ("public", "hidden"))
-
-
-def whole(folder: Path) -> Cohort:
-    """The benchmark in a folder that holds both parts."""
-    return join(*(sources.find(folder / side) for side in ("public", "hidden")))
+def whole(folder: Path, size: int | None = None) -> Cohort:
+    """The benchmark in a folder that holds both parts, larger images averaged to ``size`` pixels a side."""
+    cohort = join(*(sources.find(folder / side) for side in ("public", "hidden")))
+    if size is None or max(cohort.image.shape[1:-1]) <= size:
+        return cohort
+    mask = None if cohort.mask is None else sources.thin(cohort.mask, size)
+    return replace(cohort, image=sources.shrink(cohort.image, size), mask=mask, spacing=None)
 
 
 def told(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rafmodel.errors import InputError
 if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound")
+SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways", "lung-airways-3d")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Who:
     """Which cohort, and what is asked of it."""
 
     cohort: str | None = None
-    """npz file, csv beside images, folder with one, name of ``cohort list``, or cardiac-ultrasound.  Default: the phantom."""
+    """npz file, csv beside images, folder with one, or a name of ``cohort list``.  Default: the phantom."""
     label: str | None = None
     """Column that holds the class.  Default: labels."""
     positive: tuple[str, ...] = ()
@@ -81,6 +81,8 @@ class Audit(Who):
 
     keep: tuple[str, ...] = ()
     """Columns to audit although they have many values, as lists of findings do."""
+    size: int = 64
+    """Side in pixels to which larger images are averaged down."""
     pictures: bool = True
     """Whether the card shows images; without, it can be passed on where the images cannot."""
     out: Path | None = None
@@ -187,6 +189,10 @@ def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
         from rafmodel.phantoms import named
 
         cohort = named(command.cohort or SYNTHETIC[0], jax.random.key(0), command.size)
+    elif _is_benchmark(command.cohort):
+        from rafmodel import artefact
+
+        cohort = artefact.whole(Path(command.cohort), command.size)
     else:
         cohort = cohorts.load(
             command.cohort,
@@ -201,6 +207,11 @@ def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
             print(f"rafmodel: {line}", file=sys.stderr)
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
     return cohort
+
+
+def _is_benchmark(folder: str) -> bool:
+    """Whether a folder holds both parts of a benchmark, as ``cohort make`` writes them."""
+    return all((Path(folder) / side).is_dir() for side in ("public", "hidden"))
 
 
 def studied(command: Who) -> "Cohort":
@@ -236,11 +247,8 @@ def audit(command: Audit) -> None:
     from rafmodel import artefact, card, questions
     from rafmodel import audit as audits
 
-    folder = Path(command.cohort or "")
-    if command.cohort and artefact.is_one(folder):
-        cohort, told = artefact.whole(folder), artefact.told(folder)
-    else:
-        cohort, told = found(command, keep=command.keep), {}
+    cohort = found(command, keep=command.keep)
+    told = artefact.told(Path(command.cohort)) if command.cohort and _is_benchmark(command.cohort) else {}
     facts = audits.audit(cohort, told, group=command.group)
     paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
     print("\n".join(questions.beware(facts)))

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from rafmodel import cohort as cohorts
-from rafmodel import harmonise, selection
+from rafmodel import harmonise, selection, sources
 from rafmodel.cohort import UNKNOWN, Cohort
 from rafmodel.errors import InputError
 from rafmodel.recipe import Ingredient, Recipe
@@ -38,14 +38,14 @@ def gathered(recipe: Recipe, key: Array) -> tuple[Cohort, list[dict[str, Any]]]:
         loaded = [replace(cohort, image=harmonise.grey(cohort.image)) for cohort in loaded]
     images, changes = harmonise.one_scale([cohort.image for cohort in loaded], recipe.harmonise)
     loaded = [replace(cohort, image=image) for cohort, image in zip(loaded, images, strict=True)]
-    sources = []
+    told = []
     for one, cohort, name, change, found in zip(recipe.cohort, loaded, named, changes, prints, strict=True):
         facts = {"name": name, "asked": {k: v for k, v in asdict(one).items() if v}, "source": cohort.source}
         facts |= {"licence": cohort.licence, "attribution": one.attribution or "", "contrast": cohort.contrast}
         facts |= {"fingerprint": found, **size(cohort)}
         facts |= {"harmonise": recipe.harmonise, "grey_values": change, "spacing_mm": recipe.spacing}
-        sources.append(facts)
-    return _together(recipe, loaded, named), sources
+        told.append(facts)
+    return _together(recipe, loaded, named), told
 
 
 def _ingredient(one: Ingredient, key: Array, recipe: Recipe) -> Cohort:
@@ -74,7 +74,7 @@ def _loaded(one: Ingredient) -> Cohort:
         return cohorts.load(one.source, **classes, keep=one.keep)
     from rafmodel import phantoms
 
-    return phantoms.named(one.phantom or "", jax.random.key(0), None)
+    return phantoms.named(home(one), jax.random.key(0), None)
 
 
 def column(cohort: Cohort, attribute: str) -> np.ndarray:
@@ -93,10 +93,10 @@ def _some(key: Array, patient: np.ndarray, most: int | None) -> np.ndarray:
 
 def _sized(cohort: Cohort, recipe: Recipe) -> Cohort:
     """Images as float32 and masks with ``size`` pixels a side, of one length where the recipe asks for a spacing."""
-    sides = [recipe.size] * (cohort.image.ndim - 2)
     if recipe.spacing is None:
-        mask = None if cohort.mask is None else harmonise.nearest(cohort.mask, sides)
-        return replace(cohort, image=harmonise.averaged(cohort.image, sides), mask=mask)
+        mask = None if cohort.mask is None else sources.thin(cohort.mask, recipe.size)
+        return replace(cohort, image=sources.shrink(cohort.image, recipe.size), mask=mask)
+    sides = [recipe.size] * (cohort.image.ndim - 2)
     spacing = cohort.spacing
     if spacing is None:
         raise InputError(f"{cohort.name}: states no spacing, so {recipe.spacing} mm cannot be had; leave `spacing` out")

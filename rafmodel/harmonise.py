@@ -24,26 +24,12 @@ def overlap(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.maximum(np.minimum(new[1:, None], old[None, 1:]) - low, 0)
 
 
-def averaged(image: np.ndarray, sides: Sequence[int], *, chunk: int = 64) -> np.ndarray:
-    """Images averaged by area to ``sides`` pixels along each axis of space, float32; none is enlarged."""
-    sides = [min(old, new) for old, new in zip(image.shape[1:-1], sides, strict=True)]
-    shares = [_shares(np.linspace(0, new, old + 1), np.arange(new + 1.0)) for old, new in _pairs(image, sides)]
-    found = np.empty((len(image), *sides, image.shape[-1]), np.float32)
-    for start in range(0, len(image), chunk):  # a chunk at a time, since each becomes float
-        found[start : start + chunk] = _along(_unit(image[start : start + chunk]), shares)
-    return found.clip(0, 1)
-
-
-def _pairs(image: np.ndarray, sides: Sequence[int]) -> list[tuple[int, int]]:
-    return list(zip(image.shape[1:-1], sides, strict=True))
-
-
 def _shares(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Share of each old pixel in each new one; pixels outside the old field of view are black."""
     return (overlap(old, new) / np.diff(new)[:, None]).astype(np.float32)
 
 
-def _unit(image: np.ndarray) -> np.ndarray:
+def unit(image: np.ndarray) -> np.ndarray:
     """Pixels as float32 in [0, 1]."""
     return image.astype(np.float32) / np.float32(255 if image.dtype == np.uint8 else 1)
 
@@ -53,15 +39,6 @@ def _along(image: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
     for axis, matrix in enumerate(matrices, 1):
         image = np.moveaxis(np.tensordot(image, matrix, (axis, 1)), -1, axis)
     return image
-
-
-def nearest(mask: np.ndarray, sides: Sequence[int]) -> np.ndarray:
-    """Classes (N, *space) at the centre of each new pixel, for classes have no mean."""
-    for axis, side in enumerate(sides, 1):
-        old = mask.shape[axis]
-        new = min(side, old)
-        mask = np.take(mask, (2 * np.arange(new) + 1) * old // (2 * new), axis)
-    return mask
 
 
 def respaced(
@@ -82,7 +59,7 @@ def respaced(
         rows = np.flatnonzero((spacing == one).all(1))
         old = [_edges(n, length) for n, length in zip(image.shape[1:-1], one, strict=True)]
         new = [_edges(n, millimetres) for n in sides]
-        new_image[rows] = _along(_unit(image[rows]), [_shares(*both) for both in zip(old, new, strict=True)])
+        new_image[rows] = _along(unit(image[rows]), [_shares(*both) for both in zip(old, new, strict=True)])
         if mask is not None and new_mask is not None:
             new_mask[rows] = _at_centres(mask[rows], old, new)
     return new_image.clip(0, 1), new_mask

@@ -111,17 +111,43 @@ def phantom_truth(
 
 
 def named(name: str, key: Array, size: int | None) -> Cohort:
-    """The synthetic cohort of a name, ``phantom`` or ``cardiac-ultrasound``; large images averaged to ``size`` pixels a side."""
-    if name == "phantom":
-        return phantom(key) if size is None else phantom(key, size=size)
-    from rafmodel import sources
-    from rafmodel.ultrasound import cardiac_ultrasound
+    """The synthetic cohort of a name (``rafmodel cohort list``), larger images averaged to ``size`` pixels a side."""
+    match name:
+        case "phantom":
+            return phantom(key) if size is None else phantom(key, size=size)
+        case "cardiac-ultrasound":
+            from rafmodel.ultrasound import cardiac_ultrasound
 
-    found = cardiac_ultrasound(key)
-    if size is None or size >= found.image.shape[1]:
-        return found
-    mask = None if found.mask is None else sources.thin(found.mask, size)
-    return replace(found, image=sources.shrink(found.image, size), mask=mask)
+            return _averaged(cardiac_ultrasound(key), size)
+        case "lung-airways" | "lung-airways-3d":
+            from rafmodel.airways import lung_airways
+
+            return _averaged(lung_airways(key, volumes=name.endswith("3d")), size)
+    raise InputError(f"no synthetic cohort '{name}'; rafmodel cohort list names them")
+
+
+def _averaged(cohort: Cohort, size: int | None) -> Cohort:
+    """The cohort with images (N, [D,] H, W, C) averaged, and masks thinned, to ``size`` pixels a side."""
+    if size is None or size >= cohort.image.shape[1]:
+        return cohort
+    from rafmodel import sources
+
+    def along(array: np.ndarray, change) -> np.ndarray:
+        """``change`` of the last two axes of space, and of the first of three."""
+        sides = array.shape[1:-1]
+        flat = change(array.reshape(-1, *sides[-2:], array.shape[-1]), size)
+        if len(sides) == 2:
+            return flat
+        whole = np.moveaxis(
+            flat.reshape(-1, sides[0], *flat.shape[1:]), 1, 2
+        )  # depth beside columns, once rows are done
+        flat = change(whole.reshape(-1, *whole.shape[2:]), size)
+        return np.moveaxis(flat.reshape(*whole.shape[:2], *flat.shape[1:]), 1, 2)
+
+    mask = cohort.mask
+    if mask is not None:
+        mask = along(mask[..., None], lambda flat, size: sources.thin(flat[..., 0], size)[..., None])[..., 0]
+    return replace(cohort, image=along(cohort.image, sources.shrink), mask=mask)
 
 
 # ---- who is imaged

@@ -1,6 +1,6 @@
 """Pictures of a card: a sample, rare images and categories, look-alikes, associations and quality, each as PNG.
 
-Volumes are shown by the middle slice along their first axis.
+Volumes are shown by a middle slice.
 """
 
 import io
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rafmodel import canvas, harmonise, visual
+from rafmodel import cohort as cohorts
 from rafmodel.audit import SHOWN, Card
 from rafmodel.cohort import Cohort
 from rafmodel.sources import SPLITS
@@ -46,9 +47,9 @@ def _png(figure: "Figure") -> bytes:
 
 
 def face(cohort: Cohort, row: int) -> np.ndarray:
-    """One image as (H, W) or (H, W, 3) in [0, 1]; of a volume the middle slice along the first axis."""
-    image = harmonise._unit(cohort.image[row])
-    image = image[image.shape[0] // 2] if image.ndim == 4 else image
+    """One image as (H, W) or (H, W, 3) in [0, 1]; of a volume the middle slice."""
+    image = harmonise.unit(cohort.image[row : row + 1])
+    image = cohorts.middle(image, cohort.oriented)[0] if image.ndim == 5 else image[0]
     return image if image.shape[-1] == 3 else image[..., 0]
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import convolve, laplace
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from rafmodel import harmonise
+from rafmodel import harmonise, sources
 from rafmodel.errors import InputError
 
 COMPONENTS = 16  # of a feature space
@@ -40,7 +40,7 @@ def quality(image: np.ndarray) -> np.ndarray:
     Volumes are judged slice by slice along their first axis, and the slices averaged.
     """
     scaled = (image[i : i + _CHUNK] for i in range(0, len(image), _CHUNK))
-    return np.concatenate([_quality(harmonise.grey(harmonise._unit(part))[..., 0]) for part in scaled])
+    return np.concatenate([_quality(harmonise.grey(harmonise.unit(part))[..., 0]) for part in scaled])
 
 
 def _quality(grey: np.ndarray) -> np.ndarray:
@@ -85,13 +85,13 @@ def features(image: np.ndarray, space: str) -> np.ndarray:
         from rafmodel import encoder
 
         network = encoder.encoder(jax.random.key(0), image.shape[-1], (16, 32, 64))
-        return encoder.features(network, harmonise._unit(image)).astype(float)
+        return encoder.features(network, harmonise.unit(image)).astype(float)
     raise InputError(f"feature space '{space}': not for images of shape {image.shape[1:]}; choose thumbnail or quality")
 
 
 def thumbnails(image: np.ndarray, side: int) -> np.ndarray:
     """Grey images averaged to at most ``side`` pixels along each axis, flat, (N, d)."""
-    small = harmonise.averaged(image, [side] * (image.ndim - 2))
+    small = sources.shrink(image, side)
     return harmonise.grey(small).reshape(len(image), -1).astype(float)
 
 

@@ -124,7 +124,9 @@ def test_the_public_part_tells_nothing_of_the_hidden(whole):
     told = (folder / "public" / "provenance.json").read_text()
     for secret in (*hidden["patient"], *hidden[ORIGIN]):
         assert f'"{secret}"' not in told
-        assert not any(secret == value for column in public.values() if column.dtype.kind == "U" for value in column.flat)
+        assert not any(
+            secret == value for column in public.values() if column.dtype.kind == "U" for value in column.flat
+        )
     assert '"key": 7' not in told
     assert "key" not in json.loads(told)["recipe"]
     assert json.loads((folder / "hidden" / "provenance.json").read_text())["key"] == 7
@@ -249,22 +251,12 @@ def test_a_length_in_millimetres_is_the_same_after_respacing(dims):
     assert image.shape == (2, *sides, 1)
     assert mask is not None
     volume = {2: np.pi * 25, 3: 4 / 3 * np.pi * 125}[dims]
-    np.testing.assert_allclose(image.sum(tuple(range(1, dims + 2))) * 0.75**dims, volume, rtol=0.03)  # pixels of the ball
+    np.testing.assert_allclose(
+        image.sum(tuple(range(1, dims + 2))) * 0.75**dims, volume, rtol=0.03
+    )  # pixels of the ball
     np.testing.assert_allclose(mask.sum(tuple(range(1, dims + 1))) * 0.75**dims, volume, rtol=0.08)
     unequal = harmonise.respaced(ball[..., None] * 255, ball, spacing, millimetres=0.5, sides=sides)[0]
     np.testing.assert_allclose(unequal[0, ..., 0], ball[0], atol=1e-6)  # nothing to do
-
-
-def test_averaging_keeps_the_mean_and_masks_keep_their_classes():
-    rng = np.random.default_rng(4)
-    image = rng.uniform(size=(3, 20, 30, 2)).astype(np.float32)
-    small = harmonise.averaged(image, (8, 8))
-    np.testing.assert_allclose(small.mean((1, 2)), image.mean((1, 2)), rtol=1e-5)
-    from rafmodel import sources
-
-    np.testing.assert_allclose(small, sources.shrink(image, 8), atol=1e-6)
-    mask = rng.integers(0, 3, (3, 20, 30))
-    np.testing.assert_array_equal(harmonise.nearest(mask, (8, 8)), sources.thin(mask, 8))
 
 
 # ---- quotas
