@@ -28,7 +28,8 @@ from rafmodel.sources import npz
 PUBLIC, HIDDEN = ("train", "val"), ("test",)
 PROVENANCE = "provenance.json"
 _ROWS = ("images", "labels", "masks", "patient", "split", "spacing")
-_NOTES = ("name", "source", "licence", "contrast", "dims")
+_TEXTS = ("name", "source", "licence", "contrast")
+_NOTES = (*_TEXTS, "dims", "oriented")
 LIMIT_BYTES = 4 * 2**30
 
 
@@ -66,7 +67,7 @@ def archive(cohort: Cohort) -> bytes:
         arrays["labels"] = cohort.label
     optional = {"masks": cohort.mask, "spacing": cohort.spacing}
     arrays |= {name: values for name, values in optional.items() if values is not None}
-    arrays |= {name: getattr(cohort, name) for name in _NOTES[:-1]} | {"dims": cohort.image.ndim - 2}
+    arrays |= {name: getattr(cohort, name) for name in (*_TEXTS, "oriented")} | {"dims": cohort.image.ndim - 2}
     taken = sorted(arrays.keys() & cohort.attributes.keys())
     if taken:
         raise InputError(f"{cohort.name}: an attribute is called '{taken[0]}', which means something else; rename it")
@@ -160,8 +161,8 @@ def read(path: Path) -> Cohort:
     held: Mapping[str, np.ndarray] = {name: file.read(name) for name in heads}
     image = held["images"] if held["images"].ndim == 2 + int(held["dims"]) else held["images"][..., None]
     label = held.get("labels", np.full(len(image), -1, np.int8))
-    notes = {name: str(held[name]) for name in _NOTES[:-1]}
+    notes = {name: str(held[name]) for name in _TEXTS}
     columns = {k: v for k, v in held.items() if k not in (*_ROWS, *_NOTES)}
     more = _spacing([held.get("spacing")])
     rows = {"image": image, "label": label, "patient": held["patient"], "split": held["split"]}
-    return Cohort(**rows, attributes=columns, mask=held.get("masks"), **notes, **more)
+    return Cohort(**rows, attributes=columns, mask=held.get("masks"), oriented=bool(held["oriented"]), **notes, **more)

@@ -60,8 +60,9 @@ def _ingredient(one: Ingredient, key: Array, recipe: Recipe) -> Cohort:
             raise InputError(f"{cohort.name}: no image has {attribute} '{value}'; choose from {there}")
     rows = rows[np.isin(cohort.patient[rows], _some(key, cohort.patient[rows], one.patients))]
     cohort, origin = cohorts.take(cohort, rows), origin[rows]
-    columns = {name: column for name, column in cohort.attributes.items() if name not in one.rename.values()}
-    columns |= {new: column(cohort, old) for new, old in one.rename.items()}
+    renamed = {new: column(cohort, old) for new, old in one.rename.items()}
+    gone = {*one.rename.values(), *(name for name in one.drop if len(column(cohort, name)))}
+    columns = {name: values for name, values in cohort.attributes.items() if name not in gone} | renamed
     columns |= {name: np.full(len(rows), value) for name, value in one.set.items()}
     cohort = _sized(replace(cohort, licence=one.licence or cohort.licence), recipe)
     patient = np.array([f"{home(one)}/{name}" for name in cohort.patient])

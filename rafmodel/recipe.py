@@ -29,7 +29,7 @@ class Ingredient:
     label, positive, negative   as in ``cohort.load``
     keep                  columns to carry along although they have many values, as lists of findings do
     only                  attribute = value: the images to take
-    rename, set           new attribute = old one; attribute = one value for all
+    rename, set, drop     new attribute = old one; attribute = one value for all; attributes to leave behind
     patients, share       at most so many patients, drawn at random; share of the benchmark's patients
     licence, attribution  where the file does not state them
     """
@@ -44,6 +44,7 @@ class Ingredient:
     only: dict[str, str] = field(default_factory=dict)
     rename: dict[str, str] = field(default_factory=dict)
     set: dict[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
     patients: int | None = None
     share: float | None = None
     licence: str | None = None

@@ -105,7 +105,7 @@ def test_every_part_has_the_prevalence_mix_and_challenging_cases_that_were_asked
 
 
 def test_the_same_recipe_and_key_give_the_same_bytes_and_no_date(whole, table, tmp_path):
-    found, folder, _, paths = whole
+    found, _, _, paths = whole
     asked = recipe.parsed(table, "recipe")
     again = artefact.write(benchmark.make(asked, benchmark.root(7)), asked, 7, tmp_path / "again")
     for one, other in zip(paths, again, strict=True):
@@ -117,7 +117,7 @@ def test_the_same_recipe_and_key_give_the_same_bytes_and_no_date(whole, table, t
 
 
 def test_the_public_part_tells_nothing_of_the_hidden(whole):
-    found, folder, (public, hidden), paths = whole
+    _, folder, (public, hidden), _ = whole
     assert not set(public["patient"]) & set(hidden["patient"])
     pixels = {image.tobytes() for image in public["images"]}
     assert not [image for image in hidden["images"] if image.tobytes() in pixels]
@@ -309,7 +309,7 @@ def test_parts_of_two_benchmarks_are_not_joined(whole, table, tmp_path):
     cohort = artefact.join(*whole[3])
     assert len(cohort.label) == len(whole[0].cohort.label)
     assert cohort.name == "both"
-    with pytest.raises(InputError, match="is in .* too"):
+    with pytest.raises(InputError, match="too; make the benchmark again"):
         artefact.join(whole[3][0], whole[3][0])
     assert hidden.name == "other-hidden.npz"
     np.savez(tmp_path / "plain.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4) % 2)
@@ -355,7 +355,7 @@ def test_a_wrong_file_ends_in_one_line_and_code_two(tmp_path, centres, capsys):
         ("name = ", "cannot be read as TOML"),
         ('name = "x"\n', "no `cohort`"),
         ('name = "x"\nkey = 1\n[[cohort]]\nsource = "nowhere"\n', "no such file"),
-        ('name = "x"\nkey = 1\n[[cohort]]\nsource = "a"\nphantom = "phantom"\n', "exactly|give one of"),
+        ('name = "x"\nkey = 1\n[[cohort]]\nsource = "a"\nphantom = "phantom"\n', "give one of"),
         (f'name = "x"\nkey = 1\n[[cohort]]\nsource = "{centres[0]}"\nkeep = ["shoe"]\n', "no column 'shoe'"),
         ('name = "x"\nkey = 1\n[[cohort]]\nphantom = "ghost"\n', "ghost"),
     ):
@@ -365,5 +365,5 @@ def test_a_wrong_file_ends_in_one_line_and_code_two(tmp_path, centres, capsys):
         line = capsys.readouterr().err.strip()
         assert stopped.value.code == 2
         assert "\n" not in line
-        assert any(words in line for words in said.split("|")), line
+        assert said in line, line
         assert not (tmp_path / "out").exists()
