@@ -13,7 +13,6 @@ import numpy as np
 
 from rafmodel import cohort as cohorts
 from rafmodel import confounding, power, selection, visual
-from rafmodel.benchmark import CHALLENGE
 from rafmodel.cohort import UNKNOWN, Cohort
 from rafmodel.confounding import Association, Tell
 from rafmodel.gather import ORIGIN
@@ -312,8 +311,11 @@ def _quality(cohort: Cohort, statistics: np.ndarray) -> list[Quality]:
 
 
 def _confounding(cohort: Cohort, names: list[str]) -> list[Association]:
-    """Class with every attribute, part with class and every attribute, and attributes with each other."""
-    columns = {name: cohort.attributes[name] for name in names if name != CHALLENGE or _varies(cohort, name)}
+    """Class with every attribute of few values, part with class and every attribute, and attributes with each other.
+
+    Lists, as of findings, are left out: they are many values at once, and often what the class was made from.
+    """
+    columns = {name: cohort.attributes[name] for name in names if _sorts(cohort.attributes[name])}
     first = {"class": cohort.label.astype(str)} if _classed(cohort) else {}
     pairs = [("class", name) for name in columns if first]
     pairs += [("part", name) for name in (*first, *columns)] + list(itertools.combinations(columns, 2))
@@ -321,8 +323,10 @@ def _confounding(cohort: Cohort, names: list[str]) -> list[Association]:
     return [confounding.association(pair, *(columns[name] for name in pair), cohort.patient) for pair in pairs]
 
 
-def _varies(cohort: Cohort, name: str) -> bool:
-    return len(set(cohort.attributes[name].tolist())) > 1
+def _sorts(column: np.ndarray) -> bool:
+    """Whether a column has 2 to 12 values, none of them a list."""
+    distinct = set(column.tolist())
+    return 2 <= len(distinct) <= 12 and not any("|" in entry for entry in distinct)
 
 
 def _tells(cohort: Cohort, statistics: np.ndarray) -> list[Tell]:

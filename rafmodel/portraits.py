@@ -54,7 +54,8 @@ def face(cohort: Cohort, row: int) -> np.ndarray:
 
 
 def _sheet(cohort: Cohort, rows: list[int], titles: list[str], columns: int = SHOWN) -> "Figure":
-    figure, axes = canvas.grid(len(rows), columns, width=_TILE * columns, height=_TILE + 0.3)
+    width = _TILE * min(columns, len(rows))
+    figure, axes = canvas.grid(len(rows), columns, width=width, height=_TILE + 0.3)
     for axis, row, title in zip(axes, rows, titles, strict=True):
         _show(axis, face(cohort, row), title)
     return figure

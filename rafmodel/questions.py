@@ -123,11 +123,13 @@ def _twice(card: Card) -> Section:
     told = [leaks or "No patient is in two parts, as far as patients are told apart."]
     same = sum(twin.identical for twin in card.twins)
     other = sum(not twin.same_label for twin in card.twins)
-    told.append(
+    pairs = (
         f"{_s(len(card.twins), 'pair')} of images of different patients look the same, {len(across)} of them in two parts; "
-        f"{same} are identical byte by byte, {other} differ in class. {_s(card.twins_within_patients, 'such pair')} of one "
-        "patient. Compared: thumbnails of 32 pixels (12 in 3D) less the mean of all images, correlation above 0.97."
+        f"{same} are identical byte by byte, {other} differ in class."
     )
+    pairs = pairs if card.twins else "No two images of different patients look the same."
+    how = "thumbnails of 32 pixels (12 in 3D) less the mean of all images, correlation above 0.97"
+    told.append(f"{pairs} {_s(card.twins_within_patients, 'such pair')} of one patient. Compared: {how}.")
     flags = [f"Leak: {leaks} {', '.join(one.patient for one in card.leaks[:5])}"] if card.leaks else []
     flags += [f"Leak: {_s(len(across), 'pair')} of near-identical images in two parts."] if across else []
     flags += [f"{_s(other, 'pair')} of near-identical images with different classes."] if other else []
@@ -290,7 +292,7 @@ def _power(card: Card) -> Section:
     rows = [
         (g.attribute, g.value, str(g.patients), str(g.cases), str(g.controls), *map(number, g[5:10])) for g in card.gaps
     ]
-    blind = [f"{g.attribute} {g.value}" for g in card.gaps if g.cases + g.controls and not math.isfinite(g.auc)]
+    blind = [f"{g.attribute} {g.value}" for g in card.gaps if g.cases and g.controls and not math.isfinite(g.auc)]
     flags = [f"No gap in AUC could be found for {', '.join(blind[:12])}."] if blind else []
     tables = (Table(heads, tuple(rows)),) if rows else ()
     return Section("How small a gap between subgroups could the test part show?", (told,), tables, (), tuple(flags))

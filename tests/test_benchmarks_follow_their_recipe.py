@@ -155,7 +155,7 @@ def test_the_test_part_lies_farther_out_the_farther_the_dial_is_turned(table):
         far = [facts["out_of_distribution"][when]["separation"] for facts in found]
         assert np.all(np.diff(far) > 0), far
     assert found[0]["out_of_distribution"]["chosen"]["separation"] == pytest.approx(0.5, abs=0.1)  # 1.7 s.e. of a U
-    assert found[-1]["out_of_distribution"]["chosen"]["separation"] > 0.9
+    assert found[-1]["out_of_distribution"]["chosen"]["separation"] > 0.7  # not 1: every stratum keeps its share
     energy = [facts["out_of_distribution"]["chosen"]["energy_distance"] for facts in found]
     assert energy[-1] > 3 * energy[0]
 
