@@ -85,6 +85,7 @@ def load(
     positive: Sequence[str] | None = None,
     negative: Sequence[str] | None = None,
     size: int | None = None,
+    keep: Sequence[str] = (),
     window: Window = None,
     limit_bytes: int = 4 * 2**30,
 ) -> Cohort:
@@ -96,6 +97,7 @@ def load(
     positive     values that make a case; default: the higher of two, the highest of several numbers
     negative     values that make a control; default: all others.  Images with neither are left out, counted
     size         images with a larger side are averaged by area to this many pixels a side, never enlarged
+    keep         columns to carry as attributes whatever their values, as lists of findings
     window       lowest and highest value shown, of volumes and DICOM; ``file``: each file's own; default: percentiles
     limit_bytes  most memory that headers may declare, images counted as float32
 
@@ -116,7 +118,7 @@ def load(
     if len(pictures.rows) < len(kept):
         kept = kept[pictures.rows]
         _check_classes(stored.path, y[kept], split[kept], contrast)
-    attributes = _attributes(stored, column, kept, y[kept])
+    attributes = _attributes(stored, column, kept, y[kept], keep)
     rows = (pictures.image, y[kept], patient[kept], split[kept], attributes)
     seen = (pictures.mask, pictures.spacing, pictures.oriented, pictures.notes, stored.unreadable + pictures.unreadable)
     return Cohort(*rows, *_notes(stored), contrast, *seen)
@@ -134,11 +136,16 @@ def _classes(
     raise InputError(_no_such_label(stored, column or "labels"))
 
 
-def _attributes(stored: Stored, column: str | None, kept: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns that can name subgroups of the images in ``kept``."""
-    text = {k: v[kept] for k, v in stored.text.items() if k != column and k not in _IDENTIFIERS}
+def _attributes(
+    stored: Stored, column: str | None, kept: np.ndarray, label: np.ndarray, keep: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The columns that can name subgroups of the images in ``kept``, and those that are to be kept whatever they are."""
+    missing = [name for name in keep if name not in stored.text]
+    if missing:
+        raise InputError(f"{stored.path}: no column '{missing[0]}' to keep; choose from {', '.join(stored.text)}")
+    text = {k: v[kept] for k, v in stored.text.items() if k in keep or (k != column and k not in _IDENTIFIERS)}
     text = {k: np.where(v == "", UNKNOWN, v) for k, v in text.items()}
-    return {k: v for k, v in text.items() if _names_subgroups(k, v, label)}
+    return {k: v for k, v in text.items() if k in keep or _names_subgroups(k, v, label)}
 
 
 def _splits(stored: Stored) -> np.ndarray:

@@ -63,8 +63,39 @@ class Fetch:
     """Accept the licence that is printed, without being asked."""
 
 
-Action = Annotated[Show, tyro.conf.subcommand("show")] | Annotated[List, tyro.conf.subcommand("list")]
-Action = Action | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+@dataclass(frozen=True)
+class Make:
+    """Build a benchmark cohort from a recipe: a public part and a hidden part that never travel together."""
+
+    recipe: tyro.conf.Positional[Path]
+    """TOML file; recipes/ has examples."""
+    key: str | None = None
+    """Root of all randomness, a number or a text, kept with the hidden part only.  Default: the recipe's."""
+    out: Path | None = None
+    """Folder for the folders public and hidden.  Default: runs/NAME."""
+
+
+@dataclass(frozen=True)
+class Audit(Who):
+    """Write a cohort's card (HTML, Markdown, Croissant): what a reviewer would ask about a test set."""
+
+    keep: tuple[str, ...] = ()
+    """Columns to audit although they have many values, as lists of findings do."""
+    size: int = 64
+    """Side in pixels to which larger images are averaged down."""
+    pictures: bool = True
+    """Whether the card shows images; without, it can be passed on where the images cannot."""
+    out: Path | None = None
+    """Folder for the card.  Default: runs/COHORT."""
+
+
+Action = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Make, tyro.conf.subcommand("make")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +115,10 @@ def run(action: Action) -> None:
             list_names()
         case Fetch():
             fetch(action)
+        case Make():
+            make(action)
+        case Audit():
+            audit(action)
 
 
 def list_names() -> None:
@@ -144,8 +179,8 @@ def show(command: Show) -> None:
         print(f"\ncontact sheet: {path}")
 
 
-def found(command: Who) -> "Cohort":
-    """The cohort that a command asks for."""
+def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
+    """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values."""
     from rafmodel import cohort as cohorts
 
     if command.cohort in (None, *SYNTHETIC):
@@ -154,6 +189,10 @@ def found(command: Who) -> "Cohort":
         from rafmodel.phantoms import named
 
         cohort = named(command.cohort or SYNTHETIC[0], jax.random.key(0), command.size)
+    elif _is_benchmark(command.cohort):
+        from rafmodel import artefact
+
+        cohort = artefact.whole(Path(command.cohort), command.size)
     else:
         cohort = cohorts.load(
             command.cohort,
@@ -161,12 +200,18 @@ def found(command: Who) -> "Cohort":
             positive=list(command.positive) or None,
             negative=list(command.negative) or None,
             size=command.size,
+            keep=keep,
             window=command.window,
         )
         if line := cohorts.left_out(cohort):
             print(f"rafmodel: {line}", file=sys.stderr)
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
     return cohort
+
+
+def _is_benchmark(folder: str) -> bool:
+    """Whether a folder holds both parts of a benchmark, as ``cohort make`` writes them."""
+    return all((Path(folder) / side).is_dir() for side in ("public", "hidden"))
 
 
 def studied(command: Who) -> "Cohort":
@@ -181,3 +226,30 @@ def studied(command: Who) -> "Cohort":
         hint = "store slices (N, H, W), or look at it with `rafmodel cohort show`"
         raise InputError(f"{cohort.name}: images are volumes of {sides}, but encoders are 2D so far; {hint}")
     return cohort
+
+
+def make(command: Make) -> None:
+    """A benchmark from a recipe, and what it came to."""
+    from rafmodel import artefact, benchmark, recipe
+
+    asked = recipe.read(command.recipe)
+    key = asked.key if command.key is None else command.key
+    if key is None:
+        raise InputError(f"{command.recipe}: no `key`; add one, or give --key, which stays with the hidden part")
+    made = benchmark.make(asked, benchmark.root(key))
+    public, hidden = artefact.write(made, asked, key, command.out or Path("runs") / asked.name)
+    print(artefact.summary(made))
+    print(f"\npublic: {public}\nhidden: {hidden}")
+
+
+def audit(command: Audit) -> None:
+    """The card of a cohort."""
+    from rafmodel import artefact, card, questions
+    from rafmodel import audit as audits
+
+    cohort = found(command, keep=command.keep)
+    told = artefact.told(Path(command.cohort)) if command.cohort and _is_benchmark(command.cohort) else {}
+    facts = audits.audit(cohort, told, group=command.group)
+    paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
+    print("\n".join(questions.beware(facts)))
+    print("\n" + "\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
