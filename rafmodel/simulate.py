@@ -80,22 +80,40 @@ def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequ
     The draws of the deployment shifts, the labelled images and the untrained weights depend on ``key`` only,
     so designs that share a key are compared on the same images from the same start.
     """
-    key_label, key_train, key_shift = jax.random.split(key, 3)
+    key_label, _, key_shift = jax.random.split(key, 3)
+    network, probe, labelled, found = trained(key, train, design)
+    aside = unseen(jax.random.fold_in(key_label, 2), train, labelled)
+    if found.failed == FAILED[2]:
+        nothing = (np.full((len(shifts), 6, n), np.nan, np.float32) for n in (len(test.label), len(aside)))
+        return Deployment(next(nothing), np.nan, next(nothing), aside, *found)
+    score = scores_under(key_shift, network, probe, cohorts.pixels(test), shifts)
+    again = cohorts.pixels(cohorts.take(train, aside))
+    source_score = scores_under(jax.random.fold_in(key_shift, len(shifts)), network, probe, again, shifts)
+    return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside, *found)
+
+
+class Trained(NamedTuple):
+    """A trained design: encoder, linear probe (features -> scores), the labelled images it saw, and how training ended."""
+
+    network: Network
+    probe: Callable[[np.ndarray], np.ndarray]
+    labelled: Cohort
+    health: Health
+
+
+def trained(key: Array, train: Cohort, design: Design) -> Trained:
+    """The design's encoder and probe after training with ``key``; where training diverged the probe says nan."""
+    key_label, key_train, _ = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
     rows = balanced(key_label, source.label, n_labels(design, source.label))
     labelled = cohorts.take(source, rows)
     network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
     noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
     encoded = features(network, cohorts.pixels(labelled))
-    found, aside = health(encoded), unseen(jax.random.fold_in(key_label, 2), train, labelled)
+    found = health(encoded)
     if found.failed == FAILED[2]:
-        nothing = (np.full((len(shifts), 6, n), np.nan, np.float32) for n in (len(test.label), len(aside)))
-        return Deployment(next(nothing), np.nan, next(nothing), aside, *found)
-    probe = ridge_probe(encoded, noisy, design.ridge)
-    score = scores_under(key_shift, network, probe, cohorts.pixels(test), shifts)
-    again = cohorts.pixels(cohorts.take(train, aside))
-    source_score = scores_under(jax.random.fold_in(key_shift, len(shifts)), network, probe, again, shifts)
-    return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside, *found)
+        return Trained(network, lambda z: np.full(len(z), np.nan), labelled, found)
+    return Trained(network, ridge_probe(encoded, noisy, design.ridge), labelled, found)
 
 
 def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Public cohorts come from a server with their checksum, go on after a cut, and say in one line what is wrong; a local server plays."""
+"""Public cohorts come from a server with their checksum, go on after a cut, and say what is wrong in one line."""
 
 import hashlib
 import io

@@ -1,0 +1,73 @@
+"""Between theory and simulation (level L0+): a short run of each design, read together with its prediction.
+
+How hard a cohort is under a shift, which theory misjudges, shows in a few per cent of the training; which design will
+stand out shows there only in part, and in another part than theory sees.  So the level is the short runs' own and the
+design effect is a weighted sum of both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+from jax import Array
+from scipy.special import ndtr, ndtri
+
+from rafmodel import cohort as cohorts
+from rafmodel import metrics, simulate
+from rafmodel.cohort import Cohort
+from rafmodel.design import Design
+from rafmodel.variability import Variability
+
+STEPS = 60  # of a short run
+# shares of L0's and of the short run's design effect, probit scale; simulations/7_pilot_runs.py fits them
+WEIGHTS = (0.3, 0.3)
+_EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
+
+
+def short(design: Design, steps: int = STEPS) -> Design:
+    """The design with at most this many optimiser steps."""
+    return replace(design, steps=min(steps, design.steps))
+
+
+def short_run(
+    key: Array,
+    train: Cohort,
+    test: Cohort,
+    design: Design,
+    shifts: Sequence[Variability],
+    *,
+    group: str | None = None,
+    steps: int = STEPS,
+) -> np.ndarray:
+    """AUC (shift, severity 0-5, group) of a design trained for ``steps`` steps; group 0 is everyone.
+
+    What ``simulate`` would say of it, without threshold and early warning; nan where the run failed.
+    """
+    run = simulate.trained(key, train, short(design, steps))
+    names, code = cohorts.groups(test, group)
+    if run.health.failed:
+        return np.full((len(shifts), 6, 1 + len(names)), np.nan)
+    key_shift = jax.random.split(key, 3)[2]
+    score = simulate.scores_under(key_shift, run.network, run.probe, cohorts.pixels(test), shifts)
+    return metrics.outcome(score, test.label, code, len(names), 0.0).auc
+
+
+def combined(foreseen: np.ndarray, runs: np.ndarray, weights: tuple[float, float] = WEIGHTS) -> np.ndarray:
+    """AUC by L0+ (design, ...) from the forecasts of L0 and the short runs of the same designs.
+
+    Mean over designs: the short runs'.  Design effect: ``weights`` times L0's and the runs' own, on the probit scale.
+    A design without one of the two is told by the other; nan where both are absent.
+    """
+    theory, seen = (ndtri(np.clip(x, _EDGE, 1 - _EDGE)) for x in (foreseen, runs))
+    effects = [np.nan_to_num(x - _mean(x)) for x in (theory, seen)]
+    level = np.where(np.isfinite(_mean(seen)), _mean(seen), _mean(theory))
+    found = ndtr(level + weights[0] * effects[0] + weights[1] * effects[1])
+    return np.where(np.isfinite(theory) | np.isfinite(seen), found, np.nan)
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Mean over designs (1, ...) of those that are there; nan where none is."""
+    there = np.isfinite(x)
+    total, n = np.where(there, x, 0).sum(0, keepdims=True), there.sum(0, keepdims=True)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
