@@ -4,6 +4,7 @@ B0  as good as clean: the design's own observed clean AUC
 B1  the mean of the other designs in the same cell (needs outcomes)
 L0  theory alone, before training
 L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
+L0+ theory and a short run of each design, where the study has them
 
 Where the study has them, beside these: L1 and the estimators of ``early``, which see the design's own trained encoder.
 """
@@ -14,7 +15,7 @@ import xarray as xr
 from jax import Array
 from scipy.stats import spearmanr
 
-from rafmodel import fit
+from rafmodel import fit, pilot
 
 LEVELS = ("B0", "B1", "L0", "L2")
 COVERAGE = tuple(f"coverage_{round(100 * p)}" for p in fit.NOMINAL)
@@ -51,6 +52,9 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
     }
     for name, values in _early(study).items():
         held_out[name], effects[name] = values, values - others(values)
+    if "pilot_auc" in study:
+        told = pilot.combined(foreseen, _shifted(study["pilot_auc"].sel(group="all").transpose(*_CELL).values))
+        held_out["L0+"], effects["L0+"] = told, told - others(told)
     trust = reliability(_shifted(study["observed_auc"].sel(group="all").transpose("seed", ...).values))
     score = np.full((len(held_out), len(MEASURES)), np.nan)
     for i, level in enumerate(held_out):

@@ -35,6 +35,8 @@ class Plans(cohorts.Who):
     """Optimiser steps of each trained design.  Default: the design's own (800)."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
+    pilot: bool = False
+    """Also train each design for a few steps and read that together with the theory (level L0+)."""
     out: Path | None = None
     """Folder for the results.  Default: runs/COHORT."""
 
@@ -136,10 +138,14 @@ def study(command: Study, line: str) -> None:
     seconds, tell = {}, progress()
     with timed(seconds, "predict"):
         forecast = studies.predicted(plan, tell)
+    with timed(seconds, "pilot"):
+        runs = studies.piloted(plan, tell) if command.pilot else None
     with timed(seconds, "simulate"):
         deployments = studies.simulated(plan, folder / "cells", tell)
     with timed(seconds, "score"):
         table = studies.assemble(plan, forecast, deployments, line)
+        if runs is not None:
+            table["pilot_auc"] = table["predicted_auc"].dims, runs
         studies.save(table, folder / "study.nc")
     for failure in findings.failures(table):
         print(f"training failed: {failure}")
@@ -163,6 +169,8 @@ def predict(command: Predict, line: str) -> None:
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
     table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
+    if command.pilot:
+        table = studies.with_runs(table, studies.piloted(plan, progress()))
     studies.save(table, folder / "prediction.nc")
     print(_forecast_text(table))
     part = findings.forecast_part(table)

@@ -19,7 +19,7 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import early, metrics, simulate
+from rafmodel import early, metrics, pilot, simulate
 from rafmodel.architectures import PLAIN
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED
@@ -78,7 +78,7 @@ class Plan:
     seed: int = 0
 
     def key(self, *purpose: int) -> jax.Array:
-        """Key for a purpose: (0,) prediction, (1, seed) simulation, (2,) bootstrap."""
+        """Key for a purpose: (0,) prediction, (1, seed) simulation, (2,) bootstrap, (3,) short runs."""
         key = jax.random.key(self.seed)
         for number in purpose:
             key = jax.random.fold_in(key, number)
@@ -108,6 +108,16 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
             tell("predict", len(outcomes), total)
     auc, tpr, fpr = (np.stack([getattr(o, name) for o in outcomes]) for name in RATES)
     return Outcome(auc, tpr, fpr, outcomes[0].n_case, outcomes[0].n_control)
+
+
+def piloted(plan: Plan, tell: Tell) -> np.ndarray:
+    """AUC of a short run of every design, (design, shift, severity 0-5, group)."""
+    test, found = cohorts.part(plan.cohort, "test"), []
+    for design in plan.designs:
+        tell("pilot", len(found), len(plan.designs))
+        found.append(pilot.short_run(plan.key(3), plan.cohort, test, design, plan.shifts, group=plan.group))
+    tell("pilot", len(found), len(plan.designs))
+    return np.stack(found)
 
 
 def levers(plan: Plan, table: xr.Dataset, best: str, part: str, tell: Tell) -> dict[str, float]:
@@ -235,6 +245,17 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
         "group": ["all", *names],
     }
     return xr.Dataset(variables, coordinates, _attributes(plan, command))
+
+
+def with_runs(table: xr.Dataset, runs: np.ndarray) -> xr.Dataset:
+    """The forecast read together with short runs (design, shift, severity, group), which are kept as ``pilot_auc``.
+
+    AUC and RAF become those of L0+; true and false positive rates stay those of theory.
+    """
+    auc = pilot.combined(table["predicted_auc"].values, runs)
+    foreseen = metrics.raf(auc)
+    parts = {f"{part}_predicted": ("design", getattr(foreseen, part)) for part in _PARTS}
+    return table.assign({"predicted_auc": (_FORESEEN, auc), "pilot_auc": (_FORESEEN, runs), **parts})
 
 
 def foreseen_again(table: xr.Dataset, plan: Plan, forecast: Outcome) -> xr.Dataset:
