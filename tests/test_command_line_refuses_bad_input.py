@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rafmodel.errors import InputError
+
 PYTHON = [sys.executable, "-m", "rafmodel"]
 
 
@@ -119,6 +121,39 @@ def test_declared_size_that_would_not_fit_in_memory(ask, tmp_path):
             magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
             new.writestr(name, magic + header if name == "images.npy" else old.read(name))
     ask(tmp_path / "lie.npz", "images", "memory")
+
+
+def test_volumes_and_images_without_classes_cannot_be_studied(ask, tmp_path):
+    """Told before anything is computed: encoders are 2D so far, and a study needs cases and controls."""
+    fields = columns(images=np.zeros((40, 8, 9, 7), np.uint8))
+    ask(fields, "volumes of 8 x 9 x 7", "2D so far", "cohort show")
+    fields = columns(labels=None, masks=np.zeros((40, 28, 28), np.uint8))
+    ask(fields, "none: masks only", "cases and controls", "--label (sex)")
+    from rafmodel.cohort_commands import Show, Who, found, studied
+
+    with pytest.raises(InputError, match="cases and controls"):
+        studied(Who(cohort=str(tmp_path / "cohort.npz")))
+    assert not found(Show(cohort=str(tmp_path / "cohort.npz"))).has_classes
+    assert studied(Who(cohort=str(tmp_path / "cohort.npz"), label="sex")).has_classes
+
+
+def test_a_folder_with_broken_files_is_shown_with_their_names(tmp_path):
+    from PIL import Image
+
+    rows = ["file,labels,split"]
+    for i in range(9):
+        split = ("train", "val", "test")[i // 2 % 3] if i < 6 else "train"
+        rows.append(f"{i}.png,{i % 2},{split}")
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "8.png").write_bytes(b"\x89PNG nothing")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    done = rafmodel("cohort", "show", "--cohort", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("rafmodel: 1 of 9 images cannot be used and are left out: 8.png: ")
+    assert done.stderr.count("\n") == 1
+    assert "images      8 of 8 x 8 x 1" in done.stdout
+    assert "left out    8.png" in done.stdout
+    refused(rafmodel("cohort", "fetch", "nothing"), "no public cohort is called 'nothing'", "pathmnist")
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path):

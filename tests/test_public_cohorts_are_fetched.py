@@ -1,4 +1,4 @@
-"""Public cohorts come from a server with their checksum, go on after a cut, and say what is wrong in one line."""
+"""Public cohorts come with their checksum, go on after a cut, and say in one line what is wrong; the server is local."""
 
 import hashlib
 import io
@@ -125,7 +125,7 @@ def test_a_server_without_ranges_starts_again(fetching):
 
 def test_another_checksum_is_refused_and_nothing_kept(fetching):
     content = small_set()
-    with server(content[:-1] + b"\0") as files:
+    with server(content[:-1] + b"\1") as files:
         wanted = fetching(files.address, content)
         with pytest.raises(InputError, match="MD5 is not the official"):
             catalogue.fetch(wanted)

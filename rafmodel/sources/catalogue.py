@@ -4,7 +4,6 @@ The catalogue is MedMNIST v2 (Yang et al. 2023), 12 sets in 2D and 6 in 3D; ``me
 """
 
 import json
-import logging
 import os
 import shutil
 import urllib.error
@@ -142,7 +141,7 @@ def _pooch():
         import pooch
     except ImportError:
         raise needs("pooch") from None
-    logging.getLogger("pooch").setLevel(logging.WARNING)
+    pooch.get_logger().setLevel("WARNING")
     return pooch
 
 

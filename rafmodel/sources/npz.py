@@ -23,7 +23,7 @@ from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored
 
 _HEADER_BYTES = 2**16  # a longer header than this is a lie
 _MOST_CLASSES = 32  # of one image: a wider array of labels is no list of them
-_CHUNK_BYTES = 2**26
+_CHUNK_BYTES = 2**22  # of images that are made smaller while they are read
 
 
 class Header(NamedTuple):
