@@ -105,10 +105,9 @@ def _part(
     middle, count = _middle(points, owner, branches)
     away = points - middle[rows, owner]
     spread = _spread(away, owner, branches)
-    axis = _unit(np.cross(level.across, level.way))
-    for _ in range(3):  # power iterations: from a right angle towards the region's longest side, never along the branch
-        axis = np.einsum("nbij,nbj->nbi", spread, axis)
-        axis = _unit(axis - (axis * level.way).sum(-1, keepdims=True) * level.way)
+    # a step of power iteration: from a right angle to the plane before, towards the region's longest side, across the branch
+    axis = np.einsum("nbij,nbj->nbi", spread, _unit(np.cross(level.across, level.way)))
+    axis = _unit(axis - (axis * level.way).sum(-1, keepdims=True) * level.way)
     share = rng.uniform(0.36, 0.64, (n, branches))
     for at, branch, direction, part in _LOBES:
         if at == generation:

@@ -24,8 +24,12 @@ DISEASES = {"none": 0.48, "bronchiectasis": 0.13, "wall thickening": 0.13, "emph
 DOSES = {"standard": (1.0, 0.7), "low": (0.25, 0.3)}  # relative dose, share of the patients
 KERNEL_SHARE = 0.35  # of the sharp one
 THICKNESS = {"1 mm": (1.0, 0.4), "2.5 mm": (2.5, 0.4), "5 mm": (5.0, 0.2)}
-SLICES = 4  # of a patient, where no volume is asked for
-_REACH = (-62.0, 52.0)  # of the slices, millimetres down
+SLICES = 4  # of a patient, where no volume is asked for: one at each level
+_LEVELS, _JITTER = (
+    (-52.0, -22.0, 10.0, 40.0),
+    6.0,
+)  # of the slices, millimetres down: arch, carina, lower veins, above the dome
+_STRAIN = (0.14, 0.3)  # right heart and central arteries are wider by this at severity 1: lung disease strains them
 _SEEDS = 1024  # places in a lung that its trees supply
 _CHUNK = 32
 
@@ -127,8 +131,7 @@ def lung_airways_with_truth(
         levels = np.tile((np.arange(size) + 0.5) / size - 0.5, (n, 1)) * field
     else:
         who = np.repeat(np.arange(n), SLICES)
-        step = (np.arange(SLICES) + rng.uniform(size=(n, SLICES))) / SLICES
-        down = (_REACH[0] + step * (_REACH[1] - _REACH[0])).ravel()
+        down = (np.array(_LEVELS) + _JITTER * rng.uniform(-1, 1, (n, SLICES))).ravel()
         levels = down[:, None]
     flat = _imaged(tubes, patients, lung, np.repeat(who, levels.shape[1]), levels.ravel(), size, field)
     shape = (len(who), *levels.shape[1:], size, size) if volumes else (len(who), size, size)
@@ -171,8 +174,8 @@ def _patients(rng: np.random.Generator, n: int) -> Patients:
     body = Body(
         scale=np.where(sex == "M", 1.0, 0.92) * (1 + 0.025 * rng.normal(size=n)),
         wide=1 + 0.03 * rng.normal(size=n),
-        deep=1 + 0.035 * rng.normal(size=n),
-        heart=1 + 0.06 * rng.normal(size=n),
+        deep=1 + 0.035 * rng.normal(size=n) + 0.06 * severity * (disease == "emphysema"),
+        heart=1 + 0.06 * rng.normal(size=n) + _STRAIN[0] * severity,
         dome=(62 + 8 * rng.normal(size=n)) - 14 * severity * (disease == "fibrosis") + 8 * (disease == "emphysema"),
         fat=rng.uniform(6, 22, n),
         lung=thorax.LUNG + 12 * rng.normal(size=n),
@@ -214,7 +217,8 @@ def _anatomy(rng: np.random.Generator, patients: Patients) -> tuple[Airways, Tub
     tree = airway_tree.grow(rng, seeds, scale * airway_tree.CARINA, scale * airway_tree.HILUM, main)
     inner_to_outer = np.clip(rng.normal(airway_tree.INNER_TO_OUTER[0], 0.03, n), 0.5, 0.8)
     lumen, wall = _diseased(rng, patients, tree, airway_tree.wall(tree, inner_to_outer))
-    arteries = airway_tree.arteries(tree, lumen + 2 * wall, patients.ratio[:, None])
+    strained = 1 + _STRAIN[1] * patients.severity[:, None] * (tree.generation <= 3)
+    arteries = airway_tree.arteries(tree, lumen + 2 * wall, patients.ratio[:, None] / strained)
     seeds = thorax.points(rng, patients.body, _SEEDS)
     atrium, vein = np.array([14.0, 14.0, 60.0]), np.array([6.0, 2.0, 38.0])
     veins = airway_tree.grow(rng, seeds, scale * atrium, scale * vein, 15 * scale[:, 0], lobes=False)

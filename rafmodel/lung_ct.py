@@ -146,7 +146,8 @@ def parenchyma(body: Body, lung: Lung, scan: Scan, down: Array, place: tuple[Arr
     hu = mean + lean + texture + jnp.zeros((len(planes), 1, 1), jnp.float32)
     hollow = _field(lung.waves[holes], lung.phases[holes], planes, back, left)
     least = 2.1 - 1.9 * lung.emphysema * (1 - place[0] / 250)  # more of it towards the apex
-    hollow = jax.nn.sigmoid((hollow - least) / 0.12) * (lung.emphysema > 0)
+    spared = jax.nn.sigmoid((thorax.depth(body, place) - 7) / 2)  # holes of lobules' centres keep off the pleura
+    hollow = spared * jax.nn.sigmoid((hollow - least) / 0.12) * (lung.emphysema > 0)
     hu = hu + hollow * (-988.0 + 0.15 * texture - hu)
     return hu + _fibrosis(body, lung, _field(lung.waves[net], lung.phases[net], planes, back, left), place)
 

@@ -60,16 +60,17 @@ def test_daughters_divide_their_parents_flow(patients):
 
 
 def test_lengths_and_angles_emerge_as_published(patients):
-    """Nothing sets them by generation: they follow from filling the lung.  Within 20 % of a length and 8 degrees of an angle."""
+    """Nothing sets them by generation: they follow from filling the lung.  Within 15 % of a length and 5 degrees of an angle, but
+    for generation 3, where lobes are parted at assumed planes."""
     tree = patients[1].tree
     length = np.linalg.norm(tree.end - tree.start, axis=-1)
     for generation, published in LENGTH.items():
         chosen = tree.generation == generation
-        assert length[:, chosen].mean() / 10 == pytest.approx(published, rel=0.2)
+        assert length[:, chosen].mean() / 10 == pytest.approx(published, rel=0.15)
         assert 2.5 < np.median(length[:, chosen] / tree.diameter[:, chosen]) < 4.5  # about 3 (Kitaoka et al. 1999)
     for generation, published in ANGLE.items():
         angle = np.rad2deg(tree.angle[:, tree.generation == generation]).mean()
-        assert angle == pytest.approx(published, abs=8)
+        assert angle == pytest.approx(published, abs=5 if generation != 3 else 15)
 
 
 def test_branches_hang_together_and_planes_turn(patients):
@@ -82,7 +83,7 @@ def test_branches_hang_together_and_planes_turn(patients):
     normal = np.cross(way[:, deep], way[:, deep + 1])
     before = np.cross(way[:, tree.parent[deep]], way[:, _sibling(tree.parent[deep])])
     cos = (normal * before).sum(-1) / np.linalg.norm(normal, axis=-1) / np.linalg.norm(before, axis=-1)
-    assert np.abs(cos).mean() < 0.45  # 0.5 for directions at random
+    assert np.abs(cos).mean() < 0.43  # 0.5 for directions at random, 0 for right angles
 
 
 def _sibling(branch: np.ndarray) -> np.ndarray:
@@ -115,15 +116,15 @@ def test_bronchi_outgrow_their_arteries_with_age_and_in_bronchiectasis(patients)
     """Lumen over artery: 0.62 to 0.79 in health (Kim JS et al. 1997, Diaz et al. 2017), rising with age (Matsuoka et al. 2003);
     above 1 where bronchiectasis is."""
     who, found = patients
-    ratio = (found.lumen / found.artery)[:, found.tree.generation >= 3]
+    ratio = (found.lumen / found.artery)[:, found.tree.generation >= 4]
     healthy, wide = who.disease == "none", who.disease == "bronchiectasis"
     assert 0.62 < ratio[healthy].mean() < 0.79
     age = who.columns["age"]
     assert ratio[healthy & (age == "65+")].mean() > ratio[healthy & (age == "18-49")].mean() + 0.05
     assert (ratio[healthy] < 1).mean() > 0.99
     above = (ratio[wide] > 1).mean(1)
-    assert (above > 0.1).all()
-    assert above.mean() > 0.4
+    assert (above > 0.2).all()
+    assert above.mean() > 0.5
     assert spearmanr(who.severity[wide], np.median(ratio[wide], 1))[0] > 0
 
 
