@@ -8,6 +8,10 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "derivations"]
 
+PEERS = (  # of the benchmark alone; wand needs ImageMagick's library
+    "albumentations>=2.0", "kornia>=0.8", "monai>=1.5", "opencv-python-headless>=4.11", "scikit-image>=0.24", "torch>=2.6",
+    "torchio>=1.0", "torchvision>=0.21", "wand>=0.6.13",
+)  # fmt: skip
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -76,3 +80,12 @@ def bench(session: nox.Session) -> None:
     """Timings, printed and never asserted."""
     install(session, "bench", "test")
     session.run("pytest", "benchmarks", "--benchmark-columns=min,median,max,rounds", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Our variabilities against the libraries that share their operations; ``nox -s peers -- --rounds 9`` passes options on."""
+    install(session)
+    session.install(*PEERS)
+    session.install("--no-deps", "medmnistc>=0.1")  # it pins versions of what is installed above
+    session.run("python", "benchmarks/variability_against_peers.py", *session.posargs)

@@ -1,4 +1,4 @@
-"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program]``.
+"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program|variability]``.
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.
@@ -21,6 +21,13 @@ FORMULAS = (
 )
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
+LAWS = (
+    "test_laws_equal_their_formulas",
+    "test_memory_of_a_large_batch",
+    "test_variability_keeps_its_word",
+    "test_every_variability_of_the_catalogue",
+    "test_moments_of_drawn_images",
+)
 SCORES = ("test_raf_has_its_properties", "test_auc_matches_sklearn", "test_metrics_intervals_cover_the_truth")
 
 # module, what is there, what is put in its place
@@ -122,6 +129,90 @@ PROGRAM = [
 ]  # fmt: skip
 
 
+VARIABILITY = [
+    ("law", "jnp.where(severity > 0, variability.law(drawn, image, severity), image)", "variability.law(drawn, image, severity)"),
+    ("law", "return jnp.moveaxis(altered, 1, 0)", "return jnp.moveaxis(altered, 1, 0)[::-1]"),
+    ("law", "if turns <= 1:", "if turns <= 10**9:"),
+    ("law", "happens = jax.random.uniform(key_happens, shape[:1]) < probability", "happens = jax.random.uniform(key_happens, shape[:1]) > probability"),
+    ("law", "key, key_step = jax.random.split(key)", "_, key_step = jax.random.split(key)"),
+    ("law", "moved = map_coordinates(mask, where, order=0", "moved = map_coordinates(mask, where, order=1"),
+    ("law", "axes = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1", "axes = [2 * jnp.arange(n, dtype=dtype) / n - 1"),
+    ("law", "return [((x + 1) * n - 1) / 2", "return [(x + 1) * n / 2"),
+    ("law", "vector / jnp.sqrt(jnp.sum(vector**2))", "vector / jnp.sum(vector**2)"),
+    ("law", "jnp.float32, -1, 1)}", "jnp.float32, 0, 1)}"),
+    ("intensity", "jnp.clip(image * jnp.exp(severity * drawn[\"z\"]), 0, 1)", "jnp.clip(image * (1 + severity * drawn[\"z\"]), 0, 1)"),
+    ("intensity", "return _power(image, jnp.exp(severity * drawn[\"z\"]))", "return _power(image, 1 + severity * drawn[\"z\"])"),
+    ("intensity", "mean + (image - mean) * jnp.exp(sign * severity)", "mean + (image - mean) * jnp.exp(-sign * severity)"),
+    ("intensity", "(image - 0.5 - level) / width + 0.5", "(image - 0.5 + level) / width + 0.5"),
+    ("intensity", "(image - 0.5 - level) / width + 0.5", "(image - 0.5 - level) * width + 0.5"),
+    ("intensity", "(1 - severity) * image + severity * (1 - image)", "(1 - severity) * image + severity * (0.9 - image)"),
+    ("intensity", "jnp.stack([x, y, x * y, (3 * x**2 - 1) / 2, (3 * y**2 - 1) / 2])", "jnp.stack([x, y, x * y, (3 * x**2 - 1) / 2, (3 * y**2 + 1) / 2])"),
+    ("intensity", "crossed = [x * y, x * z, y * z]", "crossed = [x * y, x * z, y * y]"),
+    ("intensity", "(b - r) / safe + 2, (r - g) / safe + 4", "(b - r) / safe + 4, (r - g) / safe + 2"),
+    ("intensity", "h, jnp.clip(s * jnp.exp(severity * drawn[\"z\"]), 0, 1), v", "h, jnp.clip(s * jnp.exp(-severity * drawn[\"z\"]), 0, 1), v"),
+    ("intensity", "(amount * jnp.exp(severity * drawn[\"z\"])[None, None]) @ stains", "(amount * jnp.exp(severity * drawn[\"z\"])[None, None]) @ stains.T"),
+    ("geometry", "sin * rows + cos * columns", "cos * columns - sin * rows"),
+    ("geometry", "((1, 2), (2, 0), (0, 1))", "((2, 1), (0, 2), (1, 0))"),
+    ("geometry", "* (jnp.tensordot(axis, position, 1) * (1 - cos))", "* (jnp.tensordot(axis, position, 1) * (1 + cos))"),
+    ("geometry", "flipped = drawn[\"u\"] < severity", "flipped = drawn[\"u\"] > severity"),
+    ("geometry", "position + 2 * severity * _beside(drawn[\"direction\"], position)", "position + severity * _beside(drawn[\"direction\"], position)"),
+    ("geometry", "return position + 2 * severity * field", "return position + 2 * severity * field[::-1]"),
+    ("geometry", "position.at[-1].add(severity * drawn[\"z\"] * position[0])", "position.at[0].add(severity * drawn[\"z\"] * position[-1])"),
+    ("geometry", "(1 - severity) * position + _beside(severity", "(1 - severity) * position + _beside(2 * severity"),
+    ("noise", "jnp.sqrt(real**2 + imaginary**2)", "jnp.abs(real + imaginary)"),
+    ("noise", "below += chance", "below = chance"),
+    ("noise", "series += -(z / 36 + z**3 / 72) / root", "series += (z / 36 + z**3 / 72) / root"),
+    ("noise", "+ 1 / 3 + z**2 / 6", "+ 1 / 2 + z**2 / 6"),
+    ("noise", "jnp.exp(jnp.minimum(path, 8.0) / 2)", "jnp.exp(jnp.minimum(path, 8.0))"),
+    ("noise", "image * (1 + severity * drawn[\"z\"])", "image + severity * drawn[\"z\"]"),
+    ("noise", "white = (u * 2**23) % 2", "white = u < severity / 4"),
+    ("resolution", "-(distance**2) / 2, axis=1", "-(distance**2), axis=1"),
+    ("resolution", "-(distance**2) / 2, axis=1", "-(distance**2) / 2, axis=0"),
+    ("resolution", "(1 if image.ndim == 3 else 2)", "(2 if image.ndim == 3 else 1)"),
+    ("resolution", "jnp.sum(wave**2, 0)) * radius", "jnp.sum(wave**2, 0)) * radius / 2"),
+    ("resolution", "* length / (2 * jnp.pi)", "* length / jnp.pi"),
+    ("resolution", "severity * k / (ZOOMS - 1)", "severity * k / ZOOMS"),
+    ("resolution", "shift = 0.5 * (n % 2)", "shift = 0.5 * ((n + 1) % 2)"),
+    ("resolution", "shift = 0.5 * ((n + 1) % 2)", "shift = 0.5 * (n % 2)"),
+    ("resolution", "(1 - share) * box(low) + share * box(low + 1)", "share * box(low) + (1 - share) * box(low + 1)"),
+    ("resolution", "(drawn[\"u\"] * dims).astype(int), dims - 1", "(drawn[\"u\"] * dims).astype(int), dims - 2"),
+    ("resolution", "rows[0] /= np.sqrt(2)", "rows[0] /= 2"),
+    ("resolution", "[-0.168736, -0.331264, 0.5]", "[-0.168736, 0.331264, 0.5]"),
+    ("acquisition", "jnp.abs(jnp.fft.ifft(lines, axis=0))", "jnp.fft.ifft(lines, axis=0).real"),
+    ("acquisition", "(place - at_centre)", "(place + at_centre)"),
+    ("acquisition", "time[:, None] > jnp.sort(drawn[\"u\"])[None]", "time[:, None] > drawn[\"u\"][None]"),
+    ("acquisition", "period = 2 + jnp.minimum", "period = 3 + jnp.minimum"),
+    ("acquisition", "& (line != 0)", "& (line >= 0)"),
+    ("acquisition", "3 + 5 * draw[0], jnp.pi * draw[1]", "3 + 5 * draw[0], -jnp.pi * draw[1]"),
+    ("acquisition", "jnp.cos(direction) * position[-1] + jnp.sin(direction) * position[-2]", "jnp.cos(direction) * position[-2] + jnp.sin(direction) * position[-1]"),
+    ("acquisition", "tilt = jnp.pi * (draw[3] - 0.5)", "tilt = jnp.pi * draw[3]"),
+    ("acquisition", "jnp.clip(0.5 - beyond, 0, 1)", "jnp.clip(1.5 - beyond, 0, 1)"),
+    ("acquisition", "radius.ravel() * (n - 1) / 1.5", "radius.ravel() * (n - 1) / 1.42"),
+    ("acquisition", "jnp.arange(2, STREAKS + 1, dtype", "jnp.arange(1, STREAKS, dtype"),
+    ("acquisition", "size / jnp.maximum(far, size)", "(size / jnp.maximum(far, size)) ** 2"),
+    ("acquisition", "1 - severity * jnp.maximum(1 - radius**2, 0)", "1 - severity * jnp.maximum(1 - radius, 0)"),
+    ("acquisition", "edge = 1.42 * (1 - severity)", "edge = 1 - severity"),
+    ("obstruction", "jax.nn.sigmoid((depth - start) * 12)", "jax.nn.sigmoid((start - depth) * 12)"),
+    ("obstruction", "half_width = 0.15 + 0.15 * (depth - start)", "half_width = 0.15 - 0.15 * (depth - start)"),
+    ("obstruction", "severity * drawn[\"sign\"] * grid(image)[0]", "severity * drawn[\"sign\"] * grid(image)[-1]"),
+    ("obstruction", "strength = strength * severity", "strength = strength * 1"),
+    ("obstruction", "source = row - echo * step", "source = row + echo * step"),
+    ("obstruction", "(1 - share) * one + share * two", "share * one + (1 - share) * two"),
+    ("obstruction", "(1.5 * (1 - severity) - radius) * 20", "(1.42 * (1 - severity) - radius) * 20"),
+    ("obstruction", "jnp.clip(severity * MARKS - jnp.arange(MARKS, dtype=dtype), 0, 1)", "jnp.clip(severity * MARKS + jnp.arange(MARKS, dtype=dtype), 0, 1)"),
+    ("obstruction", "((far - size) / 0.03) ** 2", "(far / 0.03) ** 2"),
+    ("obstruction", "1 - jnp.prod(1 - 0.9 * blot, 0)", "jnp.sum(0.9 * blot, 0)"),
+    ("obstruction", "jnp.stack([-way[:, 1], way[:, 0]], 1)", "jnp.stack([way[:, 1], -way[:, 0]], 1)"),
+    ("obstruction", "rows < 5) & (columns >= 0)", "rows < 5) & (columns >= -1)"),
+    ("obstruction", "1 - 2 * severity - edge", "1 - severity - edge"),
+    ("obstruction", "centre = drawn[\"u\"][axis] * (1 - severity)", "centre = drawn[\"u\"][axis]"),
+    ("projections", "(along**2 + across**2 <= 1)", "(along**2 + across**2 <= 2)"),
+    ("projections", "jnp.cos(angle) * along + jnp.sin(angle) * across", "jnp.cos(angle) * along - jnp.sin(angle) * across"),
+    ("projections", "total * jnp.pi / views", "total / views"),
+    ("projections", "-1 / (np.pi * odd) ** 2, 0.0", "1 / (np.pi * odd) ** 2, 0.0"),
+]  # fmt: skip
+
+
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
     """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package."""
     place = copy / "rafmodel" / f"{module}.py"
@@ -148,6 +239,7 @@ def main(which: str) -> None:
     mutants = {
         "theory": [(*mutant, FORMULAS) for mutant in THEORY],
         "program": PROGRAM,
+        "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
     }[which]
     missed = []
     with tempfile.TemporaryDirectory() as folder:

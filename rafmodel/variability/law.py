@@ -3,10 +3,11 @@
 Images are ``(*space, C)`` in [0, 1] with two or three axes of space; a position is in [-1, 1] along each, pixel centres inside.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
 from rafmodel.errors import InputError
+
+AT_ONCE = 2**20  # bytes of images altered together: they and what is drawn for them stay in a core's cache
 
 Drawn = dict[str, Array]
 Draw = Callable[[Array, tuple[int, ...]], Drawn]
@@ -96,8 +99,27 @@ def alter(key: Array, variability: Variability, images: Array, severities: Array
     images (N, *space, C), severities (S,)  ->  (S, N, *space, C)
     """
     keys = jax.random.split(key, images.shape[0])
-    over_images = jax.vmap(variability.apply, (0, 0, None))
-    return jax.vmap(over_images, (None, None, 0))(keys, images, severities)
+    at_all = jax.vmap(variability.apply, (None, None, 0))
+    altered = _in_turn(
+        lambda key, image: at_all(key, image, severities), keys, images, size=len(severities) * _row(images)
+    )
+    return jnp.moveaxis(altered, 1, 0)
+
+
+def _in_turn(one: Callable[..., Any], *columns: Any, size: int) -> Any:
+    """``one`` of every row of some pytrees, as ``vmap`` of it, but about AT_ONCE bytes at a time where a row has ``size``.
+
+    The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
+    """
+    n = jax.tree.leaves(columns)[0].shape[0]
+    turns = -(-n * size // AT_ONCE)
+    if turns <= 1:
+        return jax.vmap(one)(*columns)
+    return jax.lax.map(lambda row: one(*row), columns, batch_size=-(-n // min(turns, n)))
+
+
+def _row(images: Array) -> int:
+    return images.nbytes // max(images.shape[0], 1)
 
 
 # ---- several in a row
@@ -151,7 +173,8 @@ def _chances(
 ) -> tuple[Array, Drawn]:
     key_happens, key_draw = jax.random.split(key)
     happens = jax.random.uniform(key_happens, shape[:1]) < probability
-    drawn = jax.vmap(variability.draw, (0, None))(jax.random.split(key_draw, shape[0]), shape[1:])
+    keys, size = jax.random.split(key_draw, shape[0]), 4 * math.prod(shape[1:])
+    drawn = _in_turn(lambda key: variability.draw(key, shape[1:]), keys, size=size)
     return jnp.where(happens, severity, 0.0), drawn
 
 
@@ -159,8 +182,10 @@ def _chances(
 def _every(
     variability: Variability, drawn: Drawn, images: Array, masks: Array | None, severity: Array
 ) -> tuple[Array, Array | None]:
-    altered = jax.vmap(variability.rebuild)(drawn, images, severity)
-    return altered, None if masks is None else jax.vmap(variability.move)(drawn, masks, severity)
+    altered = _in_turn(variability.rebuild, drawn, images, severity, size=_row(images))
+    if masks is None:
+        return altered, None
+    return altered, _in_turn(variability.move, drawn, masks, severity, size=_row(images))
 
 
 # ---- space
