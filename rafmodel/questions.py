@@ -82,13 +82,14 @@ def _who(card: Card) -> Section:
     for count in card.counts:
         cells.setdefault((count.attribute, count.value), {})[count.split] = count
     rows, told = [], []
+    tested = any(count.images for count in card.counts if count.split == "test")
     for (attribute, value), of in cells.items():
         row = [attribute or "everyone", value if attribute else ""]
         for part in SPLITS:
             cases = f" ({of[part].cases:.0f} cases)" if math.isfinite(of[part].cases) else ""
             row.append(f"{of[part].images} / {of[part].patients}{cases}")
         rows.append(tuple(row))
-        told += _thin(attribute, value, of["test"])
+        told += _thin(attribute, value, of["test"]) if tested else []
     heads = ("attribute", "value", *(f"{name}: images / patients" for name in PARTS.values()))
     many = f"One patient has up to {card.most_images} images." if card.most_images > 1 else "One image a patient."
     return Section("Who is in it?", (many,), (Table(heads, tuple(rows)),), ("sample",), tuple(told))
@@ -151,8 +152,9 @@ def _far(card: Card) -> Section | None:
     told = [
         f"A test patient lies farther from the centre of the training part than a training patient with chance "
         f"{number(card.distance['separation'])} (0.5: drawn alike, 1: wholly outside). Energy distance "
-        f"{number(card.distance['energy_distance'], 3)} (Székely and Rizzo 2013; 0: the same), between patients' mean "
-        "coordinates. Space: the 16 leading principal components, each of variance 1 over the training part, of images "
+        f"{number(card.distance['energy_distance'], 3)} (Székely and Rizzo 2013) between patients' mean coordinates; if they "
+        f"had been dealt out at random {number(card.distance['energy_distance_at_random'], 3)}, and in one of twenty deals above "
+        f"{number(card.distance['energy_distance_at_random_95'], 3)}. Space: the 16 leading principal components, each of variance 1 over the training part, of images "
         "averaged to 16 pixels a side (8 in 3D)."
     ]
     if far:

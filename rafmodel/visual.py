@@ -140,8 +140,21 @@ def energy_distance(one: np.ndarray, other: np.ndarray) -> float:
     ``2 E|X − Y| − E|X − X'| − E|Y − Y'|`` over all pairs, a point and itself among them.
     """
     both = np.concatenate([one, other])
-    sides = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
+    sides = _sides(len(one), len(other))
     return float(-sides @ cdist(both, both) @ sides)
+
+
+def energy_at_random(one: np.ndarray, other: np.ndarray, *, shuffles: int = 200) -> tuple[float, float]:
+    """Mean and 95 % quantile of the energy distance if the members of both samples had been dealt out at random."""
+    both = np.concatenate([one, other])
+    rng = np.random.default_rng(0)
+    sides = rng.permuted(np.tile(_sides(len(one), len(other)), (shuffles, 1)), axis=1)
+    found = -np.einsum("bi,bi->b", sides @ cdist(both, both), sides)
+    return float(found.mean()), float(np.quantile(found, 0.95))
+
+
+def _sides(n: int, m: int) -> np.ndarray:
+    return np.concatenate([np.full(n, 1 / n), np.full(m, -1 / m)])
 
 
 def separation(outer: np.ndarray, inner: np.ndarray) -> float:

@@ -160,6 +160,20 @@ def test_the_test_part_lies_farther_out_the_farther_the_dial_is_turned(table):
     assert energy[-1] > 3 * energy[0]
 
 
+@pytest.mark.parametrize("space", ["quality", "encoder"])
+def test_the_dial_turns_in_the_other_spaces_too(table, space):
+    plain = {k: v for k, v in table.items() if k in ("name", "key", "size", "cohort", "split")}
+    near, far = (made(plain, out_of_distribution={"degree": d, "space": space}).facts for d in (0, 1))
+    gained = [f["out_of_distribution"]["chosen"]["separation"] for f in (near, far)]
+    assert gained[1] > gained[0] + 0.15
+    assert far["out_of_distribution"]["features"] == visual.SPACES[space]
+
+
+def test_an_encoder_of_planes_refuses_volumes():
+    with pytest.raises(InputError, match="choose thumbnail or quality"):
+        visual.features(np.zeros((3, 8, 8, 8, 1), np.uint8), "encoder")
+
+
 def test_at_one_the_farthest_of_every_stratum_are_tested_and_at_nought_it_does_not_matter():
     rng = np.random.default_rng(0)
     n = 400
@@ -291,6 +305,8 @@ def test_the_command_writes_both_parts_and_a_study_can_read_them(table, centres,
     (tmp_path / "mine.toml").write_text(text)
     main(["cohort", "make", str(tmp_path / "mine.toml"), "--key", "secret", "--out", str(tmp_path / "out")])
     assert "test:" in capsys.readouterr().out
+    main(["cohort", "audit", "--cohort", str(tmp_path / "out" / "public"), "--out", str(tmp_path / "card")])
+    assert "Energy distance" not in (tmp_path / "card" / "card.md").read_text()  # no test part, no distance to it
     main(["cohort", "show", "--cohort", str(tmp_path / "out"), "--group", "sex"])
     assert "mine" in capsys.readouterr().out
     cohort = artefact.whole(tmp_path / "out")
