@@ -148,14 +148,14 @@ def _twice(card: Card) -> Section:
 def _far(card: Card) -> Section | None:
     if not card.distance:
         return None
-    far = card.told.get("out_of_distribution")
+    far, d = card.told.get("out_of_distribution"), {k: number(v, 3) for k, v in card.distance.items()}
     told = [
         f"A test patient lies farther from the centre of the training part than a training patient with chance "
         f"{number(card.distance['separation'])} (0.5: drawn alike, 1: wholly outside). Energy distance "
-        f"{number(card.distance['energy_distance'], 3)} (Székely and Rizzo 2013) between patients' mean coordinates; if they "
-        f"had been dealt out at random {number(card.distance['energy_distance_at_random'], 3)}, and in one of twenty deals above "
-        f"{number(card.distance['energy_distance_at_random_95'], 3)}. Space: the 16 leading principal components, each of variance 1 over the training part, of images "
-        "averaged to 16 pixels a side (8 in 3D)."
+        f"{d['energy_distance']} (Székely and Rizzo 2013) between patients' mean coordinates; if they had been dealt out at "
+        f"random {d['energy_distance_at_random']}, in one of twenty deals above {d['energy_distance_at_random_95']}. Space: the "
+        "16 leading principal components, each of variance 1 over the training part, of images averaged to 16 pixels a side (8 "
+        "in 3D)."
     ]
     if far:
         chosen = far["chosen"]

@@ -173,8 +173,8 @@ def measured(coordinates: np.ndarray, patient: np.ndarray, split: np.ndarray) ->
     """How far the test part lies from the training part, patient by patient, in given coordinates (N, k).
 
     separation       chance that a test patient lies farther from the centre than a training one: 0.5 at random, 1 outside
-    energy_distance  between patients' mean coordinates (Székely and Rizzo 2013); and its mean and 95 % quantile if the same patients
-                     had been dealt out at random, for it is above 0 in any sample
+    energy_distance  between patients' mean coordinates (Székely and Rizzo 2013); and its mean and 95 % quantile if the same
+                     patients had been dealt out at random, for it is above 0 in any sample
     """
     squared = (coordinates**2).sum(1)
     of = {part: split == part for part in ("train", "test")}
