@@ -1,6 +1,6 @@
 """What a reviewer asks about a test set, and the answer of a card in words and tables; the same for every document.
 
-Pure functions of the records of ``audit``: nothing is computed from images here.
+Pure functions of the records of ``facts``: nothing is computed from images here.
 """
 
 import itertools
@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from rafmodel import visual
-from rafmodel.audit import (
+from rafmodel.facts import (
     ASSUMED_AUC,
     ASSUMED_RATE,
     RARE_PATIENTS,
@@ -234,7 +234,8 @@ def _quality(card: Card) -> Section:
     told.append("Median, and in brackets the 5 % and 95 % quantiles. No reference image is used.")
     cells: dict[str, dict[str, str]] = {}
     for q in card.quality:
-        text = f"{number(q.median, 3)} ({number(q.low, 3)} to {number(q.high, 3)})"
+        low, median, high = q.middle
+        text = f"{number(median, 3)} ({number(low, 3)} to {number(high, 3)})"
         cells.setdefault(q.statistic, {})[q.split] = text
     rows = [(name, *(of[part] for part in SPLITS)) for name, of in cells.items()]
     return Section(
