@@ -123,8 +123,11 @@ def whole(folder: Path, size: int | None = None) -> Cohort:
 
 
 def told(folder: Path) -> dict[str, Any]:
-    """The organisers' provenance of the benchmark in a folder."""
-    return json.loads((folder / "hidden" / PROVENANCE).read_text("utf-8"))
+    """The provenance of the part in a folder.  Raises InputError where it is missing or damaged."""
+    try:
+        return json.loads((folder / PROVENANCE).read_text("utf-8"))
+    except (OSError, ValueError) as problem:
+        raise InputError(f"{folder / PROVENANCE}: cannot be read ({problem}); make the benchmark again") from None
 
 
 def join(public: Path, hidden: Path) -> Cohort:

@@ -1,13 +1,12 @@
-"""What a reviewer would ask about a cohort, answered in numbers: plain records that ``questions`` puts into words.
+"""What a reviewer would ask about a cohort, answered in numbers: the records of ``facts``.
 
-A patient counts once wherever patients are counted.  Absence is nan, or an empty tuple.
+A patient counts once wherever patients are counted.
 """
 
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,24 @@ from rafmodel import cohort as cohorts
 from rafmodel import confounding, power, selection, visual
 from rafmodel.cohort import UNKNOWN, Cohort
 from rafmodel.confounding import Association, Tell
+from rafmodel.facts import (
+    ASSUMED_AUC,
+    ASSUMED_RATE,
+    QUANTILES,
+    RARE_PATIENTS,
+    RARE_SHARE,
+    SHOWN,
+    Card,
+    Count,
+    Gap,
+    Leak,
+    Missing,
+    Quality,
+    RareCategory,
+    RareImage,
+    Rarity,
+    Twin,
+)
 from rafmodel.gather import ORIGIN
 from rafmodel.sources import SPLITS
 
@@ -32,151 +49,14 @@ SCANNER = {
 }
 SCANNER |= {"domain", "kernel", "dose", "sequence", "field_strength"}
 DISEASE = {"disease", "findings", "finding", "pathology", "diagnosis"}
-RARE_SHARE, RARE_PATIENTS = 0.05, 10  # a category is rare below either
-STRONG = 0.3  # Cramér's V of a medium effect, Cohen (1988)
-ASSUMED_AUC, ASSUMED_RATE = 0.85, 0.8  # of the better subgroup
-SHOWN = 8  # pictures of a kind
 _MOST_VALUES = 40  # of an attribute that is counted
-
-
-class Count(NamedTuple):
-    """Images and patients of one value of an attribute in one part; cases among the images, nan without classes."""
-
-    attribute: str
-    value: str
-    split: str
-    images: int
-    patients: int
-    cases: float
-
-
-class RareCategory(NamedTuple):
-    """A value of an attribute that few patients have, what sort it is, its share of the patients, and an example's row."""
-
-    sort: str
-    attribute: str
-    value: str
-    patients: int
-    share: float
-    in_test: int
-    example: int
-
-
-class RareImage(NamedTuple):
-    """An image that looks like few others: its row, distance to its neighbours, and the quality statistic most out of line."""
-
-    row: int
-    patient: str
-    split: str
-    distance: float
-    statistic: str
-    deviation: float
-
-
-class Rarity(NamedTuple):
-    """Images that look like few others: those beyond the fence, the farthest of them listed."""
-
-    space: str
-    neighbours: int
-    fence: float
-    beyond: int
-    in_test: int
-    listed: tuple[RareImage, ...]
-
-
-class Quality(NamedTuple):
-    """Quantiles (5 %, 50 %, 95 %) of one quality statistic in one part."""
-
-    statistic: str
-    split: str
-    low: float
-    median: float
-    high: float
-
-
-class Twin(NamedTuple):
-    """Two images of two patients that look the same: rows, correlation, parts, whether bytes and classes agree."""
-
-    one: int
-    other: int
-    correlation: float
-    splits: tuple[str, str]
-    identical: bool
-    same_label: bool
-
-
-class Leak(NamedTuple):
-    """A patient with images in several parts."""
-
-    patient: str
-    splits: tuple[str, ...]
-
-
-class Gap(NamedTuple):
-    """Smallest gap between a subgroup and the others in the test part that would be found at 80 % power.
-
-    Patients of the subgroup: all, cases, controls; gaps in AUC, TPR and FPR, and in the mean of a score a patient in its s.d.;
-    the design effect, images a patient.
-    """
-
-    attribute: str
-    value: str
-    patients: int
-    cases: int
-    controls: int
-    auc: float
-    tpr: float
-    fpr: float
-    mean: float
-    design_effect: float
-
-
-class Missing(NamedTuple):
-    """Share of the patients for whom an attribute is unknown, by class (control, case), nan without classes."""
-
-    attribute: str
-    share: float
-    control: float
-    case: float
-
-
-@dataclass(frozen=True)
-class Card:
-    """A cohort's card: who is in it, what is rare, how good the images are, what is confounded, what it can show.
-
-    told  provenance of a benchmark, empty for another cohort
-    """
-
-    name: str
-    contrast: str
-    source: str
-    licence: str
-    fingerprint: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    images: int
-    patients: int
-    most_images: int
-    group: str | None
-    counts: tuple[Count, ...]
-    missing: tuple[Missing, ...]
-    rare_categories: tuple[RareCategory, ...]
-    rarity: Rarity
-    quality: tuple[Quality, ...]
-    confounding: tuple[Association, ...]
-    tells: tuple[Tell, ...]
-    twins: tuple[Twin, ...]
-    twins_within_patients: int
-    leaks: tuple[Leak, ...]
-    gaps: tuple[Gap, ...]
-    distance: Mapping[str, float]
-    told: Mapping[str, Any]
 
 
 def audit(cohort: Cohort, told: Mapping[str, Any] | None = None, *, group: str | None = None) -> Card:
     """The card of a cohort; ``told`` is what is known of how it was made, ``group`` an attribute to list first."""
     names = sorted(_counted(cohort), key=lambda name: (name != group, name))
-    coordinates, statistics = _seen(cohort), visual.quality(cohort.image)
+    looks, statistics = visual.features(cohort.image, "thumbnail"), visual.quality(cohort.image)
+    coordinates = visual.whitened(looks).coordinates(looks)
     pairs, within = _twins(cohort)
     return Card(
         name=cohort.name,
@@ -201,7 +81,7 @@ def audit(cohort: Cohort, told: Mapping[str, Any] | None = None, *, group: str |
         twins_within_patients=within,
         leaks=_leaks(cohort),
         gaps=tuple(itertools.chain(*(_gaps(cohort, name) for name in names))),
-        distance=_distance(cohort),
+        distance=_distance(cohort, looks),
         told=told or {},
     )
 
@@ -271,12 +151,6 @@ def _rare_categories(cohort: Cohort, attribute: str) -> list[RareCategory]:
     return found
 
 
-def _seen(cohort: Cohort) -> np.ndarray:
-    """Coordinates in which looks are compared."""
-    found = visual.features(cohort.image, "thumbnail")
-    return visual.whitened(found).coordinates(found)
-
-
 def _rarity(cohort: Cohort, coordinates: np.ndarray, statistics: np.ndarray, neighbours: int = 5) -> Rarity:
     distance = visual.isolation(coordinates, cohort.patient, neighbours)
     if not np.isfinite(distance).any():
@@ -305,8 +179,8 @@ def _quality(cohort: Cohort, statistics: np.ndarray) -> list[Quality]:
     for (i, name), split in itertools.product(enumerate(visual.QUALITY), SPLITS):
         values = statistics[cohort.split == split, i]
         known = values[np.isfinite(values)]
-        quantiles = np.quantile(known, [0.05, 0.5, 0.95]).tolist() if len(known) else [np.nan] * 3
-        found.append(Quality(name, split, *quantiles))
+        quantiles = np.quantile(known, QUANTILES) if len(known) else np.full(len(QUANTILES), np.nan)
+        found.append(Quality(name, split, tuple(quantiles.tolist())))
     return found
 
 
@@ -392,11 +266,10 @@ def _gap(test: Cohort, attribute: str, value: str, inside: np.ndarray, known: np
     )
 
 
-def _distance(cohort: Cohort) -> dict[str, float]:
+def _distance(cohort: Cohort, looks: np.ndarray) -> dict[str, float]:
     """How far the test part lies from the training part in the space of the latter; empty where one is missing."""
     train = cohort.split == "train"
     if not train.any() or not (cohort.split == "test").any():
         return {}
-    found = visual.features(cohort.image, "thumbnail")
-    coordinates = visual.whitened(found[train]).coordinates(found)
+    coordinates = visual.whitened(looks[train]).coordinates(looks)
     return selection.measured(coordinates, cohort.patient, cohort.split)

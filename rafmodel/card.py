@@ -17,8 +17,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rafmodel import __version__, portraits, questions
-from rafmodel.audit import Card
 from rafmodel.cohort import Cohort
+from rafmodel.facts import Card
 from rafmodel.files import atomically
 
 _OPEN = re.compile(r"\bCC0\b|\bCC[ -]BY(?:[ -]SA)?[ -]\d|\bBSD-|\bMIT\b|public domain|no restriction on use", re.I)

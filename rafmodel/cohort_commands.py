@@ -244,11 +244,15 @@ def make(command: Make) -> None:
 
 def audit(command: Audit) -> None:
     """The card of a cohort."""
-    from rafmodel import artefact, card, questions
+    from rafmodel import artefact, card, questions, sources
     from rafmodel import audit as audits
 
-    cohort = found(command, keep=command.keep)
-    told = artefact.told(Path(command.cohort)) if command.cohort and _is_benchmark(command.cohort) else {}
+    folder = Path(command.cohort or ".")
+    if command.cohort and (folder / artefact.PROVENANCE).is_file():  # one part of a benchmark
+        cohort, told = artefact.read(sources.find(folder)), artefact.told(folder)
+    else:
+        cohort = found(command, keep=command.keep)
+        told = artefact.told(folder / "hidden") if command.cohort and _is_benchmark(command.cohort) else {}
     facts = audits.audit(cohort, told, group=command.group)
     paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
     print("\n".join(questions.beware(facts)))

@@ -11,8 +11,8 @@ import numpy as np
 
 from rafmodel import canvas, harmonise, visual
 from rafmodel import cohort as cohorts
-from rafmodel.audit import SHOWN, Card
 from rafmodel.cohort import Cohort
+from rafmodel.facts import QUANTILES, SHOWN, Card
 from rafmodel.sources import SPLITS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SPLIT_COLOURS = dict(zip(SPLITS, ("#004488", "#ddaa33", "#bb5566"), strict=True
 def drawn(card: Card, cohort: Cohort, *, images: bool) -> dict[str, tuple[str, bytes]]:
     """Caption and PNG of each picture by name; those that show images only where asked."""
     with canvas.style():
-        found = {"confounding": _confounding(card), "quality": _quality(cohort)}
+        found = {"confounding": _confounding(card), "quality": _quality(card)}
         if images:
             found |= {
                 "sample": _sample(cohort),
@@ -128,19 +128,17 @@ def _confounding(card: Card) -> Picture:
     return "Association of class and part with the attributes; 0 is none.", figure
 
 
-def _quality(cohort: Cohort) -> Picture:
+def _quality(card: Card) -> Picture:
     """Distribution of each quality statistic by part, as cumulative shares."""
-    values = visual.quality(cohort.image)
     figure, axes = canvas.grid(6, 3, width=7.5, height=1.9)
-    for axis, name, column in zip(axes, visual.QUALITY, values.T, strict=True):
-        for split in SPLITS:
-            known = np.sort(column[(cohort.split == split) & np.isfinite(column)])
-            if len(known):
-                axis.step(known, (np.arange(len(known)) + 1) / len(known), color=_SPLIT_COLOURS[split], where="post")
+    there = [q.split for q in card.quality[: len(SPLITS)] if math.isfinite(q.quantiles[0])]
+    for axis, name in zip(axes, visual.QUALITY, strict=True):
+        for q in card.quality:
+            if q.statistic == name and q.split in there:
+                axis.plot(q.quantiles, QUANTILES, color=_SPLIT_COLOURS[q.split])
         axis.set_title(name)
         axis.set_ylim(0, 1)
     axes[0].set_ylabel("share of images")
     axes[3].set_ylabel("share of images")
-    there = [s for s in SPLITS if (cohort.split == s).any()]
     canvas.legend(figure, [canvas.handle(s, color=_SPLIT_COLOURS[s], lw=1.5) for s in there])
     return "Quality statistics: share of the images of each part below a value.", figure

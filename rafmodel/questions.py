@@ -1,6 +1,6 @@
 """What a reviewer asks about a test set, and the answer of a card in words and tables; the same for every document.
 
-Pure functions of the records of ``audit``: nothing is computed from images here.
+Pure functions of the records of ``facts``: nothing is computed from images here.
 """
 
 import itertools
@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from rafmodel import visual
-from rafmodel.audit import (
+from rafmodel.facts import (
     ASSUMED_AUC,
     ASSUMED_RATE,
     RARE_PATIENTS,
@@ -82,13 +82,14 @@ def _who(card: Card) -> Section:
     for count in card.counts:
         cells.setdefault((count.attribute, count.value), {})[count.split] = count
     rows, told = [], []
+    tested = any(count.images for count in card.counts if count.split == "test")
     for (attribute, value), of in cells.items():
         row = [attribute or "everyone", value if attribute else ""]
         for part in SPLITS:
             cases = f" ({of[part].cases:.0f} cases)" if math.isfinite(of[part].cases) else ""
             row.append(f"{of[part].images} / {of[part].patients}{cases}")
         rows.append(tuple(row))
-        told += _thin(attribute, value, of["test"])
+        told += _thin(attribute, value, of["test"]) if tested else []
     heads = ("attribute", "value", *(f"{name}: images / patients" for name in PARTS.values()))
     many = f"One patient has up to {card.most_images} images." if card.most_images > 1 else "One image a patient."
     return Section("Who is in it?", (many,), (Table(heads, tuple(rows)),), ("sample",), tuple(told))
@@ -147,13 +148,14 @@ def _twice(card: Card) -> Section:
 def _far(card: Card) -> Section | None:
     if not card.distance:
         return None
-    far = card.told.get("out_of_distribution")
+    far, d = card.told.get("out_of_distribution"), {k: number(v, 3) for k, v in card.distance.items()}
     told = [
         f"A test patient lies farther from the centre of the training part than a training patient with chance "
         f"{number(card.distance['separation'])} (0.5: drawn alike, 1: wholly outside). Energy distance "
-        f"{number(card.distance['energy_distance'], 3)} (Székely and Rizzo 2013; 0: the same), between patients' mean "
-        "coordinates. Space: the 16 leading principal components, each of variance 1 over the training part, of images "
-        "averaged to 16 pixels a side (8 in 3D)."
+        f"{d['energy_distance']} (Székely and Rizzo 2013) between patients' mean coordinates; if they had been dealt out at "
+        f"random {d['energy_distance_at_random']}, in one of twenty deals above {d['energy_distance_at_random_95']}. Space: the "
+        "16 leading principal components, each of variance 1 over the training part, of images averaged to 16 pixels a side (8 "
+        "in 3D)."
     ]
     if far:
         chosen = far["chosen"]
@@ -232,7 +234,8 @@ def _quality(card: Card) -> Section:
     told.append("Median, and in brackets the 5 % and 95 % quantiles. No reference image is used.")
     cells: dict[str, dict[str, str]] = {}
     for q in card.quality:
-        text = f"{number(q.median, 3)} ({number(q.low, 3)} to {number(q.high, 3)})"
+        low, median, high = q.middle
+        text = f"{number(median, 3)} ({number(low, 3)} to {number(high, 3)})"
         cells.setdefault(q.statistic, {})[q.split] = text
     rows = [(name, *(of[part] for part in SPLITS)) for name, of in cells.items()]
     return Section(

@@ -173,13 +173,17 @@ def measured(coordinates: np.ndarray, patient: np.ndarray, split: np.ndarray) ->
     """How far the test part lies from the training part, patient by patient, in given coordinates (N, k).
 
     separation       chance that a test patient lies farther from the centre than a training one: 0.5 at random, 1 outside
-    energy_distance  between patients' mean coordinates (Székely and Rizzo 2013)
+    energy_distance  between patients' mean coordinates (Székely and Rizzo 2013); and its mean and 95 % quantile if the same
+                     patients had been dealt out at random, for it is above 0 in any sample
     """
     squared = (coordinates**2).sum(1)
     of = {part: split == part for part in ("train", "test")}
     far = {part: visual.by_patient(squared[rows], patient[rows])[1] for part, rows in of.items()}
     mean = {part: visual.by_patient(coordinates[rows], patient[rows])[1] for part, rows in of.items()}
+    expected, extreme = visual.energy_at_random(mean["test"], mean["train"])
     return {
         "separation": visual.separation(far["test"], far["train"]),
         "energy_distance": visual.energy_distance(mean["test"], mean["train"]),
+        "energy_distance_at_random": expected,
+        "energy_distance_at_random_95": extreme,
     }

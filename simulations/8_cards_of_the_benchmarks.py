@@ -54,7 +54,7 @@ def told(asked: recipe.Recipe, folder: Path | None) -> None:
     made = benchmark.make(asked, benchmark.root(asked.key or 0))
     with tempfile.TemporaryDirectory() as place:
         artefact.write(made, asked, asked.key or 0, Path(place))
-        cohort, facts = artefact.whole(Path(place)), artefact.told(Path(place))
+        cohort, facts = artefact.whole(Path(place)), artefact.told(Path(place) / "hidden")
     found = audit(cohort, facts)
     print(f"\n{asked.name}\n{artefact.summary(made)}", *questions.beware(found), sep="\n", flush=True)
     if folder is None:

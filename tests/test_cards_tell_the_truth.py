@@ -256,7 +256,7 @@ def test_many_images_of_a_patient_are_no_evidence():
     patient = np.arange(60).astype(str)
     once = confounding.association(("a", "b"), one, other, patient)
     often = confounding.association(("a", "b"), *(np.repeat(x, 1 + np.arange(60) % 9) for x in (one, other, patient)))
-    assert once == often
+    assert often[2:] == pytest.approx(once[2:], abs=1e-12)
 
 
 def test_intervals_of_v_hold_the_truth():
