@@ -73,7 +73,7 @@ def grow(rng: np.random.Generator, points: np.ndarray, start: np.ndarray, end: n
     way = _unit(end - start)[:, None]
     level = _Level(end[:, None], way, diameter[:, None], _unit(np.cross(way, [0.0, 1.0, 0.0])))
     owner = np.zeros((n, p), np.int64)
-    grown = [(start[:, None], end[:, None], diameter[:, None], np.full((n, 1), np.nan))]
+    grown: list[tuple[np.ndarray, ...]] = [(start[:, None], end[:, None], diameter[:, None], np.full((n, 1), np.nan))]
     for generation in range(first + 1, GENERATIONS + 1):
         owner, share, axis = _part(rng, points, owner, level, generation if lobes else -1)
         level, branches = _branch(points, owner, share, level, axis, generation)

@@ -210,7 +210,7 @@ def _single(columns):
 
 def _anatomy(rng: np.random.Generator, patients: Patients) -> tuple[Airways, Tubes]:
     """Airways in health and disease, and every tube of each patient as the scanner meets it."""
-    n, scale = len(patients.disease), patients.body.scale.astype(np.float64)[:, None]
+    n, scale = len(patients.disease), np.asarray(patients.body.scale, np.float64)[:, None]
     trachea = _sized(rng, patients)
     main = trachea * airway_tree.WEIBEL_DIAMETER[1] / airway_tree.WEIBEL_DIAMETER[0]
     seeds = thorax.points(rng, patients.body, _SEEDS)

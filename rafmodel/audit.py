@@ -163,7 +163,14 @@ def _rarity(cohort: Cohort, coordinates: np.ndarray, statistics: np.ndarray, nei
     z = np.where(spread > 0, (statistics - middle) / np.where(spread > 0, spread, 1), 0)
     most, names = np.abs(np.nan_to_num(z)).argmax(1), list(visual.QUALITY)
     listed = [
-        RareImage(int(i), cohort.patient[i], cohort.split[i], float(distance[i]), names[most[i]], float(z[i, most[i]]))
+        RareImage(
+            int(i),
+            str(cohort.patient[i]),
+            str(cohort.split[i]),
+            float(distance[i]),
+            names[most[i]],
+            float(z[i, most[i]]),
+        )
         for i in beyond[:SHOWN]
     ]
     return Rarity(
@@ -194,7 +201,7 @@ def _confounding(cohort: Cohort, names: list[str]) -> list[Association]:
     pairs = [("class", name) for name in columns if first]
     pairs += [("part", name) for name in (*first, *columns)] + list(itertools.combinations(columns, 2))
     columns = {**first, **columns, "part": cohort.split}
-    return [confounding.association(pair, *(columns[name] for name in pair), cohort.patient) for pair in pairs]
+    return [confounding.association(pair, columns[pair[0]], columns[pair[1]], cohort.patient) for pair in pairs]
 
 
 def _sorts(column: np.ndarray) -> bool:

@@ -105,7 +105,8 @@ def _onnx(place: str, content: str) -> Network:
     def function(images: np.ndarray) -> np.ndarray:
         ready = _prepared(place, images, first=first, size=size, colours=colours)
         at_once = entry.shape[0] if isinstance(entry.shape[0], int) else len(ready)
-        parts = [session.run([name], {entry.name: ready[i : i + at_once]})[0] for i in range(0, len(ready), at_once)]
+        starts = range(0, len(ready), at_once)
+        parts = [np.asarray(session.run([name], {entry.name: ready[i : i + at_once]})[0]) for i in starts]
         return pooled(np.concatenate(parts), first=first)
 
     return checked(place, function)
@@ -195,7 +196,7 @@ def bound(design: Architecture, images: np.ndarray) -> Architecture:
 
 
 def _print(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def _table(file: Path) -> Table:

@@ -148,7 +148,9 @@ def _together(recipe: Recipe, loaded: Sequence[Cohort], named: Sequence[str]) ->
     rows = {k: np.concatenate([getattr(c, k) for c in loaded]) for k in ("image", "label", "patient", "split")}
     masks = [c.mask for c in loaded if c.mask is not None]
     mask = np.concatenate(masks) if masks else None
-    words = {k: "; ".join(dict.fromkeys(getattr(c, k) for c in loaded)) for k in ("source", "licence", "contrast")}
+    words: dict[str, Any] = {
+        k: "; ".join(dict.fromkeys(getattr(c, k) for c in loaded)) for k in ("source", "licence", "contrast")
+    }
     spacing = [s for s in (c.spacing for c in loaded) if s is not None]
     return Cohort(
         **rows,

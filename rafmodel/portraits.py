@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TILE = 1.25  # inches
-_SPLIT_COLOURS = dict(zip(SPLITS, ("#004488", "#ddaa33", "#bb5566"), strict=True))
+_SPLIT_COLOURS: dict[str, str] = dict(zip(SPLITS, ("#004488", "#ddaa33", "#bb5566"), strict=True))
 
 
 def drawn(card: Card, cohort: Cohort, *, images: bool) -> dict[str, tuple[str, bytes]]:
