@@ -1,4 +1,4 @@
-"""A large batch is altered a cache-sized few images at a time: at most six times its bytes are set aside, and the numbers stay the same."""
+"""A large batch is altered a few images at a time, in at most six times its own memory and in the same numbers."""
 
 import jax
 import jax.numpy as jnp
