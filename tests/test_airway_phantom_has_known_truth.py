@@ -289,13 +289,17 @@ def test_same_key_same_bytes_at_any_precision(small):
 
 
 def test_a_linear_reader_finds_the_disease_but_not_easily():
-    """50 principal components and logistic regression, 400 patients of 28 pixels."""
-    images = airways.lung_airways(KEY, n_patients=400, size=28)
-    train, test = (cohort.part(images, split) for split in ("train", "test"))
-    model = make_pipeline(PCA(50, random_state=0), LogisticRegression(C=0.1, max_iter=5000))
-    flat = [cohort.pixels(part).reshape(len(part.label), -1) for part in (train, test)]
-    score = model.fit(flat[0], train.label).decision_function(flat[1])
-    assert 0.65 < roc_auc_score(test.label, score) < 0.95
+    """50 principal components and logistic regression, four folds of 250 patients at 28 pixels; 0.70 was measured."""
+    images = airways.lung_airways(KEY, n_patients=250, size=28)
+    flat = cohort.pixels(images).reshape(len(images.label), -1)
+    fold = np.unique(images.patient, return_inverse=True)[1] % 4
+    found = []
+    for k in range(4):
+        train, test = fold != k, fold == k
+        model = make_pipeline(PCA(50, random_state=0), LogisticRegression(C=0.1, max_iter=5000))
+        score = model.fit(flat[train], images.label[train]).decision_function(flat[test])
+        found.append(roc_auc_score(images.label[test], score))
+    assert 0.65 < np.mean(found) < 0.95
 
 
 def test_averaging_a_volume_is_the_mean_of_its_blocks(small):
