@@ -62,7 +62,7 @@ def harmed(content: bytes, changes: list[tuple[float, int]], cut: float) -> byte
 CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6)
 CUTS = st.one_of(st.just(1.0), st.floats(0, 1))
 FUZZ = settings(
-    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -257,10 +257,10 @@ def test_infinite_rescale_and_values(tmp_path):
     assert np.isfinite(found.image).all()
     volume = np.ones((4, 4, 4), np.float32)
     for i in range(8):
-        volume[0, 0, 0], volume[1, 1, 1] = np.nan if i == 6 else 0, 2
+        volume[0, 0, 0], volume[1, 1, 1] = np.nan if i == 3 else 0, 2
         nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / f"{i}.nii")
     found = cohort.load(eight(tmp_path, [f"{i}.nii" for i in range(8)]))
-    assert found.unreadable == ("6.nii: 1 values are nan or infinite",)
+    assert found.unreadable == ("3.nii: 1 values are nan or infinite",)
 
 
 # ---- paths
