@@ -110,10 +110,16 @@ def trained(key: Array, train: Cohort, design: Design) -> Trained:
     network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
     noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
     encoded = features(network, cohorts.pixels(labelled))
-    found = health(encoded)
+    found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     if found.failed == FAILED[2]:
         return Trained(network, lambda z: np.full(len(z), np.nan), labelled, found)
     return Trained(network, ridge_probe(encoded, noisy, design.ridge), labelled, found)
+
+
+def sound(network: Network) -> bool:
+    """Whether all weights are finite; fast maxima on a CPU can hide from the features that they are not."""
+    weights = jax.tree.leaves(nnx.state(network)) if isinstance(network, nnx.Module) else []
+    return all(bool(jnp.isfinite(weight).all()) for weight in weights)
 
 
 def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:

@@ -277,7 +277,8 @@ def test_a_length_in_millimetres_is_the_same_after_respacing(dims):
     np.testing.assert_allclose(
         image[..., 0].sum(axes) * 0.75**dims, before, rtol=1e-4
     )  # an average by area loses nothing
-    np.testing.assert_allclose(mask.sum(axes) * 0.75**dims, volume, rtol=0.08)
+    # a twelfth of the radius of the coarser ball is less than half of its pixel
+    np.testing.assert_allclose(mask.sum(axes) * 0.75**dims, volume, rtol=dims / 24)
     unequal = harmonise.respaced(ball[..., None] * 255, ball, spacing, millimetres=0.5, sides=sides)[0]
     np.testing.assert_allclose(unequal[0, ..., 0], ball[0], atol=1e-6)  # nothing to do
 

@@ -109,7 +109,7 @@ def test_health_of_known_features():
 
 
 def test_training_that_diverges_is_recorded_and_has_no_score():
-    wild = replace(design.select(["supervised"])[0], steps=5, batch=16, widths=(4, 8), learning_rate=1e30)
+    wild = replace(design.select(["supervised"])[0], steps=5, batch=16, widths=(4, 8), learning_rate=np.inf)
     found = simulate.deploy(jax.random.key(0), IMAGES, TEST, wild, (variability.NOISE,))
     assert found.failed == "diverged"
     assert np.isnan(found.score).all()

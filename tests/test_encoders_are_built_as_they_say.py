@@ -97,9 +97,10 @@ def test_residual_block_is_two_convolutions_and_a_shortcut():
 
     def convolved(x, weight, stride):
         kernel = weight[...].reshape(3, 3, x.shape[-1], -1)
+        x = jnp.asarray(x, jnp.float32)
         return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, ((1, 1),) * 2, dimension_numbers=form)
 
-    x = (IMAGES - 0.5) / 0.25
+    x = jnp.asarray((IMAGES - 0.5) / 0.25, jnp.float32)
     for i, stride in enumerate((2, 1)):  # the width changes from 1 to 4, then stays
         y = convolved(jnp.maximum(convolved(x, made.first[i], stride), 0), made.second[i], 1)
         x = jnp.maximum((y + x[:, ::stride, ::stride] @ made.short[i][...]) / np.sqrt(2), 0)
@@ -180,7 +181,9 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     disc = np.hypot(*np.meshgrid(rows, rows)) < 4.5
     shapes = np.where(np.asarray(label)[:, None, None] == 1, square, disc)[..., None] * 0.6
     images = jnp.asarray(shapes + RNG.uniform(0, 0.3, shapes.shape), jnp.float32)
-    one = replace(design.select([f"supervised@{name}"])[0], widths=(8, 16), steps=25, batch=32)
+    one = replace(
+        design.select([f"supervised@{name}"])[0], widths=(8, 16), steps=200 if name == "vit" else 30, batch=32
+    )
 
     def learner():
         return simulate.Learner(jax.random.key(3), one, images.shape[1:])

@@ -165,7 +165,9 @@ def adrenal(cohort_folder) -> Cohort:
 
 @pytest.mark.parametrize("name", ["supervised", "contrastive+noise", "rotation", "jigsaw", "masked", "cpc", "location"])
 def test_the_loss_falls_on_volumes(adrenal, name):
-    one = replace(design.select([name])[0], steps=30, batch=32)
+    one = replace(
+        design.select([name])[0], steps=120 if name == "location" else 30, batch=32
+    )  # 26 places are slow to learn
     source = cohorts.part(adrenal, "train")
     half = slice(32, 160)  # as many cases as controls
     images, label = jnp.asarray(source.image[half]), jnp.asarray(source.label[half], jnp.int32)
