@@ -6,7 +6,7 @@ import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "derivations"]
+nox.options.sessions = ["lint", "types", "tests", "exhaustive"]
 
 PEERS = (  # of the benchmark alone; wand needs ImageMagick's library
     "albumentations>=2.0", "kornia>=0.8", "monai>=1.5", "opencv-python-headless>=4.11", "scikit-image>=0.24", "torch>=2.6",
@@ -37,10 +37,22 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite; ``nox -s tests -- -k name`` passes options on."""
+    """The test suite without what takes long; ``nox -s tests -- -k name`` passes options on."""
+    tested(session)
+    session.run("pytest", "-n", "2", "-m", "not exhaustive", *session.posargs)
+
+
+@nox.session
+def exhaustive(session: nox.Session) -> None:
+    """The rest of the test suite: every law, encoder, phantom, file format and derivation."""
+    tested(session)
+    session.run("pytest", "-n", "2", "-m", "exhaustive", *session.posargs)
+
+
+def tested(session: nox.Session) -> None:
+    """What tests need."""
     install(session, "test")
     session.install("--no-deps", "rapidocr-onnxruntime>=1.4")  # ships a small pretrained network; its code is not run
-    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session

@@ -12,6 +12,8 @@ from sklearn.pipeline import make_pipeline
 from rafmodel import airways, cohort, lung_ct, phantoms
 from rafmodel.errors import InputError
 
+pytestmark = pytest.mark.exhaustive
+
 KEY = jax.random.key(0)
 SIZE = 64
 

@@ -7,6 +7,8 @@ import scripts
 
 from rafmodel.symbols import EQUATIONS
 
+pytestmark = pytest.mark.exhaustive
+
 FOLDER = Path(__file__).resolve().parents[1] / "derivations"
 FILES = sorted(FOLDER.glob("d[0-9]*.py"))
 

@@ -13,6 +13,8 @@ from rafmodel import design, proxies, simulate
 from rafmodel.encoder import dense_features, features, layer_statistics
 from rafmodel.errors import InputError
 
+pytestmark = pytest.mark.exhaustive
+
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.uniform(size=(5, 28, 28, 1)), jnp.float32)
 VOLUMES = jnp.asarray(RNG.uniform(size=(3, 14, 14, 14, 1)), jnp.float32)

@@ -17,6 +17,8 @@ from rafmodel.variability import noise, resolution
 from rafmodel.variability.intensity import _hsv, _rgb
 from rafmodel.variability.projections import filtered_back, projected
 
+pytestmark = pytest.mark.exhaustive
+
 NEW = [law for law in v.CATALOGUE.values() if law not in v.VARIABILITIES]
 EVERY = pytest.mark.parametrize("law", NEW, ids=lambda law: law.name)
 GEOMETRIC = pytest.mark.parametrize("law", [x for x in v.CATALOGUE.values() if x.warp], ids=lambda law: law.name)

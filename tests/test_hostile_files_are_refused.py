@@ -25,6 +25,8 @@ from rafmodel import cohort
 from rafmodel.errors import InputError
 from rafmodel.sources import dicom, nifti, pictures
 
+pytestmark = pytest.mark.exhaustive
+
 LIMIT = 2**24
 RNG = np.random.default_rng(0)
 READERS = {"png": pictures, "jpg": pictures, "tif": pictures, "nii": nifti, "nii.gz": nifti, "dcm": dicom}

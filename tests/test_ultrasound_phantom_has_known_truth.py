@@ -8,6 +8,8 @@ import pytest
 from rafmodel import ultrasound
 from rafmodel.errors import InputError
 
+pytestmark = pytest.mark.exhaustive
+
 KEY = jax.random.key(0)
 
 

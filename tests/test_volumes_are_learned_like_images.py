@@ -15,6 +15,8 @@ from rafmodel.cohort import Cohort
 from rafmodel.encoder import encoder, features, layer_statistics
 from rafmodel.errors import InputError
 
+pytestmark = pytest.mark.exhaustive
+
 VOLUME = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (12, 12, 12, 1)), jnp.float32)
 
 
