@@ -6,7 +6,7 @@ and blood 40 to 55, bone 200 and more; lung near −860 at full inspiration, of 
 Cheng et al. 2019, Zach et al. 2012).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import Array
 AIR, FAT, MUSCLE, BLOOD, LIVER, BONE, WALL = -1000.0, -100.0, 50.0, 45.0, 55.0, 320.0, 25.0
 LUNG = -862.0  # mean in health at full inspiration
 MIDLINE = 68.0  # of the patient, millimetres to the left of the middle of the picture
-Values = Array | np.ndarray
+Values = Any  # an array: numpy's where patients are drawn, jax's where they are imaged
 
 
 class Body(NamedTuple):
