@@ -147,7 +147,7 @@ def _spread(away: np.ndarray, owner: np.ndarray, branches: int) -> np.ndarray:
 
 def _branch(
     points: np.ndarray, owner: np.ndarray, share: np.ndarray, level: _Level, axis: np.ndarray, generation: int
-) -> tuple[_Level, tuple[np.ndarray, ...]]:
+) -> tuple[_Level, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """The daughters of a generation: as a level to grow from, and as columns of a tree."""
     middle, count = _middle(points, owner, share.shape[1])
     start, way, diameter = (np.repeat(column, 2, 1) for column in (level.end, level.way, level.diameter))

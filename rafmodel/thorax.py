@@ -16,7 +16,7 @@ from jax import Array
 AIR, FAT, MUSCLE, BLOOD, LIVER, BONE, WALL = -1000.0, -100.0, 50.0, 45.0, 55.0, 320.0, 25.0
 LUNG = -862.0  # mean in health at full inspiration
 MIDLINE = 68.0  # of the patient, millimetres to the left of the middle of the picture
-Values = Any  # an array: of numpy while it is made, of jax where it is drawn
+Values = Any  # an array: numpy's where patients are drawn, jax's where they are imaged
 
 
 class Body(NamedTuple):
