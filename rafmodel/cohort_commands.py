@@ -63,8 +63,11 @@ class Fetch:
     """Accept the licence that is printed, without being asked."""
 
 
-Action = Annotated[Show, tyro.conf.subcommand("show")] | Annotated[List, tyro.conf.subcommand("list")]
-Action = Action | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+Action = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+)
 
 
 @dataclass(frozen=True)
