@@ -43,7 +43,7 @@ def write(made: Made, recipe: Recipe, key: int | str, folder: Path) -> tuple[Pat
     for side, splits, data in (("public", PUBLIC, None), ("hidden", HIDDEN, hidden)):
         data = archive(_of(made.cohort, splits)) if data is None else data
         path = folder / side / f"{recipe.name}-{side}.npz"
-        told = provenance(made, recipe, splits)
+        told = provenance(made, recipe, splits if side == "public" else PUBLIC + HIDDEN)
         told["sha256"] = {path.name: hashlib.sha256(data).hexdigest()}
         told["sha256_of_the_hidden_part"] = hashlib.sha256(hidden).hexdigest()
         if side == "hidden":

@@ -25,24 +25,31 @@ def table(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (weight @ cell).reshape(len(weight), rows, columns)
 
 
-def cramers_v(tables: np.ndarray, total: np.ndarray | float, *, bias: float = 1.0) -> np.ndarray:
-    """Bias-corrected Cramér's V of contingency tables (B, r, c) with ``total`` independent observations.  Bergsma (2013).
-
-    bias  how often the bias of φ² is taken off: 0 for the plain V, 1 for a sample, 2 for a bootstrap sample of a sample, whose
-          φ² carries the bias twice
-    nan where a column has one value only, or there are too few observations to correct.
-    """
+def phi_squared(tables: np.ndarray, total: float) -> np.ndarray:
+    """Pearson's φ² = χ²/n of contingency tables (B, r, c), less its bias under independence; may be negative.  Bergsma (2013)."""
     share = tables / tables.sum((1, 2), keepdims=True)
     expected = share.sum(2, keepdims=True) * share.sum(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         squared = np.where(expected > 0, (share - expected) ** 2 / expected, 0).sum((1, 2))
-    r, c = ((tables.sum(axis) > 0).sum(1) for axis in (2, 1))
-    off = np.asarray(total, float) - 1
+    r, c = _sides(tables)
+    return squared - (r - 1) * (c - 1) / (total - 1)
+
+
+def cramers_v(squared: np.ndarray, tables: np.ndarray, total: float) -> np.ndarray:
+    """Bias-corrected Cramér's V from φ² (B,) of tables (B, r, c) with ``total`` independent observations.  Bergsma (2013).
+
+    nan where a column has one value only.
+    """
+    r, c = (k - (k - 1) ** 2 / (total - 1) for k in _sides(tables))
+    least = np.minimum(r, c) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        squared = np.maximum(squared - bias * (r - 1) * (c - 1) / off, 0)
-        r, c = (k - min(bias, 1) * (k - 1) ** 2 / off for k in (r, c))
-        v = np.sqrt(squared / (np.minimum(r, c) - 1))
-    return np.where((np.minimum(r, c) > 1) & (off > 0), np.minimum(v, 1), np.nan)
+        v = np.sqrt(np.maximum(squared, 0) / np.where(least > 0, least, np.nan))
+    return np.minimum(v, 1)
+
+
+def _sides(tables: np.ndarray) -> list[np.ndarray]:
+    """Rows and columns of each table that are not empty."""
+    return [(tables.sum(axis) > 0).sum(1) for axis in (2, 1)]
 
 
 def association(
@@ -63,9 +70,15 @@ def association(
     _, b = np.unique(other, return_inverse=True)
     _, owner, size = np.unique(patient, return_inverse=True, return_counts=True)
     each = 1 / size[owner]
-    v = cramers_v(table(a, b, each[None]), len(size))[0]
+    if len(size) < 3:
+        return Association(*names, np.nan, np.nan, np.nan, len(size))
+    sample = table(a, b, each[None])
+    squared = phi_squared(sample, len(size))
     drawn = np.random.default_rng(key).multinomial(len(size), np.full(len(size), 1 / len(size)), n_replicates)
-    replicates = cramers_v(table(a, b, each * drawn[:, owner]), len(size), bias=2)
+    again = table(a, b, each * drawn[:, owner])
+    spread = phi_squared(again, len(size))
+    spread = spread - (spread.mean() - squared)  # the bootstrap has the bias a second time
+    v, replicates = cramers_v(squared, sample, len(size))[0], cramers_v(spread, again, len(size))
     known = replicates[np.isfinite(replicates)]
     enough = np.isfinite(v) and 2 * len(known) > n_replicates
     low, high = np.quantile(known, [0.025, 0.975]) if enough else (np.nan, np.nan)

@@ -74,12 +74,12 @@ def _sample(cohort: Cohort) -> Picture:
         here = np.flatnonzero(cohort.split == split)
         chosen = here[np.linspace(0, len(here) - 1, min(SHOWN, len(here))).astype(int)] if len(here) else here
         rows += chosen.tolist()
-        titles += [f"{split}, {_class(cohort, i)}" for i in chosen.tolist()]
+        titles += [f"{split}{_class(cohort, i)}" for i in chosen.tolist()]
     return "Images of each part, evenly spaced through it, not chosen by eye.", _sheet(cohort, rows, titles)
 
 
 def _class(cohort: Cohort, row: int) -> str:
-    return {1: "case", 0: "control"}.get(int(cohort.label[row]), "no class")
+    return {1: ", case", 0: ", control"}.get(int(cohort.label[row]), "")
 
 
 def _rare_images(card: Card, cohort: Cohort) -> Picture:

@@ -258,8 +258,10 @@ def _hard(card: Card) -> Section | None:
     done = Counter((r["step"], r["variability"]) for r in card.told.get("records", ()))
     rows = [(step, name, str(n)) for (step, name), n in sorted(done.items())]
     tables = [Table(("step", "variability", "images"), tuple(rows))] if rows else []
+    reached_in = card.told["parts"]
     reached = [
-        (PARTS[p], *(f"{v:.1%} {k}" for k, v in of["challenge"].items())) for p, of in card.told["parts"].items()
+        (PARTS[p], *(f"{v:.1%} {k}" for k, v in of["challenge"].items()))
+        for p, of in ((part, reached_in[part]) for part in SPLITS)
     ]
     told += [f"Reached in {row[0]}: {', '.join(row[1:])}." for row in reached]
     return Section("Which cases are challenging, and what was altered?", tuple(told), tuple(tables))
@@ -329,7 +331,7 @@ def _whence(card: Card) -> Section:
 def _again(card: Card) -> Section:
     told = [f"SHA-256 of pixels, classes, parts, patients and attributes: {card.fingerprint}."]
     if "recipe" in card.told:
-        size = card.told["counts"]
+        size = {step: card.told["counts"][step] for step in ("gathered", "balanced", "benchmark")}
         steps = ", ".join(f"{step} {n['images']} of {_s(n['patients'], 'patient')}" for step, n in size.items())
         told.append(f"Images after each step: {steps}.")
         changed = {p["name"]: p["harmonise"] for p in card.told["sources"]}

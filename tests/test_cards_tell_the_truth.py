@@ -238,12 +238,18 @@ def test_plain_v_is_that_of_scipy_and_the_correction_is_bergsmas():
     counts = np.zeros((3, 4), int)
     np.add.at(counts, (one, other), 1)
     table = confounding.table(one, other, np.ones((1, 150)))
-    plain = confounding.cramers_v(table, 150, bias=0)[0]
+    squared = confounding.phi_squared(table, 150)
+    plain = np.sqrt((squared[0] + 2 * 3 / 149) / 2)  # the bias put back: the plain V
     assert plain == pytest.approx(stats.contingency.association(counts, method="cramer"), rel=1e-12)
     chi2 = stats.chi2_contingency(counts, correction=False).statistic
-    squared = max(0, chi2 / 150 - 2 * 3 / 149)  # Bergsma (2013), equations 4 to 6
+    expected = max(0, chi2 / 150 - 2 * 3 / 149)  # Bergsma (2013), equations 4 to 6
     r, c = 3 - 4 / 149, 4 - 9 / 149
-    assert confounding.cramers_v(table, 150)[0] == pytest.approx(np.sqrt(squared / min(r - 1, c - 1)), rel=1e-12)
+    v = confounding.cramers_v(squared, table, 150)[0]
+    assert v == pytest.approx(np.sqrt(expected / min(r - 1, c - 1)), rel=1e-12)
+    names = np.arange(150).astype(str)
+    follows = confounding.association(("a", "b"), one.astype(str), one.astype(str), names)
+    assert follows.low == pytest.approx(1, abs=0.01)
+    assert follows.low <= follows.v <= follows.high
     constant = confounding.association(
         ("a", "b"), np.full(20, "x"), np.arange(20).astype(str), np.arange(20).astype(str)
     )
@@ -261,7 +267,7 @@ def test_many_images_of_a_patient_are_no_evidence():
 
 def test_intervals_of_v_hold_the_truth():
     rng = np.random.default_rng(7)
-    for truth in (0.0, 0.5):
+    for truth in (0.0, 0.3, 0.7):
         held = []
         for trial in range(150):
             one = rng.integers(0, 2, 200)
