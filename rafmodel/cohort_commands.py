@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from rafmodel.console import set_up_jax
 from rafmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,12 +90,23 @@ class Audit(Who):
     """Folder for the card.  Default: runs/COHORT."""
 
 
+@dataclass(frozen=True)
+class Fit(Who):
+    """Fit the cohort's own variability by subgroup: grey values, pose, noise, blur, field, artifacts, prevalences."""
+
+    out: Path | None = None
+    """File for the posterior; --shifts FILE.nc:SUBGROUP takes it as a shift.  Default: own_COHORT.nc."""
+    seed: int = 0
+    """Root of all randomness."""
+
+
 Action = (
     Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Make, tyro.conf.subcommand("make")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
 )
 
 
@@ -119,6 +131,8 @@ def run(action: Action) -> None:
             make(action)
         case Audit():
             audit(action)
+        case Fit():
+            fit(action)
 
 
 def list_names() -> None:
@@ -179,6 +193,23 @@ def show(command: Show) -> None:
         print(f"\ncontact sheet: {path}")
 
 
+def fit(command: Fit) -> None:
+    """Posterior of a cohort's own variability, and its table."""
+    cohort = found(command)
+    set_up_jax()
+    import jax
+
+    from rafmodel import own_variability, study
+
+    path = command.out or Path(f"own_{cohort.name}.nc")
+    study.writable(path.parent)
+    group = command.group or ("site" if command.cohort in (None, "phantom") else None)
+    posterior = own_variability.fit(jax.random.key(command.seed), cohort, group=group)
+    study.save(posterior, path)
+    print(own_variability.summary(posterior))
+    print(f"\nposterior: {path}")
+
+
 def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
     """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values."""
     from rafmodel import cohort as cohorts
@@ -215,16 +246,12 @@ def _is_benchmark(folder: str) -> bool:
 
 
 def studied(command: Who) -> "Cohort":
-    """The cohort that a study or a prediction asks for: 2D images of two classes, else InputError."""
+    """The cohort that a study or a prediction asks for, with cases and controls, else InputError."""
     cohort = found(command)
     if not cohort.has_classes:
         few = ", ".join(sorted(cohort.attributes)) or "none here"
         hint = f"name a column with --label ({few}) and --positive"
         raise InputError(f"{cohort.name}: {cohort.contrast}, but a study needs cases and controls; {hint}")
-    if cohort.image.ndim != 4:
-        sides = " x ".join(map(str, cohort.image.shape[1:-1]))
-        hint = "store slices (N, H, W), or look at it with `rafmodel cohort show`"
-        raise InputError(f"{cohort.name}: images are volumes of {sides}, but encoders are 2D so far; {hint}")
     return cohort
 
 

@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 
 from rafmodel.errors import InputError
-from rafmodel.variability import acquisition, geometry, intensity, noise, obstruction, resolution
+from rafmodel.variability import acquisition, fitted, geometry, intensity, noise, obstruction, resolution
 from rafmodel.variability.acquisition import SPIKE
 from rafmodel.variability.geometry import CROP, ROTATION
 from rafmodel.variability.intensity import BIAS, GAIN, GAMMA
@@ -49,12 +49,13 @@ CATALOGUE = {variability.name: variability for family in FAMILIES.values() for v
 def select(names: Sequence[str] | None) -> tuple[Variability, ...]:
     """Variabilities by name, in the given order; the eight of a plain study for None.
 
-    Raises InputError for a name that does not exist.
+    ``FILE.nc:SUBGROUP`` is a law fitted to a cohort (``fitted``).  Raises InputError for a name that does not exist.
     """
+    known = CATALOGUE | {name: fitted.named(name) for name in names or () if ".nc:" in name}
     for name in names or ():
-        if name not in CATALOGUE:
+        if name not in known:
             raise InputError(f"--shifts: no variability is called '{name}'; choose from {', '.join(CATALOGUE)}")
-    return tuple(CATALOGUE[name] for name in dict.fromkeys(names)) if names else VARIABILITIES
+    return tuple(known[name] for name in dict.fromkeys(names)) if names else VARIABILITIES
 
 
 def suited(names: Sequence[str], shape: tuple[int, ...]) -> tuple[Variability, ...]:
