@@ -215,16 +215,12 @@ def _is_benchmark(folder: str) -> bool:
 
 
 def studied(command: Who) -> "Cohort":
-    """The cohort that a study or a prediction asks for: 2D images of two classes, else InputError."""
+    """The cohort that a study or a prediction asks for, with cases and controls, else InputError."""
     cohort = found(command)
     if not cohort.has_classes:
         few = ", ".join(sorted(cohort.attributes)) or "none here"
         hint = f"name a column with --label ({few}) and --positive"
         raise InputError(f"{cohort.name}: {cohort.contrast}, but a study needs cases and controls; {hint}")
-    if cohort.image.ndim != 4:
-        sides = " x ".join(map(str, cohort.image.shape[1:-1]))
-        hint = "store slices (N, H, W), or look at it with `rafmodel cohort show`"
-        raise InputError(f"{cohort.name}: images are volumes of {sides}, but encoders are 2D so far; {hint}")
     return cohort
 
 

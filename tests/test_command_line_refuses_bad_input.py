@@ -123,10 +123,8 @@ def test_declared_size_that_would_not_fit_in_memory(ask, tmp_path):
     ask(tmp_path / "lie.npz", "images", "memory")
 
 
-def test_volumes_and_images_without_classes_cannot_be_studied(ask, tmp_path):
-    """Told before anything is computed: encoders are 2D so far, and a study needs cases and controls."""
-    fields = columns(images=np.zeros((40, 8, 9, 7), np.uint8))
-    ask(fields, "volumes of 8 x 9 x 7", "2D so far", "cohort show")
+def test_images_without_classes_cannot_be_studied(ask, tmp_path):
+    """Told before anything is computed: a study needs cases and controls."""
     fields = columns(labels=None, masks=np.zeros((40, 28, 28), np.uint8))
     ask(fields, "none: masks only", "cases and controls", "--label (sex)")
     from rafmodel.cohort_commands import Show, Who, found, studied
