@@ -1,4 +1,4 @@
-"""A large batch is altered in a few times its own memory, by what the compiler sets aside, and in the same numbers as image by image."""
+"""A large batch is altered in a few times its own memory, by the compiler, and in the same numbers as image by image."""
 
 import jax
 import jax.numpy as jnp
