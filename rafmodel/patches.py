@@ -86,13 +86,9 @@ def foreground_biased_patches(
             f"patches: masks {masks.shape} do not fit images {images.shape[:-1]}; there must be one an image"
         )
     key_where, key_pixel = jax.random.split(key)
-    inside = jnp.asarray(masks).reshape(n, -1) > 0
-    pixel = _pixels_of(key_pixel, inside, each)
-    middle = jnp.stack(jnp.unravel_index(pixel, space), -1)
-    most = jnp.array(space) - jnp.array(sides)
-    about = jnp.clip(middle - jnp.array(sides)[None, None] // 2, 0, most[None, None])
-    anywhere = _anywhere(key_where, n * each, space, sides).reshape(about.shape)
-    biased = (jnp.arange(each) < round(share * each))[None] & inside.any(1)[:, None]
+    anywhere = _anywhere(key_where, n * each, space, sides).reshape(n, each, -1)
+    about, some = _about(key_pixel, jnp.asarray(masks) > 0, each, sides)
+    biased = (np.arange(each) < round(share * each))[None] & some[:, None]
     corner = jnp.where(biased[..., None], about, anywhere).reshape(n * each, -1)
     return _cut(images, np.repeat(np.arange(n), each), corner, sides)
 
@@ -120,7 +116,12 @@ def assemble(values: Array, patches: Patches, shape: Sequence[int], *, weight: A
             values.reshape(len(values), *(1,) * len(sides), -1), (len(values), *sides, values.shape[1])
         )
     share = jnp.ones(sides, values.dtype) if weight is None else jnp.asarray(weight, values.dtype)
-    place = _flat(patches, tuple(shape)).ravel()
+    return _blended(values, share, patches.row, patches.corner, tuple(shape))
+
+
+@partial(jax.jit, static_argnums=4)
+def _blended(values: Array, share: Array, row: Array, corner: Array, shape: tuple[int, ...]) -> Array:
+    place = _flat(row, corner, share.shape, shape).ravel()
     blank = jnp.zeros((math.prod(shape), values.shape[-1] + 1), values.dtype)
     weighed = jnp.concatenate([values, jnp.ones_like(values[..., :1])], -1) * share[None, ..., None]
     total = blank.at[place].add(weighed.reshape(len(place), -1))
@@ -149,24 +150,28 @@ def _starts(space: tuple[int, ...], sides: tuple[int, ...], overlap: int) -> lis
     ]
 
 
+@partial(jax.jit, static_argnums=(1, 2, 3))
 def _anywhere(key: Array, count: int, space: tuple[int, ...], sides: tuple[int, ...]) -> Array:
     return jax.random.randint(key, (count, len(space)), 0, jnp.array(space)[None] - jnp.array(sides)[None] + 1)
 
 
-@partial(jax.jit, static_argnums=2)
-def _pixels_of(key: Array, inside: Array, each: int) -> Array:
-    """``each`` pixels (N, each) of every mask (N, M), with replacement, all of its pixels alike; 0 of an empty one."""
-    before = jnp.cumsum(inside, 1)
-    wanted = jax.random.randint(key, (len(inside), each), 0, jnp.maximum(before[:, -1:], 1))
-    return jax.vmap(partial(jnp.searchsorted, side="right"))(before, wanted) % inside.shape[1]
+@partial(jax.jit, static_argnums=(2, 3))
+def _about(key: Array, inside: Array, each: int, sides: tuple[int, ...]) -> tuple[Array, Array]:
+    """Corners (N, each, dims) of patches about pixels of each mask, drawn with replacement, and whether it has any (N,)."""
+    space, flat = inside.shape[1:], inside.reshape(len(inside), -1)
+    before = jnp.cumsum(flat, 1)
+    wanted = jax.random.randint(key, (len(flat), each), 0, jnp.maximum(before[:, -1:], 1))
+    pixel = jax.vmap(partial(jnp.searchsorted, side="right"))(before, wanted) % flat.shape[1]
+    middle = jnp.stack(jnp.unravel_index(pixel, space), -1)
+    half, most = np.array(sides) // 2, np.array(space) - np.array(sides)
+    return jnp.clip(middle - half[None, None], 0, most[None, None]), flat.any(1)
 
 
-def _flat(patches: Patches, shape: tuple[int, ...]) -> Array:
-    """Index of every pixel of the patches, (P, *side), among all pixels (N, *space) in a row."""
-    sides = patches.pixels.shape[1:-1]
-    index = jnp.asarray(patches.row).reshape(-1, *(1,) * len(sides))
+def _flat(row: Array, corner: Array, sides: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Index of every pixel of patches, (P, *side), among all pixels (N, *space) in a row."""
+    index = row.reshape(-1, *(1,) * len(sides))
     for axis, (side, n) in enumerate(zip(sides, shape[1:], strict=True)):
-        along = jnp.asarray(patches.corner)[:, axis, None] + jnp.arange(side)[None]
+        along = corner[:, axis, None] + jnp.arange(side, dtype=corner.dtype)[None]
         index = index * n + along.reshape(-1, *(side if at == axis else 1 for at in range(len(sides))))
     return index
 

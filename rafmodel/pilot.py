@@ -1,8 +1,8 @@
 """Between theory and simulation (level L0+): a short run of each design, read together with its prediction.
 
-How hard a cohort is under a shift, which theory misjudges, shows in a few per cent of the training; which design will
-stand out shows there only in part, and in another part than theory sees.  So the level is the short runs' own and the
-design effect is a weighted sum of both.
+Both misjudge how hard a cohort is under a shift, each in its own way, and both see part of what makes a design stand
+out.  So the level is the mean of the two and the design effect is a weighted sum.  ``simulations/11_pilot_runs.py`` measures
+what that is worth.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.variability import Variability
 
-STEPS = 60  # of a short run
-# shares of L0's and of the short run's design effect, probit scale; simulations/7_pilot_runs.py fits them
-WEIGHTS = (0.3, 0.3)
+STEPS = 100  # of a short run
+# of L0's and of the short run's design effect, probit scale; simulations/11_pilot_runs.py fits them
+WEIGHTS = (0.7, 0.2)
 _EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
 
 
@@ -56,12 +56,12 @@ def short_run(
 def combined(foreseen: np.ndarray, runs: np.ndarray, weights: tuple[float, float] = WEIGHTS) -> np.ndarray:
     """AUC by L0+ (design, ...) from the forecasts of L0 and the short runs of the same designs.
 
-    Mean over designs: the short runs'.  Design effect: ``weights`` times L0's and the runs' own, on the probit scale.
+    On the probit scale: the mean over designs is that of both, the design effect ``weights`` times theory's and the runs' own.
     A design without one of the two is told by the other; nan where both are absent.
     """
     theory, seen = (ndtri(np.clip(x, _EDGE, 1 - _EDGE)) for x in (foreseen, runs))
     effects = [np.nan_to_num(x - _mean(x)) for x in (theory, seen)]
-    level = np.where(np.isfinite(_mean(seen)), _mean(seen), _mean(theory))
+    level = _mean(np.concatenate([_mean(theory), _mean(seen)]))
     found = ndtr(level + weights[0] * effects[0] + weights[1] * effects[1])
     return np.where(np.isfinite(theory) | np.isfinite(seen), found, np.nan)
 

@@ -38,7 +38,7 @@ def gap_in_auc(
 def gap_in_rate(rate: float, one: float, other: float, *, power: float = POWER, level: float = LEVEL) -> float:
     """Smallest amount by which a rate (TPR, or 1 − FPR) of n patients lies below that of others and is found; nan if none.
 
-    rate  of the first subgroup, assumed, in (0, 1).  Fleiss, Levin and Paik (2003), section 4.2, without correction.
+    rate  of the first subgroup, assumed, in (0, 1).  Fleiss, Levin and Paik (2003), without continuity correction.
     """
     if min(one, other) < 1:
         return np.nan

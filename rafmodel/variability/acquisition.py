@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, grid, nothing, one_uniform
+from rafmodel.variability.law import Drawn, Variability, along_all, grid, nothing, one_uniform
 
 MOVES = 3  # times that a patient moves during a scan
 STREAKS = 12  # angular order up to which metal scatters
@@ -73,13 +73,15 @@ def _wave(key: Array, shape: tuple[int, ...]) -> Drawn:
 def gibbs(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Ringing: lines of k-space beyond ``1 − severity`` of the largest are not read, along every axis."""
     del drawn
-    for axis in range(image.ndim - 1):
-        n = image.shape[axis]
-        beyond = (jnp.asarray(2 * np.abs(_lines(n)), image.dtype) - (1 - severity)) * n / 2
-        kept = jnp.clip(0.5 - beyond, 0, 1)  # the outermost line fades, so that severity is continuous
-        lines = jnp.fft.fft(jnp.moveaxis(image, axis, 0), axis=0) * kept.reshape(-1, *(1,) * (image.ndim - 1))
-        image = jnp.moveaxis(jnp.fft.ifft(lines, axis=0).real, 0, axis).astype(image.dtype)
-    return jnp.clip(image, 0, 1)
+    return jnp.clip(along_all(image, lambda n: _reached(n, 1 - severity, image.dtype)), 0, 1)
+
+
+def _reached(n: int, share: Array, dtype) -> Array:
+    """Circulant matrix (n, n) that keeps the lines of k-space of an axis up to a share of the largest; the next one fades."""
+    line = _lines(n) * n
+    kept = jnp.clip(0.5 + share * n / 2 - jnp.asarray(np.abs(line), dtype), 0, 1)  # so that severity is continuous
+    waves = np.cos(2 * np.pi * np.outer(np.arange(n), line) / n) / n
+    return (jnp.asarray(waves, dtype) @ kept)[np.subtract.outer(np.arange(n), np.arange(n)) % n]
 
 
 def zipper(drawn: Drawn, image: Array, severity: Array) -> Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rafmodel.variability.law import Drawn, geometric, one_direction, one_normal, one_uniform, place
+from rafmodel.variability.law import Drawn, Variability, geometric, one_direction, one_normal, one_uniform, place
 
 KNOTS = 5  # a side of the grid of random displacements
 
@@ -43,6 +43,11 @@ def mirror(drawn: Drawn, position: Array, severity: Array) -> Array:
     return position.at[-1].set(jnp.where(flipped, -position[-1], position[-1]))
 
 
+def mirrored(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """The image whose values ``mirror`` reads: no value lies between pixels."""
+    return jnp.where(drawn["u"] < severity, jnp.flip(image, -2), image)
+
+
 def shift(drawn: Drawn, position: Array, severity: Array) -> Array:
     """Moved by ``severity`` of the side in a random direction."""
     return position + 2 * severity * _beside(drawn["direction"], position)
@@ -78,7 +83,7 @@ def patch(drawn: Drawn, position: Array, severity: Array) -> Array:
 
 
 ROTATION = geometric("rotation", "s.d., degrees", _angle, turn, (5.0, 10.0, 20.0, 40.0, 80.0))
-FLIP = geometric("flip", "share of images mirrored", one_uniform, mirror, (0.1, 0.2, 0.3, 0.5, 1.0))
+FLIP = Variability("flip", "share of images mirrored", one_uniform, mirrored, (0.1, 0.2, 0.3, 0.5, 1.0), mirror)
 TRANSLATION = geometric("translation", "fraction of image side", one_direction, shift, (0.02, 0.05, 0.1, 0.15, 0.25))
 SCALE = geometric("scale", "s.d. of log size", one_normal, rescale, (0.05, 0.1, 0.2, 0.3, 0.5))
 SHEAR = geometric("shear", "s.d. of the tangent", one_normal, slant, (0.05, 0.1, 0.2, 0.35, 0.6))

@@ -15,6 +15,7 @@ from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
 from rafmodel.errors import InputError
+from rafmodel.variability import threefry
 
 AT_ONCE = 2**20  # bytes of images altered together: they and what is drawn for them stay in a core's cache
 
@@ -226,6 +227,15 @@ def along(image: Array, matrix: Array, axis: int) -> Array:
     return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
 
 
+def along_all(image: Array, matrix: Callable[[int], Array]) -> Array:
+    """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space."""
+    if image.ndim == 3:  # one product of three
+        return jnp.einsum("ij,jkc,lk->ilc", matrix(image.shape[0]), image, matrix(image.shape[1]))
+    for axis in range(image.ndim - 1):
+        image = along(image, matrix(image.shape[axis]), axis)
+    return image
+
+
 # ---- chance
 
 
@@ -243,7 +253,7 @@ def one_normal(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def normal_field(key: Array, shape: tuple[int, ...]) -> Drawn:
     """A standard normal z for every pixel and channel."""
-    return {"z": jax.random.normal(key, shape, jnp.float32)}
+    return {"z": threefry.normal(key, shape)}
 
 
 def one_uniform(key: Array, shape: tuple[int, ...]) -> Drawn:

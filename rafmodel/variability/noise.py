@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtr
 
+from rafmodel.variability import threefry
 from rafmodel.variability.law import Drawn, Variability, normal_field
 from rafmodel.variability.projections import filtered_back, projected
 
@@ -24,7 +25,7 @@ def rician(drawn: Drawn, image: Array, severity: Array) -> Array:
 
 
 def _two_fields(key: Array, shape: tuple[int, ...]) -> Drawn:
-    return {"z": jax.random.normal(key, (2, *shape), jnp.float32)}
+    return {"z": threefry.two_normals(key, shape)}
 
 
 def shot(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -89,7 +90,7 @@ def impulse(drawn: Drawn, image: Array, severity: Array) -> Array:
 
 
 def _uniform_field(key: Array, shape: tuple[int, ...]) -> Drawn:
-    return {"u": jax.random.uniform(key, shape, jnp.float32)}
+    return {"u": threefry.uniform(key, shape)}
 
 
 NOISE = Variability("noise", "s.d., fraction of display range", normal_field, gaussian, (0.02, 0.05, 0.1, 0.2, 0.3))

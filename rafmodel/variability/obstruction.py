@@ -3,6 +3,8 @@
 Depth of ultrasound runs down the first axis of space.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,15 +85,29 @@ def _off_centre(key: Array, shape: tuple[int, ...]) -> Drawn:
     return {"place": jax.random.uniform(key, (2,), jnp.float32, -0.15, 0.15)}
 
 
-def _covering(severity: Array, dtype) -> Array:
-    """How far each of MARKS marks has appeared, in [0, 1]: one after another as severity goes from 0 to 1."""
-    return jnp.clip(severity * MARKS - jnp.arange(MARKS, dtype=dtype), 0, 1)
+def _shown(severity: Array, most: int) -> Array:
+    """How far each of ``most`` marks has appeared, (most,) in [0, 1]: one after another as severity goes from 0 to 1."""
+    return jnp.clip(severity * most - jnp.arange(most, dtype=severity.dtype), 0, 1)
 
 
-def _distances(image: Array, places: Array) -> Array:
-    """Distance of each pixel from each place (MARKS, 2): (MARKS, H, W), 1 is half the side."""
-    position = grid(image)
-    return jnp.sqrt(jnp.sum((position[None] - places[:, :, None, None]) ** 2, 1))
+def _clear(image: Array, severity: Array, most: int, *covers: Callable[[Array], Array]) -> list[Array]:
+    """For each of some kinds of cover, the share of every pixel that no mark shown covers: product of 1 − ``cover(mark)``.
+
+    One mark after the other, since an array of all of them would not stay in the cache, and only those that are shown.
+    """
+    shown = _shown(severity, most)
+
+    def over(mark: Array, clear: list[Array]) -> list[Array]:
+        return [free * (1 - shown[mark] * cover(mark)) for free, cover in zip(clear, covers, strict=True)]
+
+    count = jnp.ceil(jnp.clip(severity, 0, 1) * most).astype(int)
+    return jax.lax.fori_loop(0, count, over, [jnp.ones(image.shape[:2], image.dtype) for _ in covers])
+
+
+def _distance(image: Array, place: Array) -> Array:
+    """Of each pixel from a place (2,), (H, W); 1 is half the side."""
+    rows, columns = grid(image)
+    return jnp.sqrt((rows - place[0]) ** 2 + (columns - place[1]) ** 2)
 
 
 def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -106,39 +122,47 @@ def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def bubble(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Air under the cover slip: bright discs with dark rims; at severity 1 there are MARKS of them."""
-    far, size = _distances(image, drawn["place"]), drawn["size"][:, None, None]
-    shown = _covering(severity, image.dtype)[:, None, None]
-    disc = shown * jax.nn.sigmoid((size - far) * 60)
-    rim = shown * jnp.exp(-(((far - size) / 0.03) ** 2))
-    light, dark = 1 - jnp.prod(1 - 0.5 * disc, 0), 1 - jnp.prod(1 - 0.8 * rim, 0)
-    return ((image + (1 - image) * light[..., None]) * (1 - dark[..., None])).astype(image.dtype)
+    place, size = drawn["place"], drawn["size"]
+
+    def disc(mark: Array) -> Array:
+        return 0.5 * jax.nn.sigmoid((size[mark] - _distance(image, place[mark])) * 60)
+
+    def rim(mark: Array) -> Array:
+        return 0.8 * jnp.exp(-(((_distance(image, place[mark]) - size[mark]) / 0.03) ** 2))
+
+    unlit, bright = _clear(image, severity, MARKS, disc, rim)
+    return ((1 - (1 - image) * unlit[..., None]) * bright[..., None]).astype(image.dtype)
 
 
 def stain_deposit(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Drops of stain: dark violet blots (dark grey in one channel); at severity 1 there are MARKS of them."""
-    far, size = _distances(image, drawn["place"]), drawn["size"][:, None, None]
-    blot = _covering(severity, image.dtype)[:, None, None] * jax.nn.sigmoid((0.8 * size - far) * 40)
-    cover = 1 - jnp.prod(1 - 0.9 * blot, 0)
+    place, size = drawn["place"], drawn["size"]
+
+    def blot(mark: Array) -> Array:
+        return 0.9 * jax.nn.sigmoid((0.8 * size[mark] - _distance(image, place[mark])) * 40)
+
+    (clear,) = _clear(image, severity, MARKS, blot)
     colour = jnp.array([0.25, 0.1, 0.35] if image.shape[-1] == 3 else [0.15] * image.shape[-1], image.dtype)
-    return image + (colour[None, None] - image) * cover[..., None]
+    return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
 
 
 def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Strokes of a marker pen, STROKES of them at severity 1, dark blue where there is colour."""
-    position = grid(image)
-    shown = jnp.clip(severity * STROKES - jnp.arange(STROKES, dtype=image.dtype), 0, 1)[:, None, None]
-    ends = drawn["ends"]
-    start, way = ends[:, 0], ends[:, 1] - ends[:, 0]
-    apart = position[None] - start[:, :, None, None]
-    share = jnp.einsum("kdhw,kd->khw", apart, way) / (jnp.sum(way**2, 1)[:, None, None] + 1e-6)
-    share = jnp.clip(share, 0, 1)
-    bow = drawn["bow"][:, None, None] * jnp.sin(jnp.pi * share)
-    normal = jnp.stack([-way[:, 1], way[:, 0]], 1)
-    line = start[:, :, None, None] + share[:, None] * way[:, :, None, None] + bow[:, None] * normal[:, :, None, None]
-    far = jnp.sqrt(jnp.sum((position[None] - line) ** 2, 1))
-    ink = 1 - jnp.prod(1 - shown * jax.nn.sigmoid((0.05 - far) * 60), 0)
+    rows, columns = grid(image)
+
+    def ink(stroke: Array) -> Array:
+        (y, x), end = drawn["ends"][stroke]
+        down, right = end[0] - y, end[1] - x
+        share = jnp.clip(((rows - y) * down + (columns - x) * right) / (down**2 + right**2 + 1e-6), 0, 1)
+        bow = drawn["bow"][stroke] * jnp.sin(jnp.pi * share)
+        beside = jnp.sqrt(
+            (rows - y - share * down + bow * right) ** 2 + (columns - x - share * right - bow * down) ** 2
+        )
+        return jax.nn.sigmoid((0.05 - beside) * 60)
+
+    (clear,) = _clear(image, severity, STROKES, ink)
     colour = jnp.array([0.1, 0.15, 0.45] if image.shape[-1] == 3 else [0.1] * image.shape[-1], image.dtype)
-    return image + (colour[None, None] - image) * ink[..., None]
+    return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
 
 
 def _strokes(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -172,17 +196,24 @@ _FONT = np.array(
 
 
 def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Burnt-in digits, white, MARKS of them at severity 1."""
-    position = grid(image)
-    height = 0.28
+    """Burnt-in digits, white, MARKS of them at severity 1.
+
+    What stays of the dark is the product over digits of 1 − shown: the exponential of a sum, and the sum over digits and
+    rows of their raster is one matrix product, as a raster is a row's place times a column's.
+    """
+    cell = 0.28 / 5
     glyphs = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
-    rows = (position[0][None] - drawn["place"][:, 0, None, None]) / height * 5
-    columns = (position[1][None] - drawn["place"][:, 1, None, None]) / height * 5
-    inside = (rows >= 0) & (rows < 5) & (columns >= 0) & (columns < 3)
-    row, column = jnp.clip(rows, 0, 4).astype(int), jnp.clip(columns, 0, 2).astype(int)
-    written = jnp.where(inside, glyphs[jnp.arange(MARKS)[:, None, None], row, column], 0.0)
-    white = 1 - jnp.prod(1 - _covering(severity, image.dtype)[:, None, None] * written, 0)
-    return image + (1 - image) * white[..., None]
+
+    def within(axis: int, cells: int) -> Array:
+        """Whether a pixel's row or column lies in each cell of each digit, (MARKS, cells, n)."""
+        line = jnp.take(grid(image)[axis], 0, axis=1 - axis)
+        place = jnp.floor((line[None] - drawn["place"][:, axis, None]) / cell)
+        return (place[:, None] == jnp.arange(cells)[None, :, None]).astype(image.dtype)
+
+    dark = jnp.log(jnp.maximum(1 - _shown(severity, MARKS), 1e-30)).astype(image.dtype)
+    across = jnp.einsum("kij,kjw->kiw", glyphs * dark[:, None, None], within(1, 3))
+    unwritten = jnp.exp(jnp.einsum("kih,kiw->hw", within(0, 5), across))
+    return 1 - (1 - image) * unwritten[..., None]
 
 
 # ---- hidden parts

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, along, grid, nothing, one_direction, one_uniform, sample
+from rafmodel.variability.law import (
+    Drawn,
+    Variability,
+    along,
+    along_all,
+    grid,
+    nothing,
+    one_direction,
+    one_uniform,
+    sample,
+)
 
 ZOOMS = 8  # exposures while the lens zooms
 
@@ -13,17 +23,12 @@ ZOOMS = 8  # exposures while the lens zooms
 def gaussian_blur(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Gaussian blur, s.d. ``severity`` of the image's side; the kernel is renormalised at the borders."""
     del drawn
-    if image.ndim == 3:
-        return jnp.einsum("ij,jkc,lk->ilc", _smoother(image, 0, severity), image, _smoother(image, 1, severity))
-    for axis in range(3):
-        image = along(image, _smoother(image, axis, severity), axis)
-    return image
+    return along_all(image, lambda n: _smoother(n, severity, image.dtype))
 
 
-def _smoother(image: Array, axis: int, severity: Array) -> Array:
+def _smoother(n: int, severity: Array, dtype) -> Array:
     """Row-stochastic matrix that blurs one axis, (n, n)."""
-    n = image.shape[axis]
-    position = jnp.arange(n, dtype=image.dtype)
+    position = jnp.arange(n, dtype=dtype)
     distance = (position[:, None] - position[None, :]) / (jnp.maximum(severity, 1e-6) * n)
     return jax.nn.softmax(-(distance**2) / 2, axis=1)
 
@@ -48,7 +53,7 @@ def defocus(drawn: Drawn, image: Array, severity: Array) -> Array:
     The Bessel function is the mean of plane waves over the disc, by quadrature over its chords.
     """
     del drawn
-    node, weight = np.polynomial.legendre.leggauss(24)
+    node, weight = (half[12:] for half in np.polynomial.legendre.leggauss(24))  # waves are even
     chord = np.sqrt(1 - node**2) ** (1 if image.ndim == 3 else 2)
     weight = weight * chord / (weight * chord).sum()
     radius = severity * max(image.shape[:-1])
@@ -97,17 +102,13 @@ def _overlap(low: Array, high: Array, edge: Array) -> Array:
 def pixelate(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Square pixels of ``1 + severity`` times the side, each the mean of what it covers."""
     del drawn
-    for axis in range(image.ndim - 1):
-        image = along(image, _cells(image.shape[axis], 1 + severity, image.dtype), axis)
-    return image
+    return along_all(image, lambda n: _cells(n, 1 + severity, image.dtype))
 
 
 def down_sample(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Fewer pixels by ``1 + severity`` a side, each the mean of what it covers, and back by linear interpolation."""
     del drawn
-    for axis in range(image.ndim - 1):
-        image = along(image, _coarse(image.shape[axis], 1 + severity, image.dtype), axis)
-    return image
+    return along_all(image, lambda n: _coarse(n, 1 + severity, image.dtype))
 
 
 def anisotropy(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -155,10 +156,11 @@ _YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.41
 
 
 def _cosines() -> np.ndarray:
+    """Cosine transform of a block of 8 x 8 pixels in a row, an orthogonal matrix (64, 64)."""
     k = np.arange(8)
     rows = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / 16) / 2
     rows[0] /= np.sqrt(2)
-    return rows
+    return np.kron(rows, rows)
 
 
 def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -170,14 +172,14 @@ def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
     if channels == 3:
         padded = padded @ colours.T
     tables = np.stack([_LUMINANCE, *[_CHROMA if channels == 3 else _LUMINANCE] * (channels - 1)], -1)
-    step = jnp.maximum(jnp.asarray(tables, image.dtype) * severity, 1)[None, None]
+    step = jnp.maximum(jnp.asarray(tables.reshape(64, channels).T, image.dtype) * severity, 1)[None, None]
     rows, columns = padded.shape[0] // 8, padded.shape[1] // 8
-    blocks = padded.reshape(rows, 8, columns, 8, channels).transpose(0, 2, 1, 3, 4)
+    blocks = padded.reshape(rows, 8, columns, 8, channels).transpose(0, 2, 4, 1, 3).reshape(rows, columns, channels, 64)
     cosines = jnp.asarray(_cosines(), image.dtype)
-    waves = jnp.einsum("ui,vj,rcijk->rcuvk", cosines, cosines, blocks)
-    waves = jnp.round(waves / step) * step
-    blocks = jnp.einsum("ui,vj,rcuvk->rcijk", cosines, cosines, waves)
-    found = blocks.transpose(0, 2, 1, 3, 4).reshape(padded.shape)[:height, :width]
+    blocks = (jnp.round(blocks @ cosines.T / step) * step) @ cosines
+    found = (
+        blocks.reshape(rows, columns, channels, 8, 8).transpose(0, 3, 1, 4, 2).reshape(padded.shape)[:height, :width]
+    )
     if channels == 3:
         found = found @ jnp.linalg.inv(colours).T
     return jnp.clip((found + 128) / 255, 0, 1)
