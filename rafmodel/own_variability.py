@@ -16,7 +16,8 @@ import numpyro.distributions as dist
 import xarray as xr
 from jax import Array
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import MCMC, NUTS, init_to_median
+from scipy.special import logit
 
 import rafmodel
 from rafmodel import cohort as cohorts
@@ -76,7 +77,7 @@ def measure(key: Array, cohort: Cohort, *, like: Measured | None = None) -> Meas
     pixel = np.full(len(images), np.nan)
     if cohort.mask is not None:
         share = pixel_prevalence(cohort)
-        pixel = np.where((share > 0) & (share < 1), np.log(share) - np.log1p(-share), np.nan)
+        pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
     strength = np.stack([_strength(i, score[:, i], called[:, i], recovery) for i in range(len(SCORES))], 1)
     value = np.concatenate([found, pixel[:, None], strength], 1)
     error = np.concatenate([recovery.error, np.zeros(1 + len(SCORES))])
@@ -210,9 +211,9 @@ def presence_chains(key: Array, counts: tuple[Array, ...], *, n_groups: int, war
 
 
 def _sampler(law, warmup: int, draws: int) -> MCMC:
-    return MCMC(
-        NUTS(law, target_accept_prob=0.9, max_tree_depth=6), num_warmup=warmup, num_samples=draws, progress_bar=False
-    )
+    # a start at the prior's median: from one drawn at random some chains never come back
+    kernel = NUTS(law, target_accept_prob=0.9, max_tree_depth=6, init_strategy=init_to_median)
+    return MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
 
 
 # ---- the fit
