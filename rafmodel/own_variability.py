@@ -70,14 +70,11 @@ def measure(key: Array, cohort: Cohort, *, like: Measured | None = None) -> Meas
     images = state.grey_images(cohort.image)
     reference = like.reference if like else state.reference(images)
     recovery = like.recovery if like else injection.recover(key, reference, images)
-    found = state.states(reference, images) / recovery.slope[None]
-    found = np.where(recovery.identified[None], found, np.nan)
+    found = np.where(recovery.identified[None], state.states(reference, images) / recovery.slope[None], np.nan)
     score = state.scores(reference, images)
     called = score > recovery.threshold[None]
-    pixel = np.full(len(images), np.nan)
-    if cohort.mask is not None:
-        share = pixel_prevalence(cohort)
-        pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
+    share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)
+    pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
     strength = np.stack([_strength(i, score[:, i], called[:, i], recovery) for i in range(len(SCORES))], 1)
     value = np.concatenate([found, pixel[:, None], strength], 1)
     error = np.concatenate([recovery.error, np.zeros(1 + len(SCORES))])
@@ -265,9 +262,8 @@ def posterior(
     counts = _counted(measured, cohort.patient, code, len(names))
     shares = np.stack([np.asarray(presence_chains(k, counts, **options)) for k in keys[1]])
     found = _dataset(measured, value, cohort, names, code, laws, shares)
-    middle, size = float(measured.reference.middle), int(cohort.image.shape[1])
-    told = {"cohort": cohort.name, "group_attribute": group or "", "middle": middle, "size": size}
-    return found.assign_attrs(told, rafmodel_version=rafmodel.__version__)
+    told = {"cohort": cohort.name, "group_attribute": group or "", "size": int(cohort.image.shape[1])}
+    return found.assign_attrs(told, middle=float(measured.reference.middle), rafmodel_version=rafmodel.__version__)
 
 
 def _counted(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[Array, ...]:

@@ -16,6 +16,8 @@ from rafmodel.phantoms import phantom
 from rafmodel.state import SCORES, STATES
 from rafmodel.variability import fitted
 
+pytestmark = pytest.mark.exhaustive
+
 NAMES = list(STATES)
 N = 256
 
@@ -75,7 +77,8 @@ def test_known_amounts_come_back(measured):
         assert found.correlation[i] > 0.8, (name, found.correlation[i])
         assert found.identified[i]
     i = NAMES.index("blur")  # noise hides it at 28 pixels, and then it is said to be unknown
-    assert found.identified[i] == (0.7 < found.slope[i] < 1.3 and found.correlation[i] > 0.8)
+    low, high = injection.SLOPES
+    assert found.identified[i] == (low <= found.slope[i] <= high and found.correlation[i] >= injection.FEWEST)
 
 
 def test_poses_agree_with_another_library(hospital, measured):
