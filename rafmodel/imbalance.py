@@ -1,15 +1,18 @@
-"""Imbalance as a transform of a cohort: class prevalence, subgroup mix, and how much of an image its structure fills."""
+"""A cohort made up differently: class prevalence, subgroup mix, how much of an image its structure fills, who is tested."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
 from jax import Array
 
 from rafmodel import cohort as cohorts
+from rafmodel import selection
 from rafmodel.cohort import Cohort
 from rafmodel.errors import InputError
+from rafmodel.selection import PLAIN, Who
 
 
 def rebalanced(
@@ -81,3 +84,19 @@ def filled(cohort: Cohort, low: float, high: float, *, part: str = "train") -> C
     if not (stay & (cohort.split == part)).any():
         raise InputError(f"{cohort.name}: no image of the {part} part is filled to between {low} and {high}")
     return cohorts.take(cohort, stay)
+
+
+def dealt(cohort: Cohort, key: Array, shares: Sequence[float], *, attribute: str | None = None) -> Cohort:
+    """The cohort with its patients dealt anew to train, val and test, alike in class and subgroup.
+
+    shares     of patients in train, val and test; they add to 1
+    attribute  column whose subgroups every part gets its share of; None: no matter
+    A patient with any case counts as one.  For cohorts whose own test part is too small to tell designs apart.
+    Raises InputError for shares that are none, or a column that is not there.
+    """
+    if len(shares) != len(cohorts.SPLITS) or min(shares) <= 0 or not math.isclose(sum(shares), 1):
+        raise InputError(f"shares {tuple(shares)}: three shares above 0 that add to 1, for {', '.join(cohorts.SPLITS)}")
+    group = cohorts.groups(cohort, attribute)[1] if attribute else np.zeros(len(cohort.label), int)
+    who = Who(cohort.label, group, np.full(len(group), PLAIN), cohort.patient)
+    nowhere = np.zeros((len(group), 1))
+    return replace(cohort, split=selection.parted(key, who, nowhere, degree=0, shares=shares).split)

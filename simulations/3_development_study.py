@@ -19,7 +19,7 @@ import jax
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, variability
+from rafmodel import design, imbalance, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.files import atomically
@@ -37,25 +37,34 @@ class Source:
     groups: tuple[str | None, ...] = (None,)
 
 
-def _nih(finding: str) -> Callable[[], Cohort]:
-    return partial(cohorts.load, "nih_cxr1000", label="findings", positive=[finding], size=32)
+SHARES = (0.4, 0.15, 0.45)  # of patients: the cohorts' own test parts hold 3 to 10 patients with the finding
+
+
+def _nih(finding: str) -> Cohort:
+    return _dealt(cohorts.load("nih_cxr1000", label="findings", positive=[finding], size=32))
+
+
+def _sunnybrook(size: int | None) -> Cohort:
+    return _dealt(cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE, size=size))
+
+
+def _dealt(cohort: Cohort) -> Cohort:
+    """Patients dealt anew, so that the test part can tell designs and subgroups apart."""
+    return imbalance.dealt(cohort, jax.random.key(0), SHARES, attribute="sex")
 
 
 def _left_ventricle() -> Cohort:
     """Pixels of the left ventricle, as a dense linear probe sees them."""
-    whole = cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE)
-    return cohorts.around_pixels(whole, jax.random.key(0), side=32, each=2)
+    return cohorts.around_pixels(_sunnybrook(None), jax.random.key(0), side=32, each=2)
 
 
 SOURCES = (
     Source("pneumoniamnist", partial(cohorts.load, "pneumoniamnist")),
-    Source(
-        "sunnybrook", partial(cohorts.load, "sunnybrook_cmr", label="pathology", positive=FAILURE, size=32), ("sex",)
-    ),
-    Source("nih-cardiomegaly", _nih("Cardiomegaly"), ("sex", "view")),
+    Source("sunnybrook", partial(_sunnybrook, 32), ("sex",)),
+    Source("nih-cardiomegaly", partial(_nih, "Cardiomegaly"), ("sex", "view")),
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
-    Source("nih-effusion", _nih("Effusion"), ("sex", "view")),
+    Source("nih-effusion", partial(_nih, "Effusion"), ("sex", "view")),
     Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
 )

@@ -8,7 +8,7 @@ import pytest
 
 from rafmodel import cohort
 from rafmodel.errors import InputError
-from rafmodel.imbalance import filled, pixel_prevalence, rebalanced
+from rafmodel.imbalance import dealt, filled, pixel_prevalence, rebalanced
 from rafmodel.phantoms import phantom
 
 WHOLE = phantom(jax.random.key(0), n_patients=400)
@@ -73,3 +73,20 @@ def test_images_by_how_much_the_structure_fills(cohort_folder):
     assert (few.split == "test").sum() == (whole.split == "test").sum()
     with pytest.raises(InputError, match="filled to between"):
         filled(whole, 0.99, 1.0)
+
+
+def test_patients_are_dealt_anew_alike_in_class_and_subgroup():
+    few = replace(WHOLE, patient=np.char.add("p", (np.arange(len(WHOLE.label)) // 2).astype(str)))  # two images each
+    found = dealt(few, KEY, (0.4, 0.2, 0.4), attribute="site")
+    parts = [set(few.patient[found.split == split]) for split in ("train", "val", "test")]
+    n = len(set(few.patient))
+    assert [len(p) / n for p in parts] == pytest.approx([0.4, 0.2, 0.4], abs=4 / n)  # rounded in each of four strata
+    assert sum(map(len, parts)) == n  # nobody is in two
+    case = {p: few.label[few.patient == p].max() for p in few.patient}
+    shares = [np.mean([case[p] for p in part]) for part in parts]
+    assert np.ptp(shares) < 4 / min(map(len, parts))
+    again, other = (dealt(few, k, (0.4, 0.2, 0.4)).split for k in (KEY, jax.random.key(3)))
+    assert np.array_equal(again, dealt(few, KEY, (0.4, 0.2, 0.4)).split) and not np.array_equal(again, other)
+    for wrong in ((0.5, 0.5), (0.5, 0.6, -0.1), (0.5, 0.2, 0.2)):
+        with pytest.raises(InputError, match="three shares above 0"):
+            dealt(few, KEY, wrong)
