@@ -1,6 +1,6 @@
 """On which cohorts and groups are predictions developed, and what was observed there?
 
-Every design under every shift, three seeds of 400 steps, on seven development cohorts.  One command makes or continues it:
+Every design under every shift, three seeds of 400 steps, on nine development cohorts.  One command makes or continues it:
 
     python simulations/3_development_study.py --out runs/development
 
@@ -23,7 +23,7 @@ from rafmodel import design, imbalance, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.files import atomically
-from rafmodel.phantoms import phantom
+from rafmodel.phantoms import named, phantom
 
 FAILURE = ("Heart failure with infarct", "Heart failure without infarct")
 
@@ -67,7 +67,8 @@ SOURCES = (
     Source("nih-effusion", partial(_nih, "Effusion"), ("sex", "view")),
     Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
-)
+    Source("cardiac-ultrasound", partial(named, "cardiac-ultrasound", jax.random.key(2), size=32), ("quality", "sex")),
+)  # the last took no part in any choice
 
 
 @dataclass(frozen=True)
