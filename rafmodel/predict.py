@@ -30,13 +30,16 @@ DIRECTIONS = 200  # principal directions of the layer statistics that are kept
 TARGETS = 64  # principal directions of a target that has more
 NETWORKS = 2  # untrained encoders to average over
 CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
-PAIRED = 3840  # pairs of a proxy task: with a quarter of them the noise of its moments hides most differences
+PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
 PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
-SURE = (0.005, 0.995)  # rates nearer to 0 or 1 are taken as these where they are compared
+SURE = (0.005, 0.995)  # rates nearer to 0 or 1 count as these
 AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
 PIXELS = 1280 * 64**2  # and most pixels of them
-LEARNING_TIME = 0.06  # steps times learning rate after which half of the features' variance has been learned
-OPERATOR_RIDGE = 0.003  # relative to the mean variance of a direction
+LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
+OPERATOR_RIDGE = 0.0003  # relative to the mean variance of a direction, for views and labels,
+TARGET_RIDGE = (
+    0.03  # and for targets that are made from the image: chosen on four development cohorts (`derivations/NOTES.md`)
+)
 _UNTRAINED = select(["untrained"])[0]
 FEWEST = 8  # images of a class below which a subgroup's moments are not taken
 
@@ -165,7 +168,7 @@ def survey(
         found = Chart(network, centre, axes, d, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
         stated = _rates(found, found.untrained, n, reference)[..., 0]
         measured = _measured(key_probe, raw[:, :d], fixed.label, shifted[..., :d], deployed.label, n, reference.ridge)
-        return found._replace(offset=_probit(measured) - _probit(stated))
+        return found._replace(offset=ndtri(np.clip(measured, *SURE)) - ndtri(np.clip(stated, *SURE)))
 
     paired = cohorts.take(source, folds[-1][:CLEAN])
     charts = tuple(chart(i) for i in range(NETWORKS))
@@ -208,20 +211,21 @@ def _outcome(
 def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     """Inner product (r, r) that the trained encoder puts on the layer statistics, in each chart.
 
-    A mixture of the untrained encoder's own and of the best linear prediction of the proxy task's target from its
+    A mixture of all layers' statistics alike and of the best linear prediction of the proxy task's target from its
     input, which shrinks each direction by between / (between + view) (Eq. gain).  The weight moves from the first to
-    the second with training time; both are scaled to the same total variance on the source.
+    the second with training time, at the proxy's pace; both are scaled to the same total variance on the source.
+    Without training it is the untrained encoder's own.
     """
     if not design.steps:
         return [chart.untrained for chart in survey.charts]
     inputs, targets = _pairs(key, survey, design)
-    trained = design.steps * design.learning_rate
+    trained = design.steps * design.learning_rate * design.proxy.pace
     share = trained / (trained + LEARNING_TIME)
+    ridge = OPERATOR_RIDGE if design.proxy.siamese or design.proxy.labelled else TARGET_RIDGE
     moments = (_covariances(*_coordinates(chart, inputs, targets, design.proxy)) for chart in survey.charts)
-    return [
-        (1 - share) * chart.untrained + share * _learned(chart.clean, *uv)
-        for chart, uv in zip(survey.charts, moments, strict=True)
-    ]
+    alike = [_scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in survey.charts]
+    learned = [_learned(chart.clean, *uv, ridge) for chart, uv in zip(survey.charts, moments, strict=True)]
+    return [(1 - share) * start + share * end for start, end in zip(alike, learned, strict=True)]
 
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
@@ -244,9 +248,9 @@ def _at_once(images: np.ndarray) -> int:
 
 
 @jax.jit
-def _learned(clean: theory.Moments, uu: Array, uv: Array) -> Array:
+def _learned(clean: theory.Moments, uu: Array, uv: Array, ridge: float) -> Array:
     """Inner product (r, r) of the linear predictor, from the second moments of pairs."""
-    weights = theory.predictor(uu, uv, ridge=OPERATOR_RIDGE)
+    weights = theory.predictor(uu, uv, ridge=ridge)
     by_patch = weights.reshape(-1, clean.mean.shape[-1], weights.shape[1])  # a head that sees several patches
     return _scaled(jnp.einsum("pik,pjk->ij", by_patch, by_patch), clean)
 
@@ -365,10 +369,6 @@ def _measured(
         case = shifted_label == 1
         rates.append([auc(score, shifted_label), (score[..., case] > bar).mean(-1), (score[..., ~case] > bar).mean(-1)])
     return np.mean(rates, axis=0)
-
-
-def _probit(rate: np.ndarray) -> np.ndarray:
-    return ndtri(np.clip(rate, *SURE))
 
 
 def _code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:

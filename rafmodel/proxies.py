@@ -48,6 +48,7 @@ class Proxy:
     cells    along each side, what the image is cut into: fewer pixels than two a cell are too few
     turned   the image is turned by quarters, so its sides must be equal
     momentum share of its weights that a slow teacher keeps in the first step; 0: there is no teacher
+    pace     how soon the task shapes an encoder, 1 for two views of an image; read by theory (`derivations/NOTES.md`)
     """
 
     name: str
@@ -61,6 +62,7 @@ class Proxy:
     cells: int = 1
     turned: bool = False
     momentum: float = 0.0
+    pace: float = 1.0
 
     def check(self, shape: Shape) -> None:
         """Raises InputError where images of this shape (*space, C) cannot be given the task."""
@@ -210,7 +212,7 @@ def predictive_coding(law: ViewLaw) -> Proxy:
         key_view, key_column = jax.random.split(key)
         return _to_come(key_column, view(key_view, image, law))
 
-    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4)
+    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4, pace=5.0)
 
 
 @jax.jit
@@ -239,7 +241,7 @@ def relative_location(law: ViewLaw) -> Proxy:
     def places(shape: Shape) -> int:
         return CELLS ** (len(shape) - 1) - 1
 
-    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS)
+    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS, pace=5.0)
 
 
 @jax.jit
@@ -263,7 +265,7 @@ def supervised(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True)
+    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, pace=0.2)
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:
@@ -302,7 +304,7 @@ def jigsaw(law: ViewLaw) -> Proxy:
     def answers(shape: Shape) -> int:
         return len(grids.orders(tiles(shape) ** (len(shape) - 1)))
 
-    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES)
+    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, pace=0.03)
 
 
 def tiles(shape: Shape) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rafmodel import cohort, design, predict, variability
+from rafmodel import cohort, design, predict, theory, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=400)
@@ -88,16 +88,20 @@ def test_noise_views_are_foreseen_to_help_under_noise(survey):
 
 
 def test_the_mixture_follows_training_time(survey):
-    """No steps: the untrained encoder's own features; many: the linear predictor alone."""
+    """No steps: the untrained encoder's own features; few: all layers alike; many: the predictor alone, at the task's pace."""
     one = named("contrastive+noise")
     untrained = np.asarray(predict.representations(KEY, survey, replace(one, steps=0))[0])
     own = survey.charts[0].axes[:64]
     np.testing.assert_allclose(untrained / np.trace(untrained), own.T @ own / np.trace(own.T @ own), atol=1e-6)
     long = np.asarray(predict.representations(KEY, survey, replace(one, steps=10**6))[0])
     brief = np.asarray(predict.representations(KEY, survey, replace(one, steps=50))[0])
-    half = predict.LEARNING_TIME
-    share = 50 * one.learning_rate / (50 * one.learning_rate + half)
-    np.testing.assert_allclose(brief, (1 - share) * untrained + share * long, rtol=0.01, atol=1e-3 * brief.max())
+    spread = theory.total_covariance(survey.charts[0].clean)
+    np.testing.assert_allclose(np.trace(spread @ untrained), np.trace(spread), rtol=1e-4)
+    alike = np.eye(len(untrained))  # whose variance on the source is that of the coordinates themselves
+    share = 50 * one.learning_rate / (50 * one.learning_rate + predict.LEARNING_TIME)
+    np.testing.assert_allclose(brief, (1 - share) * alike + share * long, rtol=0.01, atol=1e-3 * brief.max())
+    slow = replace(one, steps=500, proxy=replace(one.proxy, pace=0.1))
+    np.testing.assert_allclose(predict.representations(KEY, survey, slow)[0], brief, rtol=1e-4, atol=1e-5 * brief.max())
 
 
 def test_a_task_that_needs_labels_sees_only_labelled_images(survey):
