@@ -4,15 +4,20 @@ B0  as good as clean: the design's own observed clean AUC
 B1  the mean of the other designs in the same cell (needs outcomes)
 L0  theory alone, before training
 L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
+B3  the mean of the other designs, moved by what this design does on other cohorts: no theory; where such studies are given
+L2x the hierarchical model with that knowledge as a second covariate beside the theory
 L0+ theory and a short run of each design, where the study has them
 
 Where the study has them, beside these: L1 and the estimators of ``early``, which see the design's own trained encoder.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 import xarray as xr
 from jax import Array
+from scipy.special import ndtr
 from scipy.stats import spearmanr
 
 from rafmodel import fit, pilot
@@ -23,9 +28,12 @@ MEASURES = ("mae", "skill", "effect_r", "effect_r_corrected", "rank_r", *COVERAG
 _CELL = ("design", "shift", "severity")
 
 
-def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250) -> xr.Dataset:
+def check(
+    study: xr.Dataset, elsewhere: Sequence[xr.Dataset] = (), *, key: Array, warmup: int = 200, draws: int = 250
+) -> xr.Dataset:
     """Every design predicted from the others and scored on its shifted cells; the table of THEORY section 7.
 
+    elsewhere  studies of other cohorts, for B3 and L2x
     The design effect is taken against the mean of the *other* designs, observed and predicted alike: centred on all
     designs, B1 would correlate at -1 with what it predicts, and L2 would inherit the artefact.
     Raises InputError where the study has fewer than four designs.
@@ -35,12 +43,8 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
     foreseen = _shifted(study["predicted_auc"].sel(group="all").values)
     clean = study["observed_auc"].sel(group="all", severity=0).mean("seed").values
     law = fit.leave_one_design_out(study, key=key_fit, warmup=warmup, draws=draws)
-    tails = [(1 - p) / 2 for p in fit.NOMINAL]
-    found = fit.quantiles(law, [0.5, *tails, *(1 - t for t in tails)], key=key_draw)
-    shape = observed.shape
-    median, *bounds = (q[:, 1:].reshape(shape) for q in found)
-    n = len(fit.NOMINAL)
-    interval = np.stack([np.stack(bounds[:n]), np.stack(bounds[n:])], axis=1)
+    shape, n = observed.shape, len(fit.NOMINAL)
+    median, interval = _told(law, shape, key_draw)
 
     b1 = others(observed)
     held_out = {"B0": np.broadcast_to(clean[:, :, None], shape), "B1": b1, "L0": foreseen, "L2": median}
@@ -50,6 +54,14 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
         "L0": foreseen - others(foreseen),
         "L2": median - b1,
     }
+    laws = {"L2": (law, interval)}
+    if elsewhere:
+        known = fit.leave_one_design_out(study, elsewhere, key=key_fit, warmup=warmup, draws=draws)
+        told = _told(known, shape, key_draw)
+        laws["L2x"] = known, told[1]
+        moved = ndtr(fit.probit(b1) + fit.abroad(study, elsewhere)[:, 1:].reshape(shape))
+        held_out |= {"B3": moved, "L2x": told[0]}
+        effects |= {"B3": moved - b1, "L2x": told[0] - b1}
     for name, values in _early(study).items():
         held_out[name], effects[name] = values, values - others(values)
     if "pilot_auc" in study:
@@ -59,10 +71,11 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
     score = np.full((len(held_out), len(MEASURES)), np.nan)
     for i, level in enumerate(held_out):
         score[i, :5] = _scores(held_out[level], effects[level], observed, b1, trust)
-    inside = (interval[:, 0] <= observed[None]) & (observed[None] <= interval[:, 1])
-    calibrated = LEVELS.index("L2")
-    score[calibrated, 5 : 5 + n] = inside.mean((1, 2, 3))
-    score[calibrated, -1] = fit.log_density(law, fit.cells(study).observed)[:, 1:].mean()
+    for name, (one, bounds) in laws.items():
+        inside = (bounds[:, 0] <= observed[None]) & (observed[None] <= bounds[:, 1])
+        row = list(held_out).index(name)
+        score[row, 5 : 5 + n] = inside.mean((1, 2, 3))
+        score[row, -1] = fit.log_density(one, fit.cells(study).observed)[:, 1:].mean()
 
     weight = fit.fit(study, key=key_full)["weight"].values
     by_seed = study["observed_auc"].sel(group="all", severity=slice(1, None))
@@ -88,6 +101,14 @@ def check(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250)
         "bound": ["lower", "upper"],
     }
     return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", "")})
+
+
+def _told(law: fit.HeldOut, shape: tuple[int, ...], key: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Medians (design, shift, severity 1-5) and intervals (nominal, bound, design, shift, severity 1-5) of the AUC."""
+    tails, n = [(1 - p) / 2 for p in fit.NOMINAL], len(fit.NOMINAL)
+    found = fit.quantiles(law, [0.5, *tails, *(1 - t for t in tails)], key=key)
+    median, *bounds = (q[:, 1:].reshape(shape) for q in found)
+    return median, np.stack([np.stack(bounds[:n]), np.stack(bounds[n:])], axis=1)
 
 
 def _early(study: xr.Dataset) -> dict[str, np.ndarray]:

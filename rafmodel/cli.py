@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +70,8 @@ class Check:
 
     studies: tyro.conf.Positional[tuple[Path, ...]]
     """study.nc files."""
+    elsewhere: tuple[Path, ...] = ()
+    """Studies of other cohorts: what the same designs did there is read beside the theory (rows B3 and L2x)."""
     seed: int = 0
     """Root of all randomness."""
 
@@ -204,11 +207,15 @@ def fit(command: Fit) -> None:
 def check(command: Check) -> None:
     """Held-out predictions against what was observed."""
     set_up_jax()
+    from rafmodel import fit as fits
     from rafmodel import study as studies
 
+    elsewhere = [studies.load(path) for path in command.elsewhere]
     for path, table in [(path, studies.load(path)) for path in _some(command.studies)]:
         print(f"{path}")
-        _checked(table, studies.writable(path.parent), command.seed)
+        if elsewhere:
+            fits.abroad(table, elsewhere)  # says at once where there is nothing to learn from
+        _checked(table, studies.writable(path.parent), command.seed, elsewhere)
 
 
 def figures(command: Figures) -> None:
@@ -255,7 +262,9 @@ def _folder(command: Plans, cohort: "Cohort") -> Path:
     return folder
 
 
-def _checked(table: "xr.Dataset", folder: Path, seed: int) -> "xr.Dataset | None":
+def _checked(
+    table: "xr.Dataset", folder: Path, seed: int, elsewhere: Sequence["xr.Dataset"] = ()
+) -> "xr.Dataset | None":
     """Held-out check, saved and printed; None where there are too few designs to leave one out."""
     import jax
 
@@ -263,7 +272,7 @@ def _checked(table: "xr.Dataset", folder: Path, seed: int) -> "xr.Dataset | None
     from rafmodel import study as studies
 
     try:
-        checked = checks.check(table, key=jax.random.fold_in(jax.random.key(seed), 3))
+        checked = checks.check(table, elsewhere, key=jax.random.fold_in(jax.random.key(seed), 3))
     except InputError as problem:
         print(f"no held-out check: {problem}")
         return None

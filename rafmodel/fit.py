@@ -41,6 +41,7 @@ class Cells(NamedTuple):
     dose      (cell,) level over 5, 0 for clean
     used      (cell,) 1 where two designs have an outcome beside any one that is held out, else 0
     holes     (2, n) design and cell of each absent outcome that has others beside it
+    abroad    (design, cell) mean effect of the design on other cohorts, 0 where none is known; None: not asked
     """
 
     observed: Array
@@ -49,16 +50,18 @@ class Cells(NamedTuple):
     dose: Array
     used: Array
     holes: Array
+    abroad: Array | None = None
 
 
-def cells(study: xr.Dataset) -> Cells:
-    """Cells of everyone's AUC.  Raises InputError where fewer than four designs have outcomes to compare.
+def cells(study: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> Cells:
+    """Cells of everyone's AUC; ``others`` are studies of other cohorts.
 
     Theory is centred over *all* designs, a held-out one included: predictions use no outcome, and a constant
     moved between ``theory`` and the levels changes nothing.
+    Raises InputError where fewer than four designs have outcomes to compare.
     """
     n_shifts = study.sizes["shift"]
-    seen, theory = _probit(_everyone(study, "observed_auc")), _probit(_everyone(study, "predicted_auc"))
+    seen, theory = probit(_everyone(study, "observed_auc")), probit(_everyone(study, "predicted_auc"))
     has = np.isfinite(seen)
     n_designs, used = int(np.sum(has.sum(1) > 0)), np.asarray(has.sum(0) > 2)
     if n_designs < FEWEST_DESIGNS:
@@ -75,7 +78,28 @@ def cells(study: xr.Dataset) -> Cells:
         jnp.asarray(np.concatenate([[0.0], np.tile(np.arange(1, 6) / 5, n_shifts)])),
         jnp.asarray(used, float),
         jnp.asarray(np.stack(np.nonzero(~has & has.any(1, keepdims=True) & used[None, :]))),
+        jnp.asarray(abroad(study, others)) if others else None,
     )
+
+
+def abroad(study: xr.Dataset, others: Sequence[xr.Dataset]) -> np.ndarray:
+    """Mean effect of each design in each cell on other cohorts (design, cell), probit scale; 0 where none is known.
+
+    An effect is the outcome minus the mean over the designs that both studies have.  Studies of one cohort, or of one
+    source, share images with this one and are passed over.  Raises InputError where no other cohort is left.
+    """
+    effects = []
+    for other in others:
+        if any(study.attrs.get(name, "") == other.attrs.get(name) for name in ("cohort", "source")):
+            continue
+        shared = [d for d in study["design"].values if d in other["design"].values]
+        seen = other.assign(observed_auc=other["observed_auc"].mean("seed"))[["observed_auc"]].sel(design=shared)
+        seen = xr.apply_ufunc(probit, seen.reindex({c: study[c].values for c in ("shift", "severity")}))
+        effects.append(_everyone((seen - seen.mean("design")).reindex(design=study["design"].values), "observed_auc"))
+    if not effects:
+        raise InputError(f"{study.attrs.get('cohort', 'study')}: no study of another cohort among those to learn from")
+    known = np.isfinite(effects)
+    return np.where(known, effects, 0).sum(0) / np.maximum(known.sum(0), 1)
 
 
 def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
@@ -86,7 +110,8 @@ def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
     return np.concatenate([table[:, :1, 0], table[:, :, 1:].reshape(len(table), -1)], axis=1)
 
 
-def _probit(auc: np.ndarray) -> np.ndarray:
+def probit(auc: np.ndarray) -> np.ndarray:
+    """Standard normal quantile of AUCs, kept a little away from 0 and 1."""
     return np.asarray(ndtri(jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)))
 
 
@@ -124,6 +149,7 @@ def model(studies: Sequence[Cells], included: Sequence[Array]) -> None:
     A held-out design enters through its prediction only (the centring of ``theory``), which uses no outcome.
     An absent outcome is a parameter under a nearly flat prior, which integrates it out.
     """
+    foreign = _drawn("weight_abroad", dist.Normal(0.5, 0.5)) if studies[0].abroad is not None else 0.0
     n_terms = 1 + studies[0].shift.shape[0] // 5  # shifts, which all studies share, and clean
     weight = _drawn("weight", dist.Normal(0.5, 0.5))
     by_shift = _drawn("weight_spread", dist.HalfNormal(0.3))
@@ -140,7 +166,7 @@ def model(studies: Sequence[Cells], included: Sequence[Array]) -> None:
     for i, (study, known) in enumerate(zip(studies, included, strict=True)):
         absent = study.holes.shape[1]
         values = _drawn(f"absent_{i}", dist.Normal(0, 3).expand([absent])) if absent else None
-        rest = unexplained(study, filled(study, values), weights)
+        rest = unexplained(study, filled(study, values), weights, foreign)
         numpyro.factor(f"outcomes_{i}", restricted(study, known, rest, spread))
 
 
@@ -148,9 +174,15 @@ def _drawn(name: str, law: dist.Distribution) -> Array:
     return jnp.asarray(numpyro.sample(name, law))
 
 
-def unexplained(study: Cells, outcomes: Array, weights: Array) -> Array:
-    """Outcomes minus what theory says of each design, (design, cell): a level per cell plus deviations."""
-    return outcomes - weights[study.shift][None, :] * study.theory
+def unexplained(study: Cells, outcomes: Array, weights: Array, foreign: Array | float = 0.0) -> Array:
+    """Outcomes minus what theory and other cohorts say of each design, (design, cell): a level per cell plus deviations."""
+    return outcomes - explained(study, weights, foreign)
+
+
+def explained(study: Cells, weights: Array, foreign: Array | float) -> Array:
+    """What theory, and other cohorts where they are asked, say of each design's effect, (design, cell)."""
+    told = weights[study.shift][None, :] * study.theory
+    return told if study.abroad is None else told + foreign * study.abroad
 
 
 def restricted(study: Cells, known: Array, rest: Array, spread: Spread) -> Array:
@@ -271,12 +303,15 @@ class HeldOut(NamedTuple):
     sd: Array
 
 
-def leave_one_design_out(study: xr.Dataset, *, key: Array, warmup: int = 200, draws: int = 250) -> HeldOut:
+def leave_one_design_out(
+    study: xr.Dataset, others: Sequence[xr.Dataset] = (), *, key: Array, warmup: int = 200, draws: int = 250
+) -> HeldOut:
     """For each design, the law of its seed-mean outcomes given all other designs and its own L0 prediction.
 
+    others  studies of other cohorts, which may hold outcomes of the design there
     Raises InputError where an outcome is absent: a score over some of the cells is not that of the study.
     """
-    data = cells(study)
+    data = cells(study, others)
     _complete(study, data)
     laws = []
     for which, key_chain in enumerate(jax.random.split(key, len(data.observed))):
@@ -299,8 +334,9 @@ def foretold(study: Cells, known: Array, which: int, draws: dict[str, Array]) ->
 
     def law(draw: dict[str, Array]) -> HeldOut:
         weights = draw["weight_by_shift"]
-        level = known @ unexplained(study, filled(study, draw.get("absent_0")), weights) / known.sum()
-        mean = level + weights[study.shift] * study.theory[which]
+        foreign = draw.get("weight_abroad", 0.0)
+        level = known @ unexplained(study, filled(study, draw.get("absent_0")), weights, foreign) / known.sum()
+        mean = level + explained(study, weights, foreign)[which]
         own = variance(study, Spread(draw["design_sd"], draw["curve_sd_by_shift"], draw["residual_sd"]))
         # the level is itself known to a variance of own / number of known designs
         return HeldOut(jnp.where(study.used > 0, mean, jnp.nan), jnp.sqrt(own * (1 + 1 / known.sum())))

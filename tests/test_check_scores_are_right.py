@@ -12,7 +12,8 @@ from rafmodel import check
 @pytest.fixture(scope="module")
 def tables():
     study = make_study(groups=("all",), n_designs=6).isel(shift=[2, 3, 6])
-    return study, check.check(study, key=jax.random.key(0), warmup=120, draws=120)
+    other = make_study(seed=1, groups=("all",), n_designs=6).isel(shift=[2, 3, 6]).assign_attrs(cohort="b", source="b")
+    return study, check.check(study, [other], key=jax.random.key(0), warmup=120, draws=120)
 
 
 def cells(study, name):
@@ -32,7 +33,7 @@ def test_baselines_are_what_they_are_called(tables):
     np.testing.assert_allclose(found["observed"], seen)
 
 
-@pytest.mark.parametrize("level", ["B0", "L0", "L2"])
+@pytest.mark.parametrize("level", ["B0", "L0", "L2", "B3", "L2x"])
 def test_scores_by_hand(tables, level):
     study, found = tables
     seen, told = cells(study, "observed_auc"), found["held_out"].sel(level=level).values
@@ -40,7 +41,11 @@ def test_scores_by_hand(tables, level):
     score = {str(m): float(found["score"].sel(level=level, measure=m)) for m in found["measure"].values}
     assert score["mae"] == pytest.approx(np.mean(np.abs(told - seen)))
     assert score["skill"] == pytest.approx(1 - np.mean(np.abs(told - seen)) / np.mean(np.abs(rest - seen)))
-    against = rest if level == "L2" else np.array([np.delete(told, d, axis=0).mean(0) for d in range(len(told))])
+    against = (
+        rest
+        if level in ("L2", "B3", "L2x")
+        else np.array([np.delete(told, d, axis=0).mean(0) for d in range(len(told))])
+    )
     effect, own = told - against, seen - rest
     assert score["effect_r"] == pytest.approx(pearsonr(effect.ravel(), own.ravel())[0])
     assert score["effect_r_corrected"] == pytest.approx(score["effect_r"] / np.sqrt(float(found["reliability"])))
@@ -77,7 +82,8 @@ def test_reliability_is_the_share_that_is_not_seed_noise():
 
 def test_the_table_shows_every_level_and_what_is_undefined(tables):
     text = check.table(tables[1])
-    rows = {line.split()[0]: line for line in text.splitlines() if line[:2] in check.LEVELS}
-    assert set(rows) == set(check.LEVELS)
+    levels = {*check.LEVELS, "B3", "L2x"}
+    rows = {line.split()[0]: line for line in text.splitlines() if line.split()[:1] and line.split()[0] in levels}
+    assert set(rows) == levels
     assert "-" in rows["B1"].split()
     assert f"{float(tables[1]['score'].sel(level='L0', measure='mae')):.3f}" in rows["L0"]

@@ -264,3 +264,48 @@ def test_a_held_out_check_refuses_absent_outcomes():
     table["observed_auc"][1, :, 0, 2] = np.nan
     with pytest.raises(InputError, match="design 'design 1' has missing values"):
         fit.leave_one_design_out(table, key=jax.random.key(0))
+
+
+# ---- what the same designs did on other cohorts
+
+
+def elsewhere(table: xr.Dataset, seed: int, name: str, *, share: float = 1.0) -> xr.Dataset:
+    """A study of another cohort: other levels, and ``share`` of this study's design effects."""
+    rng = np.random.default_rng(seed)
+    seen = norm.ppf(table["observed_auc"])
+    effect = share * (seen - seen.mean(0))
+    level = 0.6 + rng.uniform(0, 0.3, seen.shape[2:4])[None, None, :, :, None]
+    return table.assign(observed_auc=(table["observed_auc"].dims, norm.cdf(level + effect))).assign_attrs(
+        cohort=name, source=name
+    )
+
+
+def test_effects_elsewhere_are_means_over_other_cohorts_of_what_both_studied():
+    table = study(20, 0.0).assign_attrs(source="here")
+    twice, none = elsewhere(table, 1, "b", share=2.0), elsewhere(table, 2, "c", share=0.0)
+    few = twice.isel(design=slice(1, None)).isel(shift=[0, 2])  # a design and a shift less
+    found = fit.abroad(table, [few, none, table.assign_attrs(cohort="renamed")])  # the last shares the source
+    seen = norm.ppf(table["observed_auc"].mean("seed"))[..., 0]
+    own, centred = seen - seen.mean(0), seen[1:] - seen[1:].mean(0)
+    found = found[:, 1:].reshape(own[:, :, 1:].shape)
+    np.testing.assert_allclose(found[1:, [0, 2]], centred[:, [0, 2], 1:], atol=2e-3)  # (2 + 0) / 2; seeds, then probit
+    np.testing.assert_allclose(found[0], 0, atol=1e-6)  # known of one cohort alone, where it has none
+    np.testing.assert_allclose(found[:, 1], 0, atol=1e-6)
+    with pytest.raises(InputError, match="no study of another cohort"):
+        fit.abroad(table, [table])
+
+
+def test_knowledge_from_elsewhere_has_skill_and_its_turned_designs_have_none():
+    table = study(21, 0.0).assign_attrs(source="here")
+
+    def skill(others):
+        law = fit.leave_one_design_out(table, others, key=jax.random.key(0), **SHORT)
+        told = fit.quantiles(law, [0.5], key=jax.random.key(1))[0, :, 1:]
+        seen = seed_mean(table)
+        b1 = np.array([np.delete(seen, d, 0).mean(0) for d in range(len(seen))])
+        return 1 - np.abs(told - seen).mean() / np.abs(b1 - seen).mean()
+
+    other = elsewhere(table, 3, "b", share=0.7)
+    assert skill([other]) > 0.5
+    turned = np.roll(other["observed_auc"].values, 1, axis=0)
+    assert skill([other.assign(observed_auc=(other["observed_auc"].dims, turned))]) < 0.15
