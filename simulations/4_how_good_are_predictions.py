@@ -10,6 +10,7 @@ correlation r, r over the square root of the seed mean's reliability, and rank c
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -78,37 +79,48 @@ def pooled(all_of: list[Scored]) -> dict[str, tuple[float, ...]]:
     return found
 
 
-def gaps(table: xr.Dataset) -> dict[str, tuple[float, ...]]:
-    """Of the largest subgroup gap in each cell: cells that are sure, share with the right sign there, correlation over all."""
+class Gaps(NamedTuple):
+    """AUC of one subgroup minus that of another in every cell: observed, its standard error, and as each level told it."""
+
+    observed: np.ndarray
+    error: np.ndarray
+    told: dict[str, np.ndarray]
+
+
+def gaps(table: xr.Dataset) -> Gaps | None:
+    """Between the two subgroups whose observed AUCs differ most on average, the first in the alphabet minus the other."""
     names = [g for g in table["group"].values[1:] if min(table[n].sel(group=g) for n in ("n_case", "n_control")) > 0]
     if len(names) < 2:
-        return {}
+        return None
     seen = table["observed_auc"].sel(group=names).mean("seed")
     by_seed = table["observed_auc"].sel(group=names).var("seed", ddof=1) / table.sizes["seed"]
     variance = table["observed_auc_se"].sel(group=names) ** 2 + by_seed
     means = seen.mean(("design", "shift", "severity")).values
-    pair = [int(means.argmax()), int(means.argmin())]
+    pair = sorted([int(means.argmax()), int(means.argmin())], key=lambda i: str(names[i]))
+
+    def cells(values: xr.DataArray) -> np.ndarray:
+        return values.transpose("design", "shift", "severity").values
 
     def gap(values: xr.DataArray) -> np.ndarray:
-        found = values.isel(group=pair[0]) - values.isel(group=pair[1])
-        return found.transpose("design", "shift", "severity").values
+        return cells(values.isel(group=pair[0]) - values.isel(group=pair[1]))
 
-    observed = gap(seen)
-    spread = np.sqrt(variance.isel(group=pair).sum("group").transpose("design", "shift", "severity").values)
-    sure = np.abs(observed) > SURE * spread
-    found = {}
-    told = {"L0": table["predicted_auc"].sel(group=names)}
+    told = {"L0": gap(table["predicted_auc"].sel(group=names))}
     if "early_auc" in table:
-        told["L1"] = table["early_auc"].sel(estimator="L1", group=names).mean("seed")
-    for level, values in told.items():
-        predicted = gap(values)
-        known = np.isfinite(predicted) & np.isfinite(observed)
-        if not known.any():
-            continue
-        right = (np.sign(predicted) == np.sign(observed))[sure & known]
-        r = np.corrcoef(predicted[known], observed[known])[0, 1]
-        found[level] = (int((sure & known).sum()), float(right.mean()) if right.size else np.nan, float(r))
-    return found
+        told["L1"] = gap(table["early_auc"].sel(estimator="L1", group=names).mean("seed"))
+    return Gaps(gap(seen), np.sqrt(cells(variance.isel(group=pair).sum("group"))), told)
+
+
+def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
+    """Over the cells of some tables: sure cells, share with the right sign there, correlation over all, and the same over the
+    square root of the share of the observed variance that is neither seed nor sampling error."""
+    columns = [np.stack([g.told[level], g.observed, g.error]).reshape(3, -1) for g in found if level in g.told]
+    told, observed, error = np.concatenate(columns, 1)[:, np.isfinite(np.concatenate(columns, 1)).all(0)]
+    sure = np.abs(observed) > SURE * error
+    right = (np.sign(told) == np.sign(observed))[sure]
+    r = np.corrcoef(told, observed)[0, 1] if len(told) else np.nan
+    trust = 1 - np.mean(error**2) / observed.var() if len(told) else np.nan
+    corrected = r / np.sqrt(trust) if trust > 0 else np.nan
+    return int(sure.sum()), float(right.mean()) if right.size else np.nan, float(r), float(corrected)
 
 
 def keep(table: xr.Dataset, path: Path) -> None:
@@ -138,10 +150,12 @@ def main(options: Options) -> None:
     print(f"\npooled over {len(results)}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
     for level, values in pooled(results).items():
         print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
-    print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r")
-    for name, table in tables.items():
-        for level, (n, right, r) in gaps(table).items():
-            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}")
+    print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")
+    found = {name: one for name, table in tables.items() if (one := gaps(table))}
+    for name, some in {**{name: [one] for name, one in found.items()}, "pooled": list(found.values())}.items():
+        for level in ("L0", "L1"):
+            n, right, r, corrected = gap_scores(some, level)
+            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}{corrected:8.2f}")
     whole = xr.concat([one.checked for one in results], "table", combine_attrs="drop").assign_coords(
         table=[one.cohort for one in results]
     )
