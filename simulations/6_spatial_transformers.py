@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter, rotate
 from scipy.stats import norm
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, learning, phantoms, simulate
+from rafmodel import design, learning, phantoms, pretrain
 from rafmodel.encoder import Encoder, _patches
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
@@ -129,7 +129,7 @@ def main(options: Options) -> None:
     first = ["| encoder | measured | predicted | correlation over filters |", "|---|---|---|---|"]
     second = ["| encoder | no transformer | input | after layer 1 | after layer 2 |", "|---|---|---|---|---|"]
     for one in design.select(NAMES, steps=20 if options.quick else options.steps):
-        network = simulate.pretrain(key, source, one)
+        network = pretrain.pretrain(key, source, one)
         kernels = np.asarray(network.weights[0][...]).reshape(3, 3, -1)
         measured, share = residual(kernels, images, angles), orders(kernels, images)
         predicted = share @ np.where(exact > 0, law, 0)

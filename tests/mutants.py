@@ -1,11 +1,15 @@
-"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program|variability]``.
+"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py LIST [--kept FILE]``.
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
-tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.
+tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
+program or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+FILE says was caught is not tried again, what was missed is.
 """
 
 # ruff: noqa: E501
 
+import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -15,9 +19,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMULAS = (
-    "test_theory_predicts_linear_gaussian",
-    "test_theory_has_slopes_shapes_and_honest_gaps",
     "test_symbols_equal_theory",
+    "test_theory_has_slopes_shapes_and_honest_gaps",
+    "test_theory_predicts_linear_gaussian",
 )
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
@@ -110,7 +114,7 @@ PROGRAM = [
     ("simulate", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("simulate", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("simulate", "order[label[order] == c][:half]", "order[label[order] == 0][:half]", SIMULATION),
-    ("simulate", "optax.apply_updates(weights, update), moments", "weights, moments", SIMULATION),
+    ("pretrain", "optax.apply_updates(weights, update), moments", "weights, moments", SIMULATION),
     ("simulate", "np.concatenate([clean[None], probe(encoded)])", "np.concatenate([probe(encoded), clean[None]])", SIMULATION),
     ("metrics", "(below[lower] + below[upper]) / 2", "below[upper]", SCORES),
     ("metrics", "_share(above[..., label == 1]), _share(above[..., label == 0])", "_share(above[..., label == 0]), _share(above[..., label == 1])", SCORES),
@@ -229,38 +233,57 @@ def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) 
     if sound.count(old) != 1:
         raise SystemExit(f"{module}.py: '{old}' is there {sound.count(old)} times, not once; mend the list of mutants")
     place.write_text(sound.replace(old, new))
+    compiled = ROOT / ".pytest_cache" / "compiled"  # keyed by the program itself: only what the mutant changes is new
+    settings = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     try:
-        names = [f"tests/{name}.py" for name in tests]
+        # those that caught the last mutant come first: neighbours in a list tend to fall to the same test
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names],
+            [sys.executable, "-m", "pytest", "-x", "-q", "--ff", *(f"tests/{name}.py" for name in tests)],
             cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy)},
+            env=os.environ | settings,
             capture_output=True,
             check=False,
         )
-        return done.returncode == 1  # 1: tests ran and some failed
     finally:
         place.write_text(sound)
+    if done.returncode not in (0, 1):  # 1: tests ran and some failed
+        raise SystemExit(f"{module}.py: pytest ended with {done.returncode}\n{done.stdout.decode()[-2000:]}")
+    return done.returncode == 1
 
 
-def main(which: str) -> None:
+def remembered(kept: Path | None) -> set[tuple[str, str, str]]:
+    """Mutants that a former run caught."""
+    lines = kept.read_text().splitlines() if kept and kept.exists() else []
+    return {tuple(mutant) for fate, *mutant in map(json.loads, lines) if fate == "caught"}
+
+
+def main(which: str, kept: Path | None) -> None:
     """Print each mutant's fate and the share that was caught."""
-    mutants = {
-        "theory": [(*mutant, FORMULAS) for mutant in THEORY],
-        "program": PROGRAM,
-        "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
-    }[which]
-    missed = []
+    mutants = LISTS[which]
+    missed, known = [], remembered(kept)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         ignored = shutil.ignore_patterns(".*", "runs", "__pycache__")
         shutil.copytree(ROOT, copy, ignore=ignored)
         for number, (module, old, new, tests) in enumerate(mutants, 1):
-            found = caught(copy, module, old, new, tests)
+            found = (module, old, new) in known or caught(copy, module, old, new, tests)
+            fate = "caught" if found else "MISSED"
             missed += [] if found else [(module, old, new)]
-            print(f"{number:3d} {'caught' if found else 'MISSED'}  {module}: {old!r} -> {new!r}", flush=True)
+            print(f"{number:3d} {fate}  {module}: {old!r} -> {new!r}", flush=True)
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps([fate, module, old, new]) + "\n")
     print(f"{len(mutants) - len(missed)} of {len(mutants)} mutants of the {which} caught")
 
 
+LISTS = {
+    "theory": [(*mutant, FORMULAS) for mutant in THEORY],
+    "program": PROGRAM,
+    "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
+}
+
 if __name__ == "__main__":
-    main(*(sys.argv[1:2] or ["theory"]))
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("which", nargs="?", default="theory", choices=LISTS)
+    asked.add_argument("--kept", type=Path)
+    main(**vars(asked.parse_args()))

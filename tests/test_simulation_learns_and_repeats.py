@@ -10,7 +10,7 @@ from flax import nnx
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from rafmodel import cohort, design, simulate, variability
+from rafmodel import cohort, design, pretrain, simulate, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=300)
@@ -62,12 +62,12 @@ def test_the_loss_falls(name):
     """Loss of fresh pairs under the trained and the untrained learner that share a start."""
     one = chosen(name, steps=60)
     images, label = jnp.asarray(cohort.pixels(TRAIN)), jnp.asarray(TRAIN.label, jnp.int32)
-    start = simulate.Learner(jax.random.key(3), one, images.shape[1:])
-    trained = simulate._train(jax.random.key(4), start, images, label, one)
+    start = pretrain.Learner(jax.random.key(3), one, images.shape[1:])
+    trained = pretrain._train(jax.random.key(4), start, images, label, one)
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images[:128], label[:128])
     before, after = (
-        float(simulate._loss(one.proxy, *nnx.split(learner), inputs, targets))
-        for learner in (simulate.Learner(jax.random.key(3), one, images.shape[1:]), trained)
+        float(pretrain._loss(one.proxy, *nnx.split(learner), inputs, targets))
+        for learner in (pretrain.Learner(jax.random.key(3), one, images.shape[1:]), trained)
     )
     assert after < before
 
@@ -101,6 +101,6 @@ def test_outcome_is_sklearns_auc_by_subgroup():
 
 def test_training_is_not_a_no_op():
     one = chosen("supervised")
-    before = simulate.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
-    after = simulate.pretrain(jax.random.key(1), TRAIN, one)
+    before = pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
+    after = pretrain.pretrain(jax.random.key(1), TRAIN, one)
     assert float(jnp.abs(before.weights[0][...] - after.weights[0][...]).max()) > 1e-3
