@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from rafmodel import cohort as cohorts
 from rafmodel import design, learning, phantoms, pretrain
-from rafmodel.encoder import Encoder, _patches
+from rafmodel.encoder import Encoder, convolved
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 
@@ -103,7 +103,7 @@ def final(network: Encoder, images: np.ndarray, angle: float, place: str) -> np.
     x = turned(images, angle)
     x = jnp.asarray(turned(x, -angle) if place == "input" else x, jnp.float32)[..., None]
     for depth, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True), 1):
-        x = jax.nn.relu(_patches(x) @ weight[...] + bias[...][None, None, None])
+        x = jax.nn.relu(convolved(x, weight[...]) + bias[...][None, None, None])
         if place == f"layer {depth}":
             x = jnp.asarray(turned(np.asarray(x), -angle))
     return np.asarray(x.mean((1, 2)))

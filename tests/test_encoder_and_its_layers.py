@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rafmodel.encoder import encoder, features, layer_statistics
+from rafmodel.encoder import convolved, encoder, features, layer_statistics
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 28, 27, 2)), jnp.float32)
 
@@ -19,6 +20,27 @@ def test_patches_times_matrix_is_a_convolution():
         )
         x = jnp.maximum(x, 0)
     np.testing.assert_allclose(network(IMAGES), x.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("space", [(8, 7), (5, 6, 3), (1, 2)], ids=str)
+def test_the_gradient_of_a_convolution_is_that_of_lax(space, stride):
+    """The rule is written by hand; XLA derives its own for the same convolution."""
+    dims, rng = len(space), np.random.default_rng(3)
+    x, weight = jnp.asarray(rng.normal(size=(3, *space, 2))), jnp.asarray(rng.normal(size=(3**dims * 2, 5)))
+    letters = "DHW"[-dims:]
+    layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+
+    def peer(x, weight):
+        kernel = weight.reshape(*(3,) * dims, 2, 5)
+        return jax.lax.conv_general_dilated(x, kernel, (stride,) * dims, ((1, 1),) * dims, dimension_numbers=layout)
+
+    found, back = jax.vjp(lambda x, weight: convolved(x, weight, stride), x, weight)
+    expected, its_back = jax.vjp(peer, x, weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    slope = jnp.asarray(rng.normal(size=found.shape))
+    for one, other in zip(back(slope), its_back(slope), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
 def test_features_do_not_depend_on_the_chunk():
