@@ -9,8 +9,10 @@ FILE says was caught is not tried again, what was missed is.
 # ruff: noqa: E501
 
 import argparse
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -227,27 +229,45 @@ VARIABILITY = [
 
 
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
-    """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package."""
+    """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package.
+
+    First those that name the function, which are few and most often enough; then all that answer for the module.
+    """
     place = copy / "rafmodel" / f"{module}.py"
     sound = place.read_text()
     if sound.count(old) != 1:
         raise SystemExit(f"{module}.py: '{old}' is there {sound.count(old)} times, not once; mend the list of mutants")
+    function = re.findall(r"^def (\w+)", sound[: sound.index(old)], re.MULTILINE)[-1:]
+    files = [f"tests/{name}.py" for name in tests]
     place.write_text(sound.replace(old, new))
-    compiled = ROOT / ".pytest_cache" / "compiled"  # keyed by the program itself: only what the mutant changes is new
-    settings = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     try:
-        # those that caught the last mutant come first: neighbours in a list tend to fall to the same test
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "--ff", *(f"tests/{name}.py" for name in tests)],
-            cwd=copy,
-            env=os.environ | settings,
-            capture_output=True,
-            check=False,
-        )
+        near = [test for file in files for name in function for test in naming(copy, file, name)]
+        return (bool(near) and fails(copy, near)) or fails(copy, files)
     finally:
         place.write_text(sound)
+
+
+def naming(copy: Path, file: str, function: str) -> list[str]:
+    """The tests of a file in whose text a function is named."""
+    text = (copy / file).read_text()
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"]
+    segments = {node.name: ast.get_source_segment(text, node) or "" for node in nodes}
+    return [f"{file}::{name}" for name, segment in segments.items() if re.search(rf"\b{function}\b", segment)]
+
+
+def fails(copy: Path, tests: list[str]) -> bool:
+    """Whether one of the tests fails on the copy."""
+    compiled = ROOT / ".pytest_cache" / "compiled"  # keyed by the program itself: only what the mutant changes is new
+    settings = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=copy,
+        env=os.environ | settings,
+        capture_output=True,
+        check=False,
+    )
     if done.returncode not in (0, 1):  # 1: tests ran and some failed
-        raise SystemExit(f"{module}.py: pytest ended with {done.returncode}\n{done.stdout.decode()[-2000:]}")
+        raise SystemExit(f"pytest ended with {done.returncode} on {tests}\n{done.stdout.decode()[-2000:]}")
     return done.returncode == 1
 
 
