@@ -13,6 +13,8 @@ from jax import Array
 
 from rafmodel.errors import InputError
 
+AT_ONCE = 2**18  # bytes of images encoded together: with their patches, ten times as large, they stay in a cache
+
 
 class Network(Protocol):
     """Any encoder: features (N, d) of images (N, *space, C)."""
@@ -172,16 +174,30 @@ def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 
 
 @partial(jax.jit, static_argnums=0)
 def _encode(graph, state, images: Array) -> Array:
-    return nnx.merge(graph, state)(images)
+    return _in_turn(lambda some: nnx.merge(graph, state)(some), images)
 
 
 @partial(jax.jit, static_argnums=0)
 def _statistics(graph, state, images: Array) -> Array:
-    layers = nnx.merge(graph, state).layers(images)[::-1]
-    return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
+    def moments(some: Array) -> Array:
+        layers = nnx.merge(graph, state).layers(some)[::-1]
+        return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
+
+    return _in_turn(moments, images)
 
 
 @partial(jax.jit, static_argnums=0)
 def _columns(graph, state, images: Array) -> Array:
     maps = nnx.merge(graph, state).maps(images)
     return jnp.concatenate([jax.image.resize(x, (*images.shape[:-1], x.shape[-1]), "linear") for x in maps], -1)
+
+
+def _in_turn(f: Callable[[Array], Array], images: Array) -> Array:
+    """``f`` (N, d) of images (N, *space, C), about AT_ONCE bytes of them at a time, the last ones padded."""
+    n = len(images)
+    turns = min(n, -(-images.nbytes // AT_ONCE))
+    if turns <= 1:
+        return f(images)
+    each = -(-n // turns)
+    padded = jnp.pad(images, ((0, turns * each - n), *((0, 0),) * (images.ndim - 1)), "edge")
+    return jax.lax.map(f, padded.reshape(turns, each, *images.shape[1:])).reshape(turns * each, -1)[:n]

@@ -75,22 +75,28 @@ def pretrain(key: Array, source: Cohort, design: Design) -> Network:
 def _train(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
     graph, weights = nnx.split(learner)
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
-    state = (weights, _optimiser(design.steps, design.learning_rate).init(weights), slow)
-    run = partial(_steps, design.proxy, graph, design.batch, design.steps, design.learning_rate)
+    state = (weights, _OPTIMISER.init(weights), slow)
+    rate = rates(design.steps, design.learning_rate)
+    run = partial(_steps, design.proxy, graph, design.batch)
     for start in range(0, design.steps, SCAN):
-        state = run(state, images, label, key, start, min(start + SCAN, design.steps))
+        few = jnp.asarray(np.resize(rate[start : start + SCAN], SCAN))
+        state = run(state, images, label, key, few, start, min(start + SCAN, design.steps), design.steps)
     return nnx.merge(graph, state[0])
 
 
-def _optimiser(steps: int, learning_rate: float) -> optax.GradientTransformation:
-    schedule = optax.cosine_onecycle_schedule(steps, learning_rate, pct_start=0.1)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+# the learning rate is not inside: one program serves every rate and number of steps
+_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
-def _steps(proxy: Proxy, graph, batch, steps, learning_rate, state, images, label, key, start, stop):
-    """Optimiser steps ``start`` to ``stop``; step i always draws from ``fold_in(key, i)``."""
-    optimiser = _optimiser(steps, learning_rate)
+def rates(steps: int, peak: float) -> np.ndarray:
+    """Learning rate of each step (steps,): a tenth of them to the peak, then down, by cosines.  Smith, Topin 2019."""
+    schedule = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.1)
+    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _steps(proxy: Proxy, graph, batch, state, images, label, key, rate, start, stop, steps):
+    """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``."""
 
     def step(i, state):
         weights, moments, slow = state
@@ -98,8 +104,8 @@ def _steps(proxy: Proxy, graph, batch, steps, learning_rate, state, images, labe
         rows = jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32)
         inputs, targets = jax.vmap(proxy.pairs)(jax.random.split(key_pairs, batch), images[rows], label[rows])
         gradient = jax.grad(partial(_loss, proxy, graph))(weights, inputs, targets, slow)
-        update, moments = optimiser.update(gradient, moments, weights)
-        weights = optax.apply_updates(weights, update)
+        update, moments = _OPTIMISER.update(gradient, moments, weights)
+        weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
         return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
 
     return jax.lax.fori_loop(start, stop, step, state)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rafmodel.encoder import convolved, encoder, features, layer_statistics
+from rafmodel.encoder import AT_ONCE, convolved, encoder, features, layer_statistics
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 28, 27, 2)), jnp.float32)
 
@@ -48,6 +48,14 @@ def test_features_do_not_depend_on_the_chunk():
     whole = features(network, IMAGES)
     np.testing.assert_allclose(features(network, IMAGES, chunk=5), whole, rtol=1e-5, atol=1e-6)
     assert whole.shape == (12, 16)
+
+
+def test_many_images_in_turn_have_the_features_of_all_at_once():
+    network = encoder(jax.random.key(0), 2, (8, 16))
+    many = jnp.asarray(np.random.default_rng(1).uniform(size=(100, 28, 27, 2)), jnp.float32)
+    assert 2 * AT_ONCE < many.nbytes < 3 * AT_ONCE  # three turns, the last one padded
+    np.testing.assert_allclose(features(network, many, chunk=100), network(many), rtol=1e-5, atol=1e-6)
+    assert layer_statistics(network, many, chunk=100).shape == (100, 48)
 
 
 def test_layer_statistics_are_first_and_second_moments_over_positions():

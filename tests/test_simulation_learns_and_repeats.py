@@ -104,3 +104,19 @@ def test_training_is_not_a_no_op():
     before = pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
     after = pretrain.pretrain(jax.random.key(1), TRAIN, one)
     assert float(jnp.abs(before.weights[0][...] - after.weights[0][...]).max()) > 1e-3
+
+
+def test_the_learning_rate_is_a_tenth_up_and_the_rest_down():
+    """By hand, cosines from a 25th of the peak up to it and down to a 250,000th (Smith, Topin 2019, as optax has it)."""
+    up, down = (np.cos(np.pi * np.arange(n) / n) for n in (4, 36))
+    expected = np.r_[1 / 25 + (1 - 1 / 25) * (1 - up) / 2, 1 / 25e4 + (1 - 1 / 25e4) * (1 + down) / 2]
+    np.testing.assert_allclose(pretrain.rates(40, 0.003), 0.003 * expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 30}, {"learning_rate": 1e-3}], ids=str)
+def test_designs_that_differ_in_steps_and_rate_share_a_program(changes):
+    one = chosen("supervised", steps=5, batch=16, widths=(4, 8))
+    pretrain.pretrain(jax.random.key(1), TRAIN, one)
+    compiled = pretrain._steps._cache_size()
+    pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, **changes))
+    assert pretrain._steps._cache_size() == compiled
