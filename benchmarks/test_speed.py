@@ -13,7 +13,8 @@ from rafmodel.airways import lung_airways
 from rafmodel.encoder import encoder, layer_statistics
 from rafmodel.phantoms import phantom
 from rafmodel.predict import foresee, survey
-from rafmodel.simulate import deploy, pretrain
+from rafmodel.pretrain import pretrain
+from rafmodel.simulate import deploy
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(256, 28, 28, 1)), jnp.float32)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from rafmodel.encoder import Encoder, _patches, beside, encoder, pooled
+from rafmodel.encoder import Encoder, beside, convolved, encoder, pooled
 from rafmodel.errors import InputError
 from rafmodel.variability.law import sample
 
@@ -88,8 +88,8 @@ class Residual(nnx.Module):
         x, found = (images - 0.5) / 0.25, []
         blocks = zip(self.first, self.second, self.short, self.biases, self.strides, strict=True)
         for first, second, short, bias, stride in blocks:
-            y = jax.nn.relu(beside(_patches(x, stride=stride) @ first[...], bias[0]))
-            y = beside(_patches(y, stride=1) @ second[...], bias[1])
+            y = jax.nn.relu(beside(convolved(x, first[...], stride), bias[0]))
+            y = beside(convolved(y, second[...], 1), bias[1])
             every = (slice(None), *(slice(None, None, stride),) * (x.ndim - 2))
             x = jax.nn.relu((y + x[every] @ short[...]) / math.sqrt(2))
             found.append(x)
@@ -203,7 +203,7 @@ class Aligned(nnx.Module):
         x, found = (images - 0.5) / 0.25, []
         for depth, (weight, bias) in enumerate(zip(self.plain.weights, self.plain.biases, strict=True)):
             x = self.align(x) if depth == self.after else x
-            x = jax.nn.relu(beside(_patches(x) @ weight[...], bias[...]))
+            x = jax.nn.relu(beside(convolved(x, weight[...]), bias[...]))
             found.append(x)
         return found
 
@@ -217,7 +217,7 @@ class Aligned(nnx.Module):
     def where(self, x: Array) -> Array:
         """The affine map (N, dims, dims + 1) of each: the identity and what the locator's maps and their places add."""
         for weight, bias in zip(self.locator.weights, self.locator.biases, strict=True):
-            x = jax.nn.relu(beside(_patches(x) @ weight[...], bias[...]))
+            x = jax.nn.relu(beside(convolved(x, weight[...]), bias[...]))
         moments = [pooled(x), *(pooled(x * axis[None, ..., None]) for axis in _grid(x.shape[1:-1]))]
         added = jnp.concatenate(moments, -1) @ self.affine[...]
         return jnp.eye(self.dims, self.dims + 1)[None] + added.reshape(-1, self.dims, self.dims + 1)
@@ -267,7 +267,7 @@ class FourFold(nnx.Module):
     def _oriented(self, images: Array) -> list[Array]:
         x, found = (images - 0.5) / 0.25, []
         for depth, (filters, bias) in enumerate(zip(self.filters, self.biases, strict=True)):
-            x = _patches(x if depth == 0 else _halved(x), stride=1) @ _turned_filters(filters[...])
+            x = convolved(x if depth == 0 else _halved(x), _turned_filters(filters[...]), 1)
             x = jax.nn.relu(beside(x, jnp.tile(bias[...], 4)))
             x = _halved(x) if depth == 0 else x
             found.append(x)

@@ -13,6 +13,8 @@ from jax import Array
 
 from rafmodel.errors import InputError
 
+AT_ONCE = 2**18  # bytes of images encoded together: with their patches, ten times as large, they stay in a cache
+
 
 class Network(Protocol):
     """Any encoder: features (N, d) of images (N, *space, C)."""
@@ -23,7 +25,7 @@ class Network(Protocol):
 class Encoder(nnx.Module):
     """Convolutions 3x3 (3x3x3) with stride 2 and ReLU, then the mean over positions: ``(N, *space, C) -> (N, d)``.
 
-    Convolutions are written as patches times a matrix: on a CPU their gradient stays fast inside ``lax.scan``.
+    Convolutions are patches times a matrix with a gradient rule of their own, see ``convolved``.
     """
 
     def __init__(self, n_channels: int, widths: tuple[int, ...], *, dims: int = 2, rngs: nnx.Rngs):
@@ -41,11 +43,37 @@ class Encoder(nnx.Module):
         """What each layer answers, after its ReLU: (N, *ceil(space / 2), width), and so on."""
         x, found = (images - 0.5) / 0.25, []
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = jax.nn.relu(beside(_patches(x) @ weight[...], bias[...]))
+            x = jax.nn.relu(beside(convolved(x, weight[...]), bias[...]))
             found.append(x)
         return found
 
     maps = layers
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
+    """Convolution 3x3 (3x3x3) with one pixel of zeros around: (N, *space, C) -> (N, *ceil(space / stride), width).
+
+    weight  (3^dims C, width); stride 1 or 2
+    Written as patches times a matrix, since on a CPU the gradient of ``lax.conv`` is slow inside ``lax.scan``.  Its own
+    gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by
+    slices of adjacent memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
+    """
+    return _patches(x, stride=stride) @ weight
+
+
+def _ahead(x: Array, weight: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return convolved(x, weight, stride), (x, weight)
+
+
+def _back(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, weight = kept
+    patches = _patches(x, stride=stride)
+    to_weight = patches.reshape(-1, len(weight)).T @ slope.reshape(-1, slope.shape[-1])
+    return _unpatched(slope @ weight.T, x.shape, stride), to_weight
+
+
+convolved.defvjp(_ahead, _back)
 
 
 def _patches(x: Array, *, stride: int = 2) -> Array:
@@ -56,6 +84,31 @@ def _patches(x: Array, *, stride: int = 2) -> Array:
     offsets = itertools.product(range(3), repeat=dims)
     places = [tuple(slice(i, i + r, stride) for i, r in zip(offset, reach, strict=True)) for offset in offsets]
     return jnp.concatenate([x[(slice(None), *place)] for place in places], -1)
+
+
+def _unpatched(slope: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """The transpose of ``_patches``: every pixel (N, *space, C) of ``shape`` gets the sum over its places in patches.
+
+    One axis of space after the other.  With stride 2 an even pixel is in the middle of one patch, and an odd one is the last
+    of that patch and the first of the next.
+    """
+    dims = len(shape) - 2
+    slope = slope.reshape(*slope.shape[:-1], *(3,) * dims, shape[-1])
+    for axis, side in enumerate(shape[1:-1], 1):
+        first, middle, last = (jax.lax.index_in_dim(slope, i, 1 + dims, keepdims=False) for i in range(3))
+        if stride == 1:
+            slope = _moved(last, axis, 1) + middle + _moved(first, axis, -1)
+        else:
+            pairs = jnp.stack([middle, last + _moved(first, axis, -1)], axis + 1)
+            slope = pairs.reshape(*middle.shape[:axis], -1, *middle.shape[axis + 1 :])
+            slope = jax.lax.slice_in_dim(slope, 0, side, axis=axis)
+    return slope
+
+
+def _moved(x: Array, axis: int, by: int) -> Array:
+    """Entries moved by one place along an axis, zero where none comes from."""
+    edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
 def beside(x: Array, bias: Array) -> Array:
@@ -121,16 +174,30 @@ def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 
 
 @partial(jax.jit, static_argnums=0)
 def _encode(graph, state, images: Array) -> Array:
-    return nnx.merge(graph, state)(images)
+    return _in_turn(lambda some: nnx.merge(graph, state)(some), images)
 
 
 @partial(jax.jit, static_argnums=0)
 def _statistics(graph, state, images: Array) -> Array:
-    layers = nnx.merge(graph, state).layers(images)[::-1]
-    return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
+    def moments(some: Array) -> Array:
+        layers = nnx.merge(graph, state).layers(some)[::-1]
+        return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
+
+    return _in_turn(moments, images)
 
 
 @partial(jax.jit, static_argnums=0)
 def _columns(graph, state, images: Array) -> Array:
     maps = nnx.merge(graph, state).maps(images)
     return jnp.concatenate([jax.image.resize(x, (*images.shape[:-1], x.shape[-1]), "linear") for x in maps], -1)
+
+
+def _in_turn(f: Callable[[Array], Array], images: Array) -> Array:
+    """``f`` (N, d) of images (N, *space, C), about AT_ONCE bytes of them at a time, the last ones padded."""
+    n = len(images)
+    turns = min(n, -(-images.nbytes // AT_ONCE))
+    if turns <= 1:
+        return f(images)
+    each = -(-n // turns)
+    padded = jnp.pad(images, ((0, turns * each - n), *((0, 0),) * (images.ndim - 1)), "edge")
+    return jax.lax.map(f, padded.reshape(turns, each, *images.shape[1:])).reshape(turns * each, -1)[:n]

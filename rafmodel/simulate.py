@@ -1,13 +1,11 @@
 """Simulate a learning design: pre-train its encoder, fit the probe, deploy under every shift, score."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import Array
 
@@ -15,13 +13,12 @@ from rafmodel import cohort as cohorts
 from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
-from rafmodel.design import Design, check, n_labels
+from rafmodel.design import Design, n_labels
 from rafmodel.encoder import Network, features
 from rafmodel.metrics import Outcome
-from rafmodel.proxies import Proxy
+from rafmodel.pretrain import pretrain
 from rafmodel.variability import Variability, alter
 
-SCAN = 25  # optimiser steps per compiled call
 IMAGES, PIXELS = 256, 2**22  # most images altered at a time, and most pixels of them
 UNSEEN = 256  # most source images kept aside to be scored with the test part
 
@@ -187,122 +184,3 @@ def _encode_altered(key: Array, network: Network, images: np.ndarray, shift: Var
         encoded = features(network, altered.reshape(-1, *chunk.shape[1:]), chunk=5 * most)
         parts.append(encoded.reshape(5, most, -1)[:, : len(chunk)])
     return np.concatenate(parts, axis=1)
-
-
-# ---- pre-training
-
-
-class Learner(nnx.Module):
-    """Encoder and the heads that the proxy task discards afterwards."""
-
-    def __init__(self, key: Array, design: Design, image_shape: tuple[int, ...]):
-        key_encoder, key_head = jax.random.split(key)
-        proxy, rngs, width = design.proxy, nnx.Rngs(params=key_head), design.widths[-1]
-        seen, outputs = width * (proxy.inputs(image_shape)[0] if proxy.patched else 1), proxy.outputs(image_shape)
-        self.axes = len(image_shape)
-        self.encoder = design.encoder.build(key_encoder, image_shape, design.widths)
-        self.hidden = nnx.Linear(seen, 2 * width, rngs=rngs) if proxy.siamese else None
-        self.out = nnx.Linear(2 * width if self.hidden else seen, outputs, rngs=rngs)
-        self.match = nnx.Linear(width, outputs, rngs=rngs) if proxy.siamese and proxy.patched else None
-        sizes = ((outputs, 2 * width), (2 * width, outputs)) if proxy.momentum else ()
-        self.foretell = nnx.List([nnx.Linear(*size, rngs=rngs) for size in sizes])
-
-    def __call__(self, images: Array) -> Array:
-        """Head's output (B, k) for inputs (B, *space, C) or (B, patches, *cell, C)."""
-        x = self.encoder(images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
-        return self.out(self._bent(self.hidden(x)) if self.hidden else x)
-
-    def _bent(self, x: Array) -> Array:
-        """Behind a hidden layer; with a slow teacher standardised over the batch first, as Grill et al. 2020."""
-        return jax.nn.relu(standardised(x) if self.foretell else x)
-
-    def pair(self, inputs: Array, targets: Array) -> tuple[Array, Array]:
-        """Outputs for two batches of images: by one head, or by the targets' own where the input is many patches."""
-        if self.match:
-            return self(inputs), self.match(self.encoder(targets))
-        both = self(jnp.concatenate([inputs, targets]))
-        return both[: len(inputs)], both[len(inputs) :]
-
-    def foretold(self, output: Array) -> Array:
-        """What the teacher's output for the other view should be, from one's own for this view."""
-        first, second = self.foretell
-        return second(self._bent(first(output)))
-
-
-def pretrain(key: Array, source: Cohort, design: Design) -> Network:
-    """The encoder after ``design.steps`` steps of the proxy task on ``source``'s images.
-
-    Raises InputError where the design does not fit the images.
-    """
-    key_start, key_images, key_steps = jax.random.split(key, 3)
-    image_shape = source.image.shape[1:]
-    check(design, image_shape)
-    if not design.steps:
-        return design.encoder.build(jax.random.split(key_start)[0], image_shape, design.widths)
-    learner = Learner(key_start, design, image_shape)
-    chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
-    images = jnp.asarray(cohorts.pixels(cohorts.take(source, chosen)))
-    label = jnp.asarray(source.label[chosen], jnp.int32)
-    return _train(key_steps, learner, images, label, design).encoder
-
-
-def _train(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
-    graph, weights = nnx.split(learner)
-    slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
-    state = (weights, _optimiser(design.steps, design.learning_rate).init(weights), slow)
-    run = partial(_steps, design.proxy, graph, design.batch, design.steps, design.learning_rate)
-    for start in range(0, design.steps, SCAN):
-        state = run(state, images, label, key, start, min(start + SCAN, design.steps))
-    return nnx.merge(graph, state[0])
-
-
-def _optimiser(steps: int, learning_rate: float) -> optax.GradientTransformation:
-    schedule = optax.cosine_onecycle_schedule(steps, learning_rate, pct_start=0.1)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
-def _steps(proxy: Proxy, graph, batch, steps, learning_rate, state, images, label, key, start, stop):
-    """Optimiser steps ``start`` to ``stop``; step i always draws from ``fold_in(key, i)``."""
-    optimiser = _optimiser(steps, learning_rate)
-
-    def step(i, state):
-        weights, moments, slow = state
-        key_batch, key_pairs = jax.random.split(jax.random.fold_in(key, i))
-        rows = jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32)
-        inputs, targets = jax.vmap(proxy.pairs)(jax.random.split(key_pairs, batch), images[rows], label[rows])
-        gradient = jax.grad(partial(_loss, proxy, graph))(weights, inputs, targets, slow)
-        update, moments = optimiser.update(gradient, moments, weights)
-        weights = optax.apply_updates(weights, update)
-        return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
-
-    return jax.lax.fori_loop(start, stop, step, state)
-
-
-def _loss(proxy: Proxy, graph, weights, inputs: Array, targets: Array, slow=None) -> Array:
-    """The task's loss; with a slow teacher each view foretells what the teacher makes of the other."""
-    learner = nnx.merge(graph, weights)
-    if not proxy.siamese:
-        return proxy.loss(learner(inputs), targets)
-    one, two = learner.pair(inputs, targets)
-    if not proxy.momentum:
-        return proxy.loss(one, two)
-    teacher = nnx.merge(graph, jax.lax.stop_gradient(weights if slow is None else slow))
-    its_one, its_two = teacher.pair(inputs, targets)
-    return (proxy.loss(learner.foretold(one), its_two) + proxy.loss(learner.foretold(two), its_one)) / 2
-
-
-def followed(slow, weights, momentum: float, done: Array | float):
-    """The teacher's weights after a step: they keep a share ``momentum``, which rises to 1 by a cosine.  Grill et al. 2020.
-
-    slow  weights of the teacher, None where the task has none; done  share of the training, in [0, 1)
-    """
-    keep = 1 - (1 - momentum) * (jnp.cos(jnp.pi * done) + 1) / 2
-    return (
-        None if slow is None else jax.tree.map(lambda s, w: (keep * s + (1 - keep) * w).astype(s.dtype), slow, weights)
-    )
-
-
-def standardised(x: Array) -> Array:
-    """Each column (B, k) with mean 0 and variance 1 over the batch.  Ioffe, Szegedy 2015, without gain and offset."""
-    return (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)

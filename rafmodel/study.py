@@ -51,7 +51,7 @@ EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier version
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
 
-_DECIDE = ("design", "proxies", "grids", "encoder", "architectures", "external", "collapse", "simulate")
+_DECIDE = ("design", "proxies", "grids", "encoder", "architectures", "external", "collapse", "pretrain", "simulate")
 _SCALARS = ("threshold", "rank", "spread")
 
 AT_ONCE = 2  # cells under way: one compiles or waits while another computes; more would only add memory

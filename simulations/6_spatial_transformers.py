@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter, rotate
 from scipy.stats import norm
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, learning, phantoms, simulate
-from rafmodel.encoder import Encoder, _patches
+from rafmodel import design, learning, phantoms, pretrain
+from rafmodel.encoder import Encoder, convolved
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 
@@ -103,7 +103,7 @@ def final(network: Encoder, images: np.ndarray, angle: float, place: str) -> np.
     x = turned(images, angle)
     x = jnp.asarray(turned(x, -angle) if place == "input" else x, jnp.float32)[..., None]
     for depth, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True), 1):
-        x = jax.nn.relu(_patches(x) @ weight[...] + bias[...][None, None, None])
+        x = jax.nn.relu(convolved(x, weight[...]) + bias[...][None, None, None])
         if place == f"layer {depth}":
             x = jnp.asarray(turned(np.asarray(x), -angle))
     return np.asarray(x.mean((1, 2)))
@@ -129,7 +129,7 @@ def main(options: Options) -> None:
     first = ["| encoder | measured | predicted | correlation over filters |", "|---|---|---|---|"]
     second = ["| encoder | no transformer | input | after layer 1 | after layer 2 |", "|---|---|---|---|---|"]
     for one in design.select(NAMES, steps=20 if options.quick else options.steps):
-        network = simulate.pretrain(key, source, one)
+        network = pretrain.pretrain(key, source, one)
         kernels = np.asarray(network.weights[0][...]).reshape(3, 3, -1)
         measured, share = residual(kernels, images, angles), orders(kernels, images)
         predicted = share @ np.where(exact > 0, law, 0)

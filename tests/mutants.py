@@ -1,12 +1,18 @@
-"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program|variability]``.
+"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py LIST [--kept FILE]``.
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
-tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.
+tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
+sampling, learning, early, pilot, program or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+FILE says was caught is not tried again, what was missed is.
 """
 
 # ruff: noqa: E501
 
+import argparse
+import ast
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +21,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMULAS = (
-    "test_theory_predicts_linear_gaussian",
-    "test_theory_has_slopes_shapes_and_honest_gaps",
     "test_symbols_equal_theory",
+    "test_theory_has_slopes_shapes_and_honest_gaps",
+    "test_theory_predicts_linear_gaussian",
 )
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
+NETWORKS = ("test_encoder_and_its_layers",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
 LAWS = (
     "test_laws_equal_their_formulas",
@@ -110,7 +117,9 @@ PROGRAM = [
     ("simulate", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("simulate", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("simulate", "order[label[order] == c][:half]", "order[label[order] == 0][:half]", SIMULATION),
-    ("simulate", "optax.apply_updates(weights, update), moments", "weights, moments", SIMULATION),
+    ("pretrain", "-rate[i - start] * u", "rate[i - start] * u", SIMULATION),
+    ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
+    ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("simulate", "np.concatenate([clean[None], probe(encoded)])", "np.concatenate([probe(encoded), clean[None]])", SIMULATION),
     ("metrics", "(below[lower] + below[upper]) / 2", "below[upper]", SCORES),
     ("metrics", "_share(above[..., label == 1]), _share(above[..., label == 0])", "_share(above[..., label == 0]), _share(above[..., label == 1])", SCORES),
@@ -131,6 +140,81 @@ PROGRAM = [
     ("check", "r / np.sqrt(trust)", "r * np.sqrt(trust)", TABLES),
 ]  # fmt: skip
 
+
+SAMPLING = [
+    ("- _choose(n_tiles, n_drawn)", "+ _choose(n_tiles, n_drawn)"),
+    ("(n_drawn - h <= n_tiles - n_carriers)", "(n_drawn - h >= n_tiles - n_carriers)"),
+    ("jnp.sqrt(2.0 * n)", "jnp.sqrt(1.0 * n)"),
+    ("ndtr(t) ** (n - h) * ndtr(t - gap) ** h", "ndtr(t) ** h * ndtr(t - gap) ** (n - h)"),
+    ("(n * ndtr(t) ** (n - 1) * density)", "(n * ndtr(t) ** n * density)"),
+    ("** h * silent ** (n - h)", "** h * silent**n"),
+    ("1 - missed, 1 - silent**n", "1 - missed, silent**n"),
+    ("/ patch + 1) ** 2", "/ patch + 2) ** 2"),
+    ("jnp.minimum(jnp.asarray(lesion) / patch, 1.0) ** 2", "jnp.minimum(jnp.asarray(lesion) / patch, 1.0)"),
+    ("jnp.minimum(jnp.asarray(lesion) / patch, 1.0) ** 2", "(jnp.asarray(lesion) / patch) ** 2"),
+    ("(impure_cases + impure_controls) / 2", "(impure_cases - impure_controls) / 2"),
+    ("prevalence * miss / (1 - called)", "prevalence * miss / called"),
+    ("(1 - 2 * flip)) @ gap", "(1 - flip)) @ gap"),
+    ("1 - jnp.asarray(perimeter) * sigma", "1 + jnp.asarray(perimeter) * sigma"),
+    ("-variance / gap *", "variance / gap *"),
+    ("jnp.sum(weight) ** 2 /", "jnp.sum(weight) /"),
+    ("shift2 * (case - control) ** 2", "shift2 * (case - control)"),
+    ("* place + pull / 2", "* place + pull"),
+    ("- (case + control) / 2", "- (case - control) / 2"),
+    ("sensitivity[1] - sensitivity[0]", "sensitivity[0] - sensitivity[1]"),
+]  # fmt: skip
+
+LEARNING = [
+    ("% 4 == 0", "% 2 == 0"),
+    ("jnp.asarray(order) % 4 == 0, 0.0", "jnp.asarray(order) % 4 == 1, 0.0"),
+    ("jnp.asarray(mean_power) / power", "power / jnp.asarray(mean_power)"),
+    ("return between / (between + within)", "return within / (between + within)"),
+    ("return shared / (shared + own)", "return own / (shared + own)"),
+    ("target * (1 - jnp.exp(", "target * (1 + jnp.exp("),
+    ("-2 * jnp.asarray(strength) * time", "-jnp.asarray(strength) * time"),
+    ("(strength / jnp.asarray(start) - 1)", "(strength / jnp.asarray(start) + 1)"),
+    ("-jnp.square(order * jnp.asarray(sigma))", "-jnp.square(order * jnp.asarray(sigma)) / 2"),
+    ("filters, patch_cov, filters", "filters, patch_cov**2, filters"),
+    ("patch @ (patch_second @ query_key).T", "patch @ (patch_second @ query_key)"),
+    ("patch @ (patch_second @ query_key).T", "patch @ (query_key @ patch_second).T"),
+    ("(direction @ basis) ** 2", "jnp.abs(direction @ basis)"),
+    (" / jnp.sum(direction**2)", ""),
+    ("jnp.linalg.svd(one.T @ two", "jnp.linalg.svd(one.T @ one"),
+]  # fmt: skip
+
+EARLY = [
+    ("weight[..., :1] + weight[..., 1:]", "weight[..., :1] - weight[..., 1:]"),
+    ("p - label, z)", "label - p, z)"),
+    ("(source_score - middle) / scale, np.ones", "source_score / scale, np.ones"),
+    ("(np.take_along_axis(below, first, -1) + np.take_along_axis(below, last, -1)) / 2", "np.take_along_axis(below, last, -1)"),
+    (" - (1 - p) / 2\n", "\n"),
+    (" - (p * (1 - p)).sum(-1)\n", "\n"),
+    ("np.cumsum(1 - p, -1)", "np.cumsum(p, -1)"),
+    ("np.quantile(confident, 1 - right)", "np.quantile(confident, right)"),
+    ("(confidence(foreseen) >= bar)", "(confidence(foreseen) <= bar)"),
+    ("confidence(foreseen).mean(-1) - confident.mean()", "confident.mean() - confidence(foreseen).mean(-1)"),
+    ("np.maximum(probability, 1 - probability)", "np.minimum(probability, 1 - probability)"),
+    ("(clean > 0.5) == (label > 0.5)", "(clean < 0.5) == (label > 0.5)"),
+    ('"L1": expected_auc(score, calibrated(source_score, score, label))', '"L1": expected_auc(score, foreseen)'),
+    ('"CBE": expected_auc(score, foreseen)', '"CBE": expected_auc(score, calibrated(source_score, score, label))'),
+    ("if min((source_label == c)", "if max((source_label == c)"),
+    ("start = metrics.auc(source_score[0, 0], source_label)", "start = metrics.auc(score[0, 0], source_label)"),
+]  # fmt: skip
+
+PILOT = [
+    ("weights[0] * effects[0] + weights[1] * effects[1]", "weights[1] * effects[0] + weights[0] * effects[1]"),
+    ("np.nan_to_num(x - _mean(x))", "np.nan_to_num(x + _mean(x))"),
+    ("_mean(np.concatenate([_mean(theory), _mean(seen)]))", "_mean(theory)"),
+    ("_mean(np.concatenate([_mean(theory), _mean(seen)]))", "_mean(seen)"),
+    ("np.isfinite(theory) | np.isfinite(seen), found", "np.isfinite(theory) & np.isfinite(seen), found"),
+    ("np.clip(x, _EDGE, 1 - _EDGE)", "np.clip(x, 0, 1)"),
+    ("ndtr(level + weights", "ndtr(level - weights"),
+    ("min(steps, design.steps)", "max(steps, design.steps)"),
+    ("jax.random.split(key, 3)[2]", "jax.random.split(key, 3)[1]"),
+    ("if run.health.failed", "if not run.health.failed"),
+    ("total / np.maximum(n, 1)", "total / len(x)"),
+    ("np.where(n > 0, total", "np.where(n >= 0, total"),
+]  # fmt: skip
 
 VARIABILITY = [
     ("law", "jnp.where(severity > 0, variability.law(drawn, image, severity), image)", "variability.law(drawn, image, severity)"),
@@ -225,44 +309,85 @@ VARIABILITY = [
 
 
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
-    """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package."""
+    """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package.
+
+    First those that name the function, which are few and most often enough; then all that answer for the module.
+    """
     place = copy / "rafmodel" / f"{module}.py"
     sound = place.read_text()
     if sound.count(old) != 1:
         raise SystemExit(f"{module}.py: '{old}' is there {sound.count(old)} times, not once; mend the list of mutants")
+    function = re.findall(r"^def (\w+)", sound[: sound.index(old)], re.MULTILINE)[-1:]
+    files = [f"tests/{name}.py" for name in tests]
     place.write_text(sound.replace(old, new))
     try:
-        names = [f"tests/{name}.py" for name in tests]
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy)},
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode == 1  # 1: tests ran and some failed
+        near = [test for file in files for name in function for test in naming(copy, file, name)]
+        return (bool(near) and fails(copy, near)) or fails(copy, files)
     finally:
         place.write_text(sound)
 
 
-def main(which: str) -> None:
+def naming(copy: Path, file: str, function: str) -> list[str]:
+    """The tests of a file in whose text a function is named."""
+    text = (copy / file).read_text()
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"]
+    segments = {node.name: ast.get_source_segment(text, node) or "" for node in nodes}
+    return [f"{file}::{name}" for name, segment in segments.items() if re.search(rf"\b{function}\b", segment)]
+
+
+def fails(copy: Path, tests: list[str]) -> bool:
+    """Whether one of the tests fails on the copy."""
+    compiled = ROOT / ".pytest_cache" / "compiled"  # keyed by the program itself: only what the mutant changes is new
+    settings = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=copy,
+        env=os.environ | settings,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):  # 1: tests ran and some failed
+        raise SystemExit(f"pytest ended with {done.returncode} on {tests}\n{done.stdout.decode()[-2000:]}")
+    return done.returncode == 1
+
+
+def remembered(kept: Path | None) -> set[tuple[str, str, str]]:
+    """Mutants that a former run caught."""
+    lines = kept.read_text().splitlines() if kept and kept.exists() else []
+    return {tuple(mutant) for fate, *mutant in map(json.loads, lines) if fate == "caught"}
+
+
+def main(which: str, kept: Path | None) -> None:
     """Print each mutant's fate and the share that was caught."""
-    mutants = {
-        "theory": [(*mutant, FORMULAS) for mutant in THEORY],
-        "program": PROGRAM,
-        "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
-    }[which]
-    missed = []
+    mutants = LISTS[which]
+    missed, known = [], remembered(kept)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         ignored = shutil.ignore_patterns(".*", "runs", "__pycache__")
         shutil.copytree(ROOT, copy, ignore=ignored)
         for number, (module, old, new, tests) in enumerate(mutants, 1):
-            found = caught(copy, module, old, new, tests)
+            found = (module, old, new) in known or caught(copy, module, old, new, tests)
+            fate = "caught" if found else "MISSED"
             missed += [] if found else [(module, old, new)]
-            print(f"{number:3d} {'caught' if found else 'MISSED'}  {module}: {old!r} -> {new!r}", flush=True)
+            print(f"{number:3d} {fate}  {module}: {old!r} -> {new!r}", flush=True)
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps([fate, module, old, new]) + "\n")
     print(f"{len(mutants) - len(missed)} of {len(mutants)} mutants of the {which} caught")
 
 
+LISTS = {
+    "theory": [(*mutant, FORMULAS) for mutant in THEORY],
+    "program": PROGRAM,
+    "sampling": [("sampling", *mutant, FORMULAS[:1]) for mutant in SAMPLING],
+    "learning": [("learning", *mutant, FORMULAS[:1]) for mutant in LEARNING],
+    "early": [("early", *mutant, ("test_early_warning_without_labels",)) for mutant in EARLY],
+    "pilot": [("pilot", *mutant, ("test_pilot_runs_are_read_with_theory",)) for mutant in PILOT],
+    "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
+}
+
 if __name__ == "__main__":
-    main(*(sys.argv[1:2] or ["theory"]))
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("which", nargs="?", default="theory", choices=LISTS)
+    asked.add_argument("--kept", type=Path)
+    main(**vars(asked.parse_args()))

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from rafmodel import cohort as cohorts
-from rafmodel import collapse, design, findings, metrics, proxies, simulate, variability
+from rafmodel import collapse, design, findings, metrics, pretrain, proxies, simulate, variability
 from rafmodel import study as studies
 from rafmodel.phantoms import phantom
 from rafmodel.simulate import Deployment
@@ -48,25 +48,25 @@ def test_all_tasks_of_two_views_share_one_law_of_pairs():
 
 def test_the_teacher_follows_slowly_and_stops_at_the_end():
     slow, weights = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}
-    np.testing.assert_allclose(simulate.followed(slow, weights, 0.99, 0.0)["w"], 0.01, rtol=1e-6)
-    np.testing.assert_allclose(simulate.followed(slow, weights, 0.99, 0.5)["w"], 0.005, rtol=1e-6)
-    np.testing.assert_allclose(simulate.followed(slow, weights, 0.99, 1.0)["w"], 0.0, atol=1e-12)
-    assert simulate.followed(None, weights, 0.0, 0.5) is None
+    np.testing.assert_allclose(pretrain.followed(slow, weights, 0.99, 0.0)["w"], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(pretrain.followed(slow, weights, 0.99, 0.5)["w"], 0.005, rtol=1e-6)
+    np.testing.assert_allclose(pretrain.followed(slow, weights, 0.99, 1.0)["w"], 0.0, atol=1e-12)
+    assert pretrain.followed(None, weights, 0.0, 0.5) is None
 
 
 def test_no_gradient_reaches_the_teacher_and_the_views_are_exchangeable():
     one = replace(design.select(["byol+noise"])[0], widths=(4, 8), batch=16)
-    graph, weights = nnx.split(simulate.Learner(jax.random.key(0), one, (28, 28, 1)))
+    graph, weights = nnx.split(pretrain.Learner(jax.random.key(0), one, (28, 28, 1)))
     images = jnp.asarray(cohorts.pixels(TEST))[:32]
     first, second = images[:16], images[16:]
     loss, ahead = (
-        simulate._loss(one.proxy, graph, weights, *views, slow)
+        pretrain._loss(one.proxy, graph, weights, *views, slow)
         for views, slow in (((first, second), weights), ((second, first), weights))
     )
     assert float(loss) == pytest.approx(float(ahead), rel=1e-4)
-    slope = jax.grad(lambda slow: simulate._loss(one.proxy, graph, weights, first, second, slow))(weights)
+    slope = jax.grad(lambda slow: pretrain._loss(one.proxy, graph, weights, first, second, slow))(weights)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(slope))
-    own = jax.grad(lambda w: simulate._loss(one.proxy, graph, w, first, second, weights))(weights)
+    own = jax.grad(lambda w: pretrain._loss(one.proxy, graph, w, first, second, weights))(weights)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(own["encoder"]["weights"]))
 
 
@@ -77,12 +77,12 @@ def test_the_loss_falls_and_features_do_not_collapse(name):
     images, label = jnp.asarray(cohorts.pixels(source)), jnp.asarray(source.label, jnp.int32)
 
     def learner():
-        return simulate.Learner(jax.random.key(3), one, images.shape[1:])
+        return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
-    trained = simulate._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 64), images[:64], label[:64])
     before, after = (
-        float(simulate._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
+        float(pretrain._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
     )
     assert after < before
     found = collapse.health(np.asarray(trained.encoder(images[:128])))
@@ -121,7 +121,7 @@ def test_a_task_whose_best_answer_is_one_point_collapses_and_has_no_score():
         "still", proxies.contrastive(()).pairs, lambda one, two: (one**2 + two**2).mean(), lambda _: 8, siamese=True
     )
     one = design.Design("still", still, widths=(4, 8), steps=0)
-    network = simulate.pretrain(jax.random.key(0), cohorts.part(IMAGES, "train"), one)
+    network = pretrain.pretrain(jax.random.key(0), cohorts.part(IMAGES, "train"), one)
     for weight in network.weights:
         weight[...] = jnp.zeros_like(weight[...])
     found = collapse.health(np.asarray(network(jnp.asarray(cohorts.pixels(TEST))[:20])))

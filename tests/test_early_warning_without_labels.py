@@ -68,6 +68,26 @@ def test_the_law_of_the_shift_is_what_makes_a_warning():
         assert abs(found[name][0, 5] - truth) > 0.1
 
 
+def test_the_estimators_by_confidence_are_those_of_their_papers():
+    """Garg et al. 2022 and Guillory et al. 2021 over probabilities of scikit-learn; deployed scores are less sure."""
+    rng = np.random.default_rng(3)
+    label, source = scores(rng, 600, 3.0)
+    fresh = 0.4 * rng.normal(size=500)
+    model = LogisticRegression(C=1 / (early._RIDGE * 600), tol=1e-10)
+    model.fit(((source - source.mean()) / source.std())[:, None], label)
+    case, far = (
+        model.predict_proba(((x - source.mean()) / source.std())[:, None])[:, 1] for x in (source.astype(float), fresh)
+    )
+    sure, less, right = np.maximum(case, 1 - case), np.maximum(far, 1 - far), ((case > 0.5) == (label == 1)).mean()
+    accuracy = (less >= np.sort(sure)[round((1 - right) * 600)]).mean()
+    found = early.warn(np.broadcast_to(fresh, (1, 6, 500)), np.broadcast_to(source, (1, 6, 600)), label)
+    clean = roc_auc_score(label, source)
+    assert found["DoC"][0, 2] == pytest.approx(clean + less.mean() - sure.mean(), abs=2e-3)
+    assert found["ATC"][0, 2] == pytest.approx(clean + accuracy - right, abs=0.01)  # a few images at the threshold
+    assert found["DoC"][0, 2] < clean - 0.1
+    assert found["ATC"][0, 2] < clean - 0.1
+
+
 def test_clean_estimates_agree_when_nothing_shifts():
     rng = np.random.default_rng(4)
     label, source = scores(rng, 3000, 1.5)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from rafmodel import architectures as built
-from rafmodel import design, proxies, simulate
+from rafmodel import design, pretrain, proxies
 from rafmodel.encoder import dense_features, features, layer_statistics
 from rafmodel.errors import InputError
 
@@ -188,9 +188,9 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     )
 
     def learner():
-        return simulate.Learner(jax.random.key(3), one, images.shape[1:])
+        return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
-    trained = simulate._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
     target = jax.nn.one_hot(label, 2)
     before, after = (float(proxies.cross_entropy(each(images), target)) for each in (learner(), trained))
     assert after < before - 0.05

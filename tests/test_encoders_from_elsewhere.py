@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, encoder, external, phantoms, predict, simulate, variability
+from rafmodel import design, encoder, external, phantoms, predict, pretrain, simulate, variability
 from rafmodel.errors import InputError
 
 COHORT = phantoms.phantom(jax.random.key(0), n_patients=300)
@@ -132,10 +132,10 @@ def test_what_does_not_fit_is_said(place, tmp_path):
 def test_a_network_trained_on_another_cohort_is_taken_as_it_is():
     other = phantoms.phantom(jax.random.key(9), n_patients=200)
     taught = replace(design.select(["supervised"])[0], steps=40, batch=64, widths=(8, 16))
-    network = simulate.pretrain(jax.random.key(2), cohorts.part(other, "train"), taught)
+    network = pretrain.pretrain(jax.random.key(2), cohorts.part(other, "train"), taught)
     frozen = external.transferred("supervised on another phantom", network, "phantom 9")
     one = replace(taught, name="transferred", encoder=frozen, steps=0)
-    again = simulate.pretrain(jax.random.key(5), cohorts.part(COHORT, "train"), one)
+    again = pretrain.pretrain(jax.random.key(5), cohorts.part(COHORT, "train"), one)
     assert again is network
     outcome = simulate.simulate(jax.random.key(1), COHORT, TEST, one, SHIFTS)
     start = replace(taught, steps=0)

@@ -59,7 +59,14 @@ def test_what_is_absent_is_told_by_the_other():
     assert np.isnan(pilot.combined(theory, run)[2]).all()
     assert np.isfinite(pilot.combined(theory, run)[[0, 1, 3, 4]]).all()
     nothing = np.full_like(run, np.nan)
-    assert np.isfinite(pilot.combined(theory, nothing)[[0, 1, 3, 4]]).all()
+    alone, x = pilot.combined(theory, nothing, (0.5, 0.5)), norm.ppf(np.clip(theory[[0, 1, 3, 4]], 0.02, 0.98))
+    assert np.allclose(norm.ppf(alone[[0, 1, 3, 4]]), x.mean(0) + 0.5 * (x - x.mean(0)))
+
+
+def test_a_perfect_score_is_taken_as_a_little_less():
+    perfect, low = np.array([[1.0], [0.7]]), np.array([[0.0], [0.4]])
+    near = pilot.combined(np.array([[0.98], [0.7]]), np.array([[0.02], [0.4]]))
+    assert np.allclose(pilot.combined(perfect, low), near)
 
 
 @pytest.fixture(scope="module")

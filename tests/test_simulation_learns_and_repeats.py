@@ -10,7 +10,7 @@ from flax import nnx
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from rafmodel import cohort, design, simulate, variability
+from rafmodel import cohort, design, pretrain, simulate, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=300)
@@ -62,12 +62,12 @@ def test_the_loss_falls(name):
     """Loss of fresh pairs under the trained and the untrained learner that share a start."""
     one = chosen(name, steps=60)
     images, label = jnp.asarray(cohort.pixels(TRAIN)), jnp.asarray(TRAIN.label, jnp.int32)
-    start = simulate.Learner(jax.random.key(3), one, images.shape[1:])
-    trained = simulate._train(jax.random.key(4), start, images, label, one)
+    start = pretrain.Learner(jax.random.key(3), one, images.shape[1:])
+    trained = pretrain._train(jax.random.key(4), start, images, label, one)
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images[:128], label[:128])
     before, after = (
-        float(simulate._loss(one.proxy, *nnx.split(learner), inputs, targets))
-        for learner in (simulate.Learner(jax.random.key(3), one, images.shape[1:]), trained)
+        float(pretrain._loss(one.proxy, *nnx.split(learner), inputs, targets))
+        for learner in (pretrain.Learner(jax.random.key(3), one, images.shape[1:]), trained)
     )
     assert after < before
 
@@ -101,6 +101,22 @@ def test_outcome_is_sklearns_auc_by_subgroup():
 
 def test_training_is_not_a_no_op():
     one = chosen("supervised")
-    before = simulate.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
-    after = simulate.pretrain(jax.random.key(1), TRAIN, one)
+    before = pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, steps=0))
+    after = pretrain.pretrain(jax.random.key(1), TRAIN, one)
     assert float(jnp.abs(before.weights[0][...] - after.weights[0][...]).max()) > 1e-3
+
+
+def test_the_learning_rate_is_a_tenth_up_and_the_rest_down():
+    """By hand, cosines from a 25th of the peak up to it and down to a 250,000th (Smith, Topin 2019, as optax has it)."""
+    up, down = (np.cos(np.pi * np.arange(n) / n) for n in (4, 36))
+    expected = np.r_[1 / 25 + (1 - 1 / 25) * (1 - up) / 2, 1 / 25e4 + (1 - 1 / 25e4) * (1 + down) / 2]
+    np.testing.assert_allclose(pretrain.rates(40, 0.003), 0.003 * expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 30}, {"learning_rate": 1e-3}], ids=str)
+def test_designs_that_differ_in_steps_and_rate_share_a_program(changes):
+    one = chosen("supervised", steps=5, batch=16, widths=(4, 8))
+    pretrain.pretrain(jax.random.key(1), TRAIN, one)
+    compiled = pretrain._steps._cache_size()
+    pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, **changes))
+    assert pretrain._steps._cache_size() == compiled

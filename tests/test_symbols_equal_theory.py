@@ -208,6 +208,15 @@ def test_energy_and_retention():
         learning.retained(jnp.asarray(one), jnp.ones(5))
 
 
+def test_where_a_statement_has_an_edge():
+    """A lesion larger than the patch fills it; what looks the same after every turn tells nothing; a length is no share."""
+    assert float(sampling.diluted(0.8, 6.0, 5.0)) == 0.8
+    assert [float(learning.kept_by_turning(order, 0.3, 0.6)) for order in (0, 4, 8)] == [0, 0, 0]
+    assert [float(learning.kept_by_turning(order, 0.3, 0.6)) for order in (1, 2, 3, 6)] == [0.5] * 4
+    basis, direction = jnp.eye(4, 2), jnp.asarray([3.0, 0.0, 4.0, 0.0])
+    assert float(learning.retained(basis, direction)) == pytest.approx(9 / 25)
+
+
 def test_raf_joins_its_two_parts():
     found = raf(0.5 + 0.4 * RNG.uniform(0.2, 1, (3, 6, 3)))
     stated = s.function(s.RAF, [s.R, s.F])(float(found.robustness), float(found.fairness))

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, grids, predict, proxies, simulate, variability
+from rafmodel import design, grids, predict, pretrain, proxies, simulate, variability
 from rafmodel.cohort import Cohort
 from rafmodel.encoder import encoder, features, layer_statistics
 from rafmodel.errors import InputError
@@ -175,12 +175,12 @@ def test_the_loss_falls_on_volumes(adrenal, name):
     images, label = jnp.asarray(source.image[half]), jnp.asarray(source.label[half], jnp.int32)
 
     def learner():
-        return simulate.Learner(jax.random.key(3), one, images.shape[1:])
+        return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images, label)
-    trained = simulate._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
     before, after = (
-        float(simulate._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
+        float(pretrain._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
     )
     assert after < before
 
