@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from rafmodel.cohort import Cohort
-    from rafmodel.study import Plan
+    from rafmodel.running import Plan
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Plans(cohorts.Who):
 @dataclass(frozen=True)
 class Study(Plans):
     """Predict, simulate, score, fit and report.  Resumes where an earlier run of the same command stopped."""
+
+    executor: str = "threads"
+    """What runs the simulations: threads[:N], local[:N] (processes), or dask:ADDRESS of a cluster's scheduler."""
+    dry_run: bool = False
+    """Print the plan with its estimated time, memory and disk, and stop."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +135,11 @@ def study(command: Study, line: str) -> None:
     """The main job."""
     cohort = cohorts.studied(command)
     set_up_jax()
-    from rafmodel import findings
+    from rafmodel import findings, running
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
+    running.check(command.executor)
     folder = _folder(command, cohort)
     seconds, tell = {}, progress()
     with timed(seconds, "predict"):
@@ -141,7 +147,7 @@ def study(command: Study, line: str) -> None:
     with timed(seconds, "pilot"):
         runs = studies.piloted(plan, tell) if command.pilot else None
     with timed(seconds, "simulate"):
-        deployments = studies.simulated(plan, folder / "cells", tell)
+        deployments = running.simulated(plan, folder / "cells", tell, command.executor)
     with timed(seconds, "score"):
         table = studies.assemble(plan, forecast, deployments, line)
         if runs is not None:
@@ -156,6 +162,10 @@ def study(command: Study, line: str) -> None:
     timings = json.dumps({what: round(s, 2) for what, s in seconds.items()})
     atomically(folder / "timings.json", lambda file: file.write(timings.encode()))
     print(f"\nseconds: {timings}\ntable:   {folder / 'study.nc'}\nreport:  {report}")
+    if lost := running.failed(plan, deployments):
+        cells = f"{len(lost)} of {sum(map(len, deployments))} cells failed: {'; '.join(lost)}"
+        print(f"rafmodel: {cells}; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
 
 
 def predict(command: Predict, line: str) -> None:
@@ -228,7 +238,7 @@ def figures(command: Figures) -> None:
 
 def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     from rafmodel import design, variability
-    from rafmodel.study import Plan
+    from rafmodel.running import Plan
 
     for name, value in (("--seeds", command.seeds), ("--steps", command.steps or 1)):
         if value < 1:

@@ -34,6 +34,7 @@ class Deployment(NamedTuple):
     source_score  (shift, severity 0-5, m) of the unseen source images under the same laws, drawn anew
     source_row    (m,) their rows in the source cohort
     rank, spread  of the trained features of the labelled images, see ``collapse.Health``
+    error         what was raised in place of a result, in one line; then nothing is known
     """
 
     score: np.ndarray
@@ -42,11 +43,12 @@ class Deployment(NamedTuple):
     source_row: np.ndarray
     rank: float
     spread: float
+    error: str = ""
 
     @property
     def failed(self) -> str:
-        """``diverged``, ``collapsed``, or '' where training ended well."""
-        return Health(self.rank, self.spread).failed
+        """``diverged``, ``collapsed``, ``error``, or '' where training ended well."""
+        return FAILED[3] if self.error else Health(self.rank, self.spread).failed
 
 
 def simulate(
