@@ -26,7 +26,7 @@ class Plans(cohorts.Who):
     """Predict designs without training them."""
 
     designs: tuple[str, ...] = ()
-    """Learning designs.  Default: all."""
+    """Learning designs, with choices in brackets: 'contrastive+noise[n_labelled=32|256,probe=logistic]'.  Default: all."""
     shifts: tuple[str, ...] = ()
     """Variabilities at deployment, or ``all`` that suit the images.  Default: the eight of a plain study."""
     seeds: int = 2
@@ -244,7 +244,8 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    designs = design.fitted(design.select(command.designs, steps=command.steps), cohort)
+    chosen = design.select(command.designs, steps=command.steps, like=cohort)
+    designs = design.fitted(chosen, cohort, group)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
 

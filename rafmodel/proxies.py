@@ -48,6 +48,7 @@ class Proxy:
     cells    along each side, what the image is cut into: fewer pixels than two a cell are too few
     turned   the image is turned by quarters, so its sides must be equal
     momentum share of its weights that a slow teacher keeps in the first step; 0: there is no teacher
+    on       the same task on views by another law; None: it has no views
     """
 
     name: str
@@ -61,6 +62,7 @@ class Proxy:
     cells: int = 1
     turned: bool = False
     momentum: float = 0.0
+    on: Callable[[ViewLaw], "Proxy"] | None = None
 
     def check(self, shape: Shape) -> None:
         """Raises InputError where images of this shape (*space, C) cannot be given the task."""
@@ -144,12 +146,12 @@ def _unit(z: Array) -> Array:
 
 def contrastive(law: ViewLaw) -> Proxy:
     """Tell the views of one image from those of others."""
-    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True)
+    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True, on=contrastive)
 
 
 def decorrelating(law: ViewLaw) -> Proxy:
     """Two views agree in features that have unit variance and do not repeat each other."""
-    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True)
+    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True, on=decorrelating)
 
 
 def barlow(law: ViewLaw) -> Proxy:
@@ -157,7 +159,7 @@ def barlow(law: ViewLaw) -> Proxy:
 
     Theory reads the same pairs as of ``contrastive``.
     """
-    return Proxy("barlow", _two_views(law), barlow_twins, lambda _: 64, law, siamese=True)
+    return Proxy("barlow", _two_views(law), barlow_twins, lambda _: 64, law, siamese=True, on=barlow)
 
 
 def barlow_twins(one: Array, two: Array) -> Array:
@@ -175,7 +177,9 @@ def self_distillation(law: ViewLaw) -> Proxy:
     correlation are learned in order of their strength, and those too weak against the weight decay collapse (Tian, Chen,
     Ganguli 2021); that training does not collapse is assumed, and checked in each run.
     """
-    return Proxy("byol", _two_views(law), likeness, lambda _: 64, law, siamese=True, momentum=MOMENTUM)
+    return Proxy(
+        "byol", _two_views(law), likeness, lambda _: 64, law, siamese=True, momentum=MOMENTUM, on=self_distillation
+    )
 
 
 def likeness(one: Array, two: Array) -> Array:
@@ -188,7 +192,7 @@ def exemplar(law: ViewLaw) -> Proxy:
 
     Dosovitskiy et al. 2014; as triplets, Taleb et al. 2020.
     """
-    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, law, siamese=True)
+    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, law, siamese=True, on=exemplar)
 
 
 def triplet(one: Array, two: Array) -> Array:
@@ -210,7 +214,7 @@ def predictive_coding(law: ViewLaw) -> Proxy:
         key_view, key_column = jax.random.split(key)
         return _to_come(key_column, view(key_view, image, law))
 
-    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4)
+    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4, on=predictive_coding)
 
 
 @jax.jit
@@ -239,7 +243,7 @@ def relative_location(law: ViewLaw) -> Proxy:
     def places(shape: Shape) -> int:
         return CELLS ** (len(shape) - 1) - 1
 
-    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS)
+    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS, on=relative_location)
 
 
 @jax.jit
@@ -263,7 +267,7 @@ def supervised(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True)
+    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, on=supervised)
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:
@@ -277,7 +281,15 @@ def rotation_prediction(law: ViewLaw) -> Proxy:
         key_view, key_turn = jax.random.split(key)
         return _turned(key_turn, view(key_view, image, law))
 
-    return Proxy("rotation", pairs, cross_entropy, lambda shape: grids.n_turns(len(shape) - 1), law, turned=True)
+    return Proxy(
+        "rotation",
+        pairs,
+        cross_entropy,
+        lambda shape: grids.n_turns(len(shape) - 1),
+        law,
+        turned=True,
+        on=rotation_prediction,
+    )
 
 
 @jax.jit
@@ -302,7 +314,7 @@ def jigsaw(law: ViewLaw) -> Proxy:
     def answers(shape: Shape) -> int:
         return len(grids.orders(tiles(shape) ** (len(shape) - 1)))
 
-    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES)
+    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, on=jigsaw)
 
 
 def tiles(shape: Shape) -> int:
@@ -335,7 +347,7 @@ def masked(law: ViewLaw) -> Proxy:
         painted = output.reshape(content.shape) * mask
         return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
-    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES)
+    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES, on=masked)
 
 
 @jax.jit

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,18 @@ AT_ONCE = 2  # threads: one cell compiles or waits while another computes; more 
 TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
-_DECIDE = ("design", "proxies", "grids", "encoder", "architectures", "external", "collapse", "simulate")
+_DECIDE = (
+    "design",
+    "proxies",
+    "grids",
+    "encoder",
+    "architectures",
+    "external",
+    "collapse",
+    "labels",
+    "probes",
+    "simulate",
+)
 _SCALARS = ("threshold", "rank", "spread")
 _SETTINGS = ("jax_enable_x64", "jax_numpy_rank_promotion", "jax_default_matmul_precision", "jax_threefry_partitionable")
 
@@ -131,21 +142,30 @@ def failed(plan: Plan, deployments: list[list[Deployment]]) -> list[str]:
 
 def cells(plan: Plan, folder: Path) -> dict[Cell, Path]:
     """Every cell and the file of its result; seed by seed, so that cells which share a program are not begun together."""
-    who = cohorts.fingerprint(plan.cohort)
+    distinct = {design.pretrain_on or plan.cohort for design in plan.designs} | {plan.cohort}
+    prints = {cohort: cohorts.fingerprint(cohort) for cohort in distinct}  # hashed by identity, so each is read once
+    whence = [prints[design.pretrain_on or plan.cohort] for design in plan.designs]
     pairs = [(i, seed) for seed in range(plan.seeds) for i in range(len(plan.designs))]
-    return {(i, seed): folder / f"{digest(who, plan, plan.designs[i], seed)}.npz" for i, seed in pairs}
+    names = {(i, seed): digest((prints[plan.cohort], whence[i]), plan, plan.designs[i], seed) for i, seed in pairs}
+    return {cell: folder / f"{name}.npz" for cell, name in names.items()}
 
 
-def digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
-    """Content address of a cell: cohort, design, shifts, seed, and the source code that computes it."""
-    chosen = {f.name: getattr(design, f.name) for f in fields(design) if f.name != "proxy"}
-    chosen = {f.name: chosen[f.name] for f in fields(design) if f.name in chosen and chosen[f.name] != f.default}
+def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> str:
+    """Content address of a cell: its cohorts, design, shifts, seed, and the source code that computes it.
+
+    cohort  fingerprints of the study's, and of the one that the encoder is pre-trained on
+    """
+    values = {
+        f.name: (getattr(design, f.name), f.default) for f in fields(design) if f.name not in ("proxy", "pretrain_on")
+    }
+    chosen = {name: value for name, (value, usual) in values.items() if value != usual}
     law = [(variability.name, strongest) for variability, strongest in design.proxy.law]
     shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
     text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release()))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+@cache
 def release() -> tuple[str, str]:
     """Version of jax and digest of the modules that decide a cell's result."""
     here = Path(rafmodel.__file__).parent

@@ -1,6 +1,7 @@
 """Simulate a learning design: pre-train its encoder, fit the probe, deploy under every shift, score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -15,14 +16,17 @@ from rafmodel import cohort as cohorts
 from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
-from rafmodel.design import Design, check, n_labels
+from rafmodel.design import Design, check
 from rafmodel.encoder import Network, features
+from rafmodel.labels import Lesson, lesson
 from rafmodel.metrics import Outcome
-from rafmodel.proxies import Proxy
+from rafmodel.probes import Probe, logistic, logistic_probe, ridge_probe
+from rafmodel.proxies import Proxy, supervised
 from rafmodel.variability import Variability, alter
 
 SCAN = 25  # optimiser steps per compiled call
 IMAGES, PIXELS = 256, 2**22  # most images altered at a time, and most pixels of them
+FINE_STEPS, FINE_RATE = 100, 0.1  # of fine-tuning: optimiser steps, and share of the learning rate of pre-training
 UNSEEN = 256  # most source images kept aside to be scored with the test part
 
 
@@ -98,7 +102,7 @@ class Trained(NamedTuple):
     """A trained design: encoder, linear probe (features -> scores), the labelled images it saw, and how training ended."""
 
     network: Network
-    probe: Callable[[np.ndarray], np.ndarray]
+    probe: Probe
     labelled: Cohort
     health: Health
 
@@ -106,16 +110,48 @@ class Trained(NamedTuple):
 def trained(key: Array, train: Cohort, design: Design) -> Trained:
     """The design's encoder and probe after training with ``key``; where training diverged the probe says nan."""
     key_label, key_train, _ = jax.random.split(key, 3)
-    source = cohorts.part(train, "train")
-    rows = balanced(key_label, source.label, n_labels(design, source.label))
-    labelled = cohorts.take(source, rows)
-    network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
-    noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
-    encoded = features(network, cohorts.pixels(labelled))
+    check(design, train.image.shape[1:])
+    learned = lesson(key_label, cohorts.part(train, "train"), design)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    if design.probe == "finetuned" and sound(network):
+        network, probe = finetuned(jax.random.fold_in(key_train, 1), network, learned.learned, design)
+    encoded = features(network, cohorts.pixels(learned.cohort))
     found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     if found.failed == FAILED[2]:
-        return Trained(network, lambda z: np.full(len(z), np.nan), labelled, found)
-    return Trained(network, ridge_probe(encoded, noisy, design.ridge), labelled, found)
+        return Trained(network, lambda z: np.full(len(z), np.nan), learned.cohort, found)
+    if design.probe != "finetuned":
+        fit = logistic_probe if design.probe == "logistic" else ridge_probe
+        probe = fit(encoded[learned.row], learned.label[learned.row], design.ridge, learned.weight)
+    return Trained(network, probe, learned.cohort, found)
+
+
+def shown(key: Array, train: Cohort, learned: Lesson, design: Design) -> Cohort:
+    """What the proxy task sees: training images, of another cohort if the design says so; of a supervised task labelled ones."""
+    if design.pretrain_on is None:
+        return learned.learned if design.proxy.labelled else cohorts.part(train, "train")
+    there = cohorts.part(design.pretrain_on, "train")
+    right = replace(
+        design, label_flip=0.0, flip_case=None, flip_control=None, flip_in="", weighting="none", resampling="none"
+    )
+    return lesson(key, there, right).learned if design.proxy.labelled else there
+
+
+def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> tuple[Network, Probe]:
+    """Encoder and head trained on with labels, from the head of a logistic probe.  Kumar et al. 2022 (LP-FT).
+
+    FINE_STEPS at FINE_RATE of the design's learning rate, on images as they are.
+    """
+    task = replace(design, proxy=supervised(()), steps=FINE_STEPS, learning_rate=FINE_RATE * design.learning_rate)
+    slope, offset = logistic(features(network, cohorts.pixels(learned)), learned.label, design.ridge)
+    learner = Learner(key, task, learned.image.shape[1:])
+    learner.encoder = network
+    signs = jnp.array([-0.5, 0.5], jnp.float32)
+    learner.out.kernel[...] = jnp.asarray(slope, jnp.float32)[:, None] * signs[None]
+    learner.out.bias[...] = offset * signs
+    label = jnp.asarray(learned.label, jnp.int32)
+    after = _train(jax.random.fold_in(key, 1), learner, jnp.asarray(cohorts.pixels(learned)), label, task)
+    kernel, bias = (np.asarray(w, np.float64) for w in (after.out.kernel[...], after.out.bias[...]))
+    return after.encoder, lambda z: z @ (kernel[:, 1] - kernel[:, 0]) + (bias[1] - bias[0])
 
 
 def sound(network: Network) -> bool:
@@ -129,28 +165,6 @@ def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:
     fresh = ~np.isin(train.patient, labelled.patient)
     order = np.asarray(jax.random.permutation(key, len(train.label)))
     return np.concatenate([order[fresh[order] & (train.split[order] == part)] for part in ("val", "train")])[:UNSEEN]
-
-
-def balanced(key: Array, label: np.ndarray, n: int) -> np.ndarray:
-    """Indices of ``n`` images, half of each class, drawn at random."""
-    order, half = np.asarray(jax.random.permutation(key, len(label))), n // 2
-    return np.concatenate([order[label[order] == c][:half] for c in (0, 1)])
-
-
-def flip(key: Array, label: np.ndarray, rate: float) -> np.ndarray:
-    """Labels of which a share ``rate``, drawn image by image, is wrong."""
-    return np.where(np.asarray(jax.random.bernoulli(key, rate, (len(label),))), 1 - label, label)
-
-
-def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Linear score from features (n, d) and labels (n,), penalty ``ridge`` times the mean feature variance."""
-    x = x.astype(np.float64)
-    centre = np.mean([x[label == c].mean(0) for c in (0, 1)], axis=0)
-    x, y = x - centre, 2.0 * label - 1
-    second = x.T @ x / len(x)
-    penalty = ridge * np.trace(second) / len(second) + 1e-12
-    weight = np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ y / len(x))
-    return lambda z: (z - centre) @ weight
 
 
 def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float:

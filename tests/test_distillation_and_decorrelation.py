@@ -165,10 +165,10 @@ def test_names_of_cells_did_not_change_with_the_new_field():
     plan = studies.Plan(IMAGES, "site", design.DESIGNS, (variability.NOISE,))
     one = design.select(["jigsaw"])[0]
     other = replace(one, encoder=design.select(["jigsaw@residual"])[0].encoder)
-    assert running.digest("x", plan, one, 0) != running.digest("x", plan, other, 0)
+    assert running.digest(("x", "x"), plan, one, 0) != running.digest(("x", "x"), plan, other, 0)
     with pytest.MonkeyPatch.context() as patch:
         seen = []
         patch.setattr(running.hashlib, "sha256", lambda data: seen.append(data) or __import__("hashlib").blake2b(data))
         patch.setattr(running, "release", lambda: ("version", "code"))
-        running.digest("x", plan, one, 0)
+        running.digest(("x", "x"), plan, one, 0)
     assert b"encoder" not in seen[0]
