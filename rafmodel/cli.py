@@ -139,6 +139,9 @@ def study(command: Study, line: str) -> None:
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
+    if command.dry_run:
+        print(_dry(command, plan))
+        return
     running.check(command.executor)
     folder = _folder(command, cohort)
     seconds, tell = {}, progress()
@@ -250,13 +253,28 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
 
 
+def _dry(command: Study, plan: "Plan") -> str:
+    """What would be run; nothing is written."""
+    from rafmodel import cost, running
+
+    running.engine(command.executor)
+    places = running.cells(plan, _place(command, plan.cohort) / "cells")
+    missing = [cell for cell, place in places.items() if not place.exists()]
+    taken = cost.estimate(plan, missing, command.executor, running.cores(command.executor))
+    return cost.told(plan, places, taken, command.executor)
+
+
+def _place(command: Plans, cohort: "Cohort") -> Path:
+    return command.out or Path("runs") / cohort.name
+
+
 def _folder(command: Plans, cohort: "Cohort") -> Path:
     """The output folder, writable, and not that of another cohort's study."""
     import xarray as xr
 
     from rafmodel import study as studies
 
-    folder = studies.writable(command.out or Path("runs") / cohort.name)
+    folder = studies.writable(_place(command, cohort))
     earlier = folder / "study.nc"
     if earlier.exists():
         with xr.open_dataset(earlier, engine="h5netcdf") as table:

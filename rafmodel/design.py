@@ -118,7 +118,7 @@ def select(texts: Sequence[str] | None, *, steps: int | None = None, like: Cohor
     """
     if not texts:
         return tuple(_stepped(design, steps) for design in DESIGNS)
-    asked = {label: rest for text in texts for label, *rest in alternatives(text)}
+    asked = {label: (name, choices) for text in texts for label, name, choices in alternatives(text)}
     return tuple(
         _chosen(label, _stepped(_named(name), steps), choices, like) for label, (name, choices) in asked.items()
     )
@@ -267,3 +267,16 @@ def n_by_class(design: Design, label: np.ndarray) -> tuple[int, int]:
     n = min(design.n_labelled, *(int(there / share + 1e-9) for there, share in zip(have, shares, strict=True)))
     cases = round(n * design.prevalence)
     return n - cases, cases
+
+
+def wrong(design: Design) -> float:
+    """Share of wrong labels, the mean of both classes; by as much twice over they draw the classes' means together."""
+    of_class = [design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)]
+    return sum(of_class) / 2
+
+
+def uneven(design: Design) -> bool:
+    """Whether images differ in how many there are of their class, in how often their label is wrong, or in their weight."""
+    flips = {design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)}
+    balanced = design.weighting == design.resampling == "none"
+    return design.prevalence not in (None, 0.5) or len(flips) > 1 or bool(design.flip_in) or not balanced

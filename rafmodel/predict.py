@@ -20,7 +20,7 @@ from rafmodel import cohort as cohorts
 from rafmodel import theory
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels, select
+from rafmodel.design import Design, n_labels, select, uneven, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, auc
 from rafmodel.proxies import Proxy
@@ -119,6 +119,9 @@ def outside(train: Cohort, design: Design) -> list[str]:
         f"encoder {design.encoder.name} (checked: plain)": design.encoder != PLAIN,
         design.encoder.doubt: bool(design.encoder.doubt),
         f"encoder widths {design.widths} (checked: (16, 32, 64))": design.widths != (16, 32, 64),
+        "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
+        f"a {design.probe} probe, foreseen as if it were a ridge probe": design.probe != "ridge",
+        "labels of unequal number, weight or quality, foreseen as if they were alike": uneven(design),
         f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: up to 800 at 0.003)": (
             design.steps * design.learning_rate > 800 * 3e-3
         ),
@@ -188,7 +191,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
 
 def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
     """AUC, TPR and FPR (3, shift, severity, group) that theory states for a design's representation."""
-    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, chart.width))
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, wrong(design), design.ridge, chart.width))
 
 
 @jax.jit
@@ -226,16 +229,26 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
-    chosen = np.arange(len(survey.images))
+    images, image_label, source_label = _shown(key, survey, design)
+    chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
-        each = n_labels(design, survey.label) // 2
-        chosen = np.concatenate([np.flatnonzero(survey.image_label == c)[:each] for c in (0, 1)])
+        each = n_labels(design, source_label) // 2
+        chosen = np.concatenate([np.flatnonzero(image_label == c)[:each] for c in (0, 1)])
     rows = np.resize(chosen, PAIRED)
-    keys, label = jax.random.split(key, PAIRED), survey.image_label[rows].astype(np.int32)
+    keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    most = _at_once(survey.images)
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images[rows], label, chunk=most)
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=_at_once(images))
     return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
+
+
+def _shown(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images that pairs are made of, their labels, and all labels there: the source's, or another cohort's training part."""
+    if design.pretrain_on is None:
+        return survey.images, survey.image_label, survey.label
+    there = cohorts.part(design.pretrain_on, "train")
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), len(there.label)))
+    seen = cohorts.take(there, order[:CLEAN])
+    return cohorts.pixels(seen), seen.label, there.label
 
 
 def _at_once(images: np.ndarray) -> int:

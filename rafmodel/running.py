@@ -217,6 +217,14 @@ def check(text: str) -> None:
         _client(text.removeprefix("dask:")).close()
 
 
+def cores(text: str) -> int:
+    """Cores that an executor has: a cluster's workers' threads, or those of this machine."""
+    if not text.startswith("dask:"):
+        return os.cpu_count() or 1
+    with _client(text.removeprefix("dask:")) as client:
+        return sum(client.nthreads().values())
+
+
 @contextmanager
 def _threads(plan: Plan, n: int) -> Iterator[Submit]:
     job = _job(plan)

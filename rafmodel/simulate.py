@@ -146,12 +146,13 @@ def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> 
     learner = Learner(key, task, learned.image.shape[1:])
     learner.encoder = network
     signs = jnp.array([-0.5, 0.5], jnp.float32)
-    learner.out.kernel[...] = jnp.asarray(slope, jnp.float32)[:, None] * signs[None]
-    learner.out.bias[...] = offset * signs
+    head = {"kernel": jnp.asarray(slope, jnp.float32)[:, None] * signs[None], "bias": offset * signs}
+    nnx.update(learner.out, head)
     label = jnp.asarray(learned.label, jnp.int32)
     after = _train(jax.random.fold_in(key, 1), learner, jnp.asarray(cohorts.pixels(learned)), label, task)
-    kernel, bias = (np.asarray(w, np.float64) for w in (after.out.kernel[...], after.out.bias[...]))
-    return after.encoder, lambda z: z @ (kernel[:, 1] - kernel[:, 0]) + (bias[1] - bias[0])
+    head = {name: np.asarray(value, np.float64) for name, value in nnx.to_pure_dict(nnx.state(after.out)).items()}
+    slope, offset = head["kernel"] @ [-1, 1], head["bias"] @ [-1, 1]
+    return after.encoder, lambda z: z @ slope + offset
 
 
 def sound(network: Network) -> bool:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-from rafmodel import choices, cohort, design, labels, probes, running, simulate, transfer, variability
+from rafmodel import choices, cohort, design, labels, predict, probes, running, simulate, transfer, variability
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
 
@@ -274,6 +274,36 @@ def test_only_training_images_of_the_other_cohort_are_seen():
     here, there = (simulate.pretrain(KEY, simulate.shown(KEY, IMAGES, labels.lesson(KEY, TRAIN, d), d), d).weights[0][...]
                    for d in (replace(one, pretrain_on=c) for c in (OTHER, spoiled)))  # fmt: skip
     assert np.array_equal(here, there)
+
+
+def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkeypatch):
+    monkeypatch.setattr(predict, "PAIRED", 50)
+    part = cohort.pixels(OTHER)[..., 0].mean((1, 2))  # each image gets a grey of its own
+    flat = replace(OTHER, image=np.broadcast_to(part[:, None, None, None], OTHER.image.shape).astype(np.float32))
+    surveyed = predict.Survey((), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)))
+    for name in ("jigsaw", "supervised"):
+        one = replace(chosen(name), pretrain_on=flat)
+        grey = predict._pairs(KEY, surveyed, one)[0].reshape(50, -1)
+        assert np.isin(grey, flat.image[flat.split == "train"]).all()
+        assert len(np.unique(grey)) > 20
+        few = predict._pairs(KEY, surveyed, replace(one, n_unlabelled=3, n_labelled=4))[0]
+        assert len(np.unique(few)) == (3 if name == "jigsaw" else 4)
+
+
+def test_theory_says_what_it_does_not_see():
+    one = chosen("contrastive+noise")
+    assert not any("labels of unequal" in why or "pre-training" in why for why in predict.outside(IMAGES, one))
+    for change in (
+        {"prevalence": 0.2},
+        {"flip_case": 0.1},
+        {"flip_in": "A"},
+        {"weighting": "class"},
+        {"resampling": "group"},
+    ):
+        assert any("labels of unequal" in why for why in predict.outside(IMAGES, replace(one, **change)))
+    assert any("finetuned probe" in why for why in predict.outside(IMAGES, replace(one, probe="finetuned")))
+    assert any("pre-training on another" in why for why in predict.outside(IMAGES, replace(one, pretrain_on=OTHER)))
+    assert design.wrong(replace(one, label_flip=0.1, flip_case=0.3)) == pytest.approx(0.2)
 
 
 def test_cells_of_other_cohorts_and_choices_have_other_names(tmp_path):

@@ -1,0 +1,147 @@
+"""What a study will take, before it is run: time, memory and disk from counts of operations.
+
+Rates were measured by ``benchmarks/what_a_cell_costs.py`` on a laptop's cores; on another machine, a GPU above all, they are
+others, so the estimate is good to a factor of about UNSURE either way.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rafmodel.design import Design, n_labels
+from rafmodel.proxies import Proxy
+from rafmodel.running import Cell, Plan
+from rafmodel.simulate import FINE_STEPS, IMAGES, PIXELS, UNSEEN
+
+UNSURE = 3.0
+FLOPS = 6e9  # of a core: encoder's operations a second, forward and backward
+ALTERED = 3e6  # of a core: pixels a second that one variability alters
+COMPILED = 25.0  # core-seconds to compile a design's training, once for all seeds
+FORESEEN = (20.0, 3.0)  # core-seconds of theory: for the first design, and for each more
+REPORTED = (30.0, 2.0)  # core-seconds of the check and the report, and for each design more
+PROCESS = 0.9e9  # bytes of a process before it has an image
+LIVE = 12  # copies of a batch's images and maps that are alive in a training step
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate.
+
+    core_seconds  of one core, in all; seconds  on the cores that the executor has
+    memory        bytes at most in any one process; disk  bytes that stay
+    """
+
+    core_seconds: float
+    seconds: float
+    memory: float
+    disk: float
+
+
+def estimate(plan: Plan, missing: list[Cell], executor: str, cores: int) -> Cost:
+    """What the cells that are missing will take, with theory, check and report.
+
+    cores  of this machine, or of a cluster; cells are taken to share them without loss
+    """
+    todo = {i for i, _ in missing}
+    one = {i: core_seconds(plan, plan.designs[i]) for i in todo}
+    cells = sum(one[i] for i, _ in missing)
+    compiled = COMPILED * sum(plan.designs[i].steps > 0 for i in todo)
+    designs = len(plan.designs)
+    around = sum(first + more * designs for first, more in (FORESEEN, REPORTED))
+    busy = min(cores, 2 * len(missing)) or 1  # a cell keeps about two cores busy
+    seconds = (cells + compiled) / busy + around / min(cores, 2)
+    n_test = int((plan.cohort.split == "test").sum())
+    disk = designs * plan.seeds * len(plan.shifts) * 6 * 4 * (n_test + UNSEEN) + 3e6
+    return Cost(cells + compiled + around, seconds, memory(plan, executor), disk)
+
+
+def core_seconds(plan: Plan, design: Design) -> float:
+    """Time of a core for one cell, compiled already: training, then every test image under every level of every shift."""
+    shape = plan.cohort.image.shape[1:]
+    pixels, forward = math.prod(shape), operations(design, shape)
+    views = 2 if design.proxy.siamese else 1
+    trained = design.steps * design.batch * views
+    tuned = FINE_STEPS * design.batch if design.probe == "finetuned" else 0
+    encoded = 3 * forward * (trained * _seen(design.proxy, shape) + tuned)
+    drawn = pixels * trained * max(1, len(design.proxy.law))
+    scored = (int((plan.cohort.split == "test").sum()) + UNSEEN) * 5 * len(plan.shifts)
+    return (encoded + forward * scored) / FLOPS + (drawn + pixels * scored) / ALTERED
+
+
+def operations(design: Design, shape: tuple[int, ...]) -> float:
+    """Floating-point operations that encode one image (*space, C); 0 for an encoder from outside, which is not counted."""
+    if design.encoder.frozen:
+        return 0.0
+    network = design.encoder.build(jax.random.key(0), shape, design.widths)
+    graph, state = nnx.split(network)
+    batch = jax.ShapeDtypeStruct((8, *shape), jnp.float32)
+    lowered = jax.jit(lambda state, images: nnx.merge(graph, state)(images)).lower(state, batch)
+    return float(cast(dict[str, Any], lowered.cost_analysis() or {}).get("flops", 0.0)) / 8
+
+
+def memory(plan: Plan, executor: str) -> float:
+    """Bytes at most in one process: its libraries, the images as numbers, and what its cells hold while they compute."""
+    shape, n = plan.cohort.image.shape[1:], len(plan.cohort.label)
+    pixels = math.prod(shape)
+    widest = max(
+        (d.batch * (2 if d.proxy.siamese else 1) * _maps(d, shape) for d in plan.designs if d.steps), default=0
+    )
+    altered = (
+        5 * min(IMAGES, PIXELS // max(1, math.prod(shape[:-1]))) * (pixels + max(_maps(d, shape) for d in plan.designs))
+    )
+    at_once = 1 if executor.startswith(("local", "dask")) else 2
+    images = plan.cohort.image.nbytes + 2 * 4 * n * pixels
+    return PROCESS + images + at_once * 4 * (LIVE * widest + 3 * altered)
+
+
+def _maps(design: Design, shape: tuple[int, ...]) -> float:
+    """Numbers that the layers of a strided encoder hold for one image, with the patches they are made of."""
+    sides, total = np.array(shape[:-1], float), float(math.prod(shape))
+    channels = shape[-1]
+    for width in design.widths:
+        sides = np.ceil(sides / 2)
+        total += sides.prod() * (3 ** len(sides) * channels + width)
+        channels = width
+    return total
+
+
+def _seen(proxy: Proxy, shape: tuple[int, ...]) -> float:
+    """Share of an image's pixels that the encoder sees of an input, above 1 where patches overlap."""
+    return math.prod(proxy.inputs(shape)) / math.prod(shape)
+
+
+def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
+    """The plan in words, and what it will take."""
+    done = sum(place.exists() for place in places.values())
+    label = plan.cohort.label[plan.cohort.split == "train"]
+    counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n_labels(d, label)} labels" for d in plan.designs]
+    outside = [d.name for d in plan.designs if d.encoder.frozen]
+    images = f"{len(plan.cohort.label)} images of {' x '.join(map(str, plan.cohort.image.shape[1:]))}"
+    return "\n".join(
+        [
+            f"cohort   {plan.cohort.name}: {images}",
+            f"designs  {len(plan.designs)}",
+            *counts,
+            f"shifts   {', '.join(shift.name for shift in plan.shifts)}, five levels each",
+            f"cells    {len(places)} ({len(plan.designs)} designs, {plan.seeds} seeds), {done} done already",
+            f"executor {executor}",
+            f"time     about {duration(cost.seconds)}, {duration(cost.core_seconds)} of one core"
+            f" (from measured rates; may be {UNSURE:g} times less or more)",
+            f"memory   about {cost.memory / 1e9:.1f} GB in each process",
+            f"disk     about {cost.disk / 1e6:.0f} MB",
+            *([f"not counted: the encoders of {', '.join(outside)}, from outside"] if outside else []),
+        ]
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, two figures."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{float(f'{seconds:.2g}'):g} seconds"
