@@ -275,8 +275,15 @@ def wrong(design: Design) -> float:
     return sum(of_class) / 2
 
 
-def uneven(design: Design) -> bool:
-    """Whether images differ in how many there are of their class, in how often their label is wrong, or in their weight."""
+def unforeseen(design: Design) -> list[str]:
+    """What theory does not see of how the design learns its labels, or was not checked on."""
     flips = {design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)}
-    balanced = design.weighting == design.resampling == "none"
-    return design.prevalence not in (None, 0.5) or len(flips) > 1 or bool(design.flip_in) or not balanced
+    alike = design.weighting == design.resampling == "none" and not design.flip_in and len(flips) == 1
+    found = {
+        "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
+        f"a {design.probe} probe, foreseen as if it were a ridge probe": design.probe != "ridge",
+        "labels of unequal number, weight or quality, foreseen as if they were alike": (
+            not alike or design.prevalence not in (None, 0.5)
+        ),
+    }
+    return [why for why, so in found.items() if so]

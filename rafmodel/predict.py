@@ -17,10 +17,10 @@ from jax import Array
 from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
-from rafmodel import theory
+from rafmodel import theory, transfer
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels, select, uneven, wrong
+from rafmodel.design import Design, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, auc
 from rafmodel.proxies import Proxy
@@ -91,8 +91,7 @@ def predict(
 ) -> Outcome:
     """AUC, TPR and FPR that the design will have under every shift, by subgroup, without training it.
 
-    Same signature and same record as ``simulate.simulate``.  Of ``test`` only the subgroup names and the class
-    counts are read.
+    Same signature and record as ``simulate.simulate``.  Of ``test`` only subgroup names and class counts are read.
     """
     key_survey, key_pairs = jax.random.split(key)
     found = survey(key_survey, train, test, design.widths, shifts, group=group, architecture=design.encoder)
@@ -119,14 +118,11 @@ def outside(train: Cohort, design: Design) -> list[str]:
         f"encoder {design.encoder.name} (checked: plain)": design.encoder != PLAIN,
         design.encoder.doubt: bool(design.encoder.doubt),
         f"encoder widths {design.widths} (checked: (16, 32, 64))": design.widths != (16, 32, 64),
-        "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
-        f"a {design.probe} probe, foreseen as if it were a ridge probe": design.probe != "ridge",
-        "labels of unequal number, weight or quality, foreseen as if they were alike": uneven(design),
         f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: up to 800 at 0.003)": (
             design.steps * design.learning_rate > 800 * 3e-3
         ),
     }
-    return [why for why, so in found.items() if so]
+    return [why for why, so in found.items() if so] + unforeseen(design)
 
 
 def survey(
@@ -229,7 +225,9 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
-    images, image_label, source_label = _shown(key, survey, design)
+    images, image_label, source_label = survey.images, survey.image_label, survey.label
+    if design.pretrain_on is not None:
+        images, image_label, source_label = transfer.shown(key, design.pretrain_on, CLEAN)
     chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
         each = n_labels(design, source_label) // 2
@@ -239,16 +237,6 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
     # not compiled as a whole: the pieces of different laws are the same, and compile once
     inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=_at_once(images))
     return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
-
-
-def _shown(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images that pairs are made of, their labels, and all labels there: the source's, or another cohort's training part."""
-    if design.pretrain_on is None:
-        return survey.images, survey.image_label, survey.label
-    there = cohorts.part(design.pretrain_on, "train")
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), len(there.label)))
-    seen = cohorts.take(there, order[:CLEAN])
-    return cohorts.pixels(seen), seen.label, there.label
 
 
 def _at_once(images: np.ndarray) -> int:

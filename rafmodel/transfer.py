@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax import Array
 
 from rafmodel import cohort as cohorts
 from rafmodel import phantoms
@@ -45,3 +46,10 @@ def resized(cohort: Cohort, shape: tuple[int, ...]) -> Cohort:
     parts = np.array_split(cohorts.pixels(cohort), -(-len(cohort.label) // 256))
     images = [np.asarray(jax.image.resize(part, (len(part), *shape), "linear")).clip(0, 1) for part in parts]
     return replace(cohort, image=np.concatenate(images), mask=None, spacing=None)
+
+
+def shown(key: Array, cohort: Cohort, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training images (n, *space, C) in random order, at most so many, their labels (n,), and all labels of that part."""
+    there = cohorts.part(cohort, "train")
+    seen = cohorts.take(there, np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), len(there.label)))[:most])
+    return cohorts.pixels(seen), seen.label, there.label
