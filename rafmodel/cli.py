@@ -144,6 +144,7 @@ def study(command: Study, line: str) -> None:
         return
     running.check(command.executor)
     folder = _folder(command, cohort)
+    _remark(plan)
     seconds, tell = {}, progress()
     with timed(seconds, "predict"):
         forecast = studies.predicted(plan, tell)
@@ -181,6 +182,7 @@ def predict(command: Predict, line: str) -> None:
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
+    _remark(plan)
     table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
     if command.pilot:
         table = studies.with_runs(table, studies.piloted(plan, progress()))
@@ -251,6 +253,15 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     designs = design.fitted(chosen, cohort, group)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
+
+
+def _remark(plan: "Plan") -> None:
+    """What tasks leave out of the images, said before anything is trained."""
+    from rafmodel.design import remark
+
+    for line in dict.fromkeys(remark(design, plan.cohort.image.shape[1:]) for design in plan.designs):
+        if line:
+            print(f"rafmodel: {line}", file=sys.stderr)
 
 
 def _dry(command: Study, plan: "Plan") -> str:

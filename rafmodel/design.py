@@ -200,6 +200,16 @@ def check(design: Design, shape: tuple[int, ...]) -> None:
         raise InputError(f"design '{design.name}' does not fit: {problem}") from None
 
 
+def remark(design: Design, shape: tuple[int, ...]) -> str:
+    """A line on what the task leaves out of images of this shape (*space, C); '' where it sees them whole."""
+    cells = design.proxy.grid(shape) if design.proxy.grid else 1
+    if all(side % cells == 0 for side in shape[:-1]):
+        return ""
+    return (
+        f"{design.proxy.name}: sides {shape[:-1]} are no multiples of {cells} cells, so the last pixels are not shown"
+    )
+
+
 def _rules(design: Design) -> list[tuple[str, bool, str]]:
     """Choice, whether its value can be, and what it must be."""
     shares = [(name, getattr(design, name)) for name in ("label_flip", "flip_case", "flip_control")]

@@ -49,6 +49,7 @@ class Proxy:
     turned   the image is turned by quarters, so its sides must be equal
     momentum share of its weights that a slow teacher keeps in the first step; 0: there is no teacher
     on       the same task on views by another law; None: it has no views
+    grid     cells along a side of images of a shape, where pixels that make no whole cell are cut; None: none are
     """
 
     name: str
@@ -63,6 +64,7 @@ class Proxy:
     turned: bool = False
     momentum: float = 0.0
     on: Callable[[ViewLaw], "Proxy"] | None = None
+    grid: Callable[[Shape], int] | None = None
 
     def check(self, shape: Shape) -> None:
         """Raises InputError where images of this shape (*space, C) cannot be given the task."""
@@ -243,7 +245,8 @@ def relative_location(law: ViewLaw) -> Proxy:
     def places(shape: Shape) -> int:
         return CELLS ** (len(shape) - 1) - 1
 
-    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS, on=relative_location)
+    grid = {"cells": CELLS, "grid": lambda _: CELLS}
+    return Proxy("location", pairs, cross_entropy, places, law, patched=True, on=relative_location, **grid)
 
 
 @jax.jit
@@ -314,7 +317,7 @@ def jigsaw(law: ViewLaw) -> Proxy:
     def answers(shape: Shape) -> int:
         return len(grids.orders(tiles(shape) ** (len(shape) - 1)))
 
-    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, on=jigsaw)
+    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, on=jigsaw, grid=tiles)
 
 
 def tiles(shape: Shape) -> int:

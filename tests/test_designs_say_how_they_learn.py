@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-from rafmodel import choices, cohort, design, labels, predict, probes, running, simulate, transfer, variability
+from rafmodel import choices, cli, cohort, design, labels, predict, probes, running, simulate, transfer, variability
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
 
@@ -127,6 +127,42 @@ def test_a_cohort_to_pre_train_on_must_be_of_the_same_kind():
         with pytest.raises(InputError, match="to pre-train on"):
             simulate.deploy(KEY, IMAGES, TEST, replace(one, pretrain_on=source), NOISE)
         assert transfer.resized(source, IMAGES.image.shape[1:]) is source
+
+
+def test_the_command_line_tells_in_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    columns = {"labels": IMAGES.label, "split": IMAGES.split, "patient": IMAGES.patient, **IMAGES.attributes}
+    np.savez(tmp_path / "c.npz", images=IMAGES.image[..., 0], **columns)
+    volumes = {"labels": OTHER.label, "split": OTHER.split, "patient": OTHER.patient}
+    np.savez(tmp_path / "volumes.npz", images=np.zeros((len(OTHER.label), 8, 8, 8), np.uint8), **volumes)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    refusals = {
+        ("untrained[labels=3]",): ["no choice is called 'labels'", "n_labelled"],
+        ("untrained[n_labelled=9999]",): ["9999 labels are asked for"],
+        ("untrained[weighting=group]",): ["add --group"],
+        ("untrained[flip_in=C]", "--group", "site"): ["no subgroup 'C'", "A, B"],
+        ("jigsaw[pretrain_on=volumes.npz]",): ["to pre-train on, are (8, 8, 8, 1) but the cohort's (16, 16, 1)"],
+        ("jigsaw[pretrain_on=nowhere]",): ["nowhere"],
+        ("untrained", "--executor", "slurm"): ["--executor slurm: choose threads[:N]"],
+        ("untrained", "--dry-run", "--executor", "local:x"): ["--executor local:x"],
+    }
+    for options, words in refusals.items():
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["study", "--cohort", "c.npz", "--designs", *options])
+        told = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert told.startswith("rafmodel: ")
+        assert told.count("\n") == 1
+        assert all(word in told for word in words), told
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_task_says_what_it_leaves_out_of_the_images():
+    told = "location: sides (16, 16) are no multiples of 3 cells, so the last pixels are not shown"
+    assert design.remark(chosen("location"), (16, 16, 1)) == told
+    assert design.remark(chosen("location"), (15, 15, 1)) == design.remark(chosen("jigsaw"), (16, 16, 1)) == ""
+    assert "2 cells" in design.remark(chosen("jigsaw"), (15, 16, 1))
+    assert "3 cells" in design.remark(chosen("jigsaw"), (28, 28, 28, 1))
 
 
 # ---- labels
