@@ -76,7 +76,7 @@ def run(name: str, side: int, options: Options) -> None:
         simulate.deploy(plan.key(1, 0), images, test, one, plan.shifts)
         spent.append(time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    foreseen, memory = cost.core_seconds(plan, one), cost.memory(plan, "local") / 1e9
+    foreseen, memory = cost.core_seconds(plan, one), cost.memory(plan, 1) / 1e9
     first, second = spent
     print(f"{name:28s}{side:5d}{second:8.1f}{foreseen:9.1f}{first - second:9.1f}{peak:6.2f}{memory:9.2f}", flush=True)
 

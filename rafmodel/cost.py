@@ -19,13 +19,13 @@ from rafmodel.running import Cell, Plan
 from rafmodel.simulate import FINE_STEPS, IMAGES, PIXELS, UNSEEN
 
 UNSURE = 3.0
-FLOPS = 6e9  # of a core: encoder's operations a second, forward and backward
-ALTERED = 3e6  # of a core: pixels a second that one variability alters
-COMPILED = 25.0  # core-seconds to compile a design's training, once for all seeds
+FLOPS = 2e10  # of a core: encoder's operations a second, forward and backward
+ALTERED = 1e7  # of a core: pixels a second that one variability alters
+COMPILED = (12.0, 4.0)  # core-seconds to compile a design's training, and a shift, each once
 FORESEEN = (20.0, 3.0)  # core-seconds of theory: for the first design, and for each more
 REPORTED = (30.0, 2.0)  # core-seconds of the check and the report, and for each design more
-PROCESS = 0.9e9  # bytes of a process before it has an image
-LIVE = 12  # copies of a batch's images and maps that are alive in a training step
+PROCESS, THEORY = 0.5e9, 0.6e9  # bytes of a process before it has an image, and of theory in the one that asks
+LIVE = 8  # copies of a batch's images and maps that are alive in a training step
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Cost:
     """An estimate.
 
     core_seconds  of one core, in all; seconds  on the cores that the executor has
-    memory        bytes at most in any one process; disk  bytes that stay
+    memory        bytes at most in the process that asks; worker  in each of the others, 0 where there are none
+    disk          bytes that stay
     """
 
     core_seconds: float
     seconds: float
     memory: float
+    worker: float
     disk: float
 
 
@@ -50,14 +52,16 @@ def estimate(plan: Plan, missing: list[Cell], executor: str, cores: int) -> Cost
     todo = {i for i, _ in missing}
     one = {i: core_seconds(plan, plan.designs[i]) for i in todo}
     cells = sum(one[i] for i, _ in missing)
-    compiled = COMPILED * sum(plan.designs[i].steps > 0 for i in todo)
+    compiled = COMPILED[0] * sum(plan.designs[i].steps > 0 for i in todo) + COMPILED[1] * len(plan.shifts) * bool(todo)
     designs = len(plan.designs)
     around = sum(first + more * designs for first, more in (FORESEEN, REPORTED))
     busy = min(cores, 2 * len(missing)) or 1  # a cell keeps about two cores busy
     seconds = (cells + compiled) / busy + around / min(cores, 2)
     n_test = int((plan.cohort.split == "test").sum())
     disk = designs * plan.seeds * len(plan.shifts) * 6 * 4 * (n_test + UNSEEN) + 3e6
-    return Cost(cells + compiled + around, seconds, memory(plan, executor), disk)
+    apart = executor.startswith(("local", "dask"))
+    here, there = memory(plan, 0 if apart else 2) + THEORY, memory(plan, 1) if apart else 0.0
+    return Cost(cells + compiled + around, seconds, here, there, disk)
 
 
 def core_seconds(plan: Plan, design: Design) -> float:
@@ -68,7 +72,7 @@ def core_seconds(plan: Plan, design: Design) -> float:
     trained = design.steps * design.batch * views
     tuned = FINE_STEPS * design.batch if design.probe == "finetuned" else 0
     encoded = 3 * forward * (trained * _seen(design.proxy, shape) + tuned)
-    drawn = pixels * trained * max(1, len(design.proxy.law))
+    drawn = pixels * trained * len(design.proxy.law)
     scored = (int((plan.cohort.split == "test").sum()) + UNSEEN) * 5 * len(plan.shifts)
     return (encoded + forward * scored) / FLOPS + (drawn + pixels * scored) / ALTERED
 
@@ -84,19 +88,14 @@ def operations(design: Design, shape: tuple[int, ...]) -> float:
     return float(cast(dict[str, Any], lowered.cost_analysis() or {}).get("flops", 0.0)) / 8
 
 
-def memory(plan: Plan, executor: str) -> float:
+def memory(plan: Plan, at_once: int) -> float:
     """Bytes at most in one process: its libraries, the images as numbers, and what its cells hold while they compute."""
     shape, n = plan.cohort.image.shape[1:], len(plan.cohort.label)
-    pixels = math.prod(shape)
-    widest = max(
-        (d.batch * (2 if d.proxy.siamese else 1) * _maps(d, shape) for d in plan.designs if d.steps), default=0
-    )
-    altered = (
-        5 * min(IMAGES, PIXELS // max(1, math.prod(shape[:-1]))) * (pixels + max(_maps(d, shape) for d in plan.designs))
-    )
-    at_once = 1 if executor.startswith(("local", "dask")) else 2
+    pixels, maps = math.prod(shape), [_maps(design, shape) for design in plan.designs]
+    trained = [d.batch * (2 if d.proxy.siamese else 1) * m for d, m in zip(plan.designs, maps, strict=True) if d.steps]
+    altered = 5 * min(IMAGES, PIXELS // math.prod(shape[:-1])) * (pixels + max(maps))
     images = plan.cohort.image.nbytes + 2 * 4 * n * pixels
-    return PROCESS + images + at_once * 4 * (LIVE * widest + 3 * altered)
+    return PROCESS + images + at_once * 4 * (LIVE * max(trained, default=0) + altered)
 
 
 def _maps(design: Design, shape: tuple[int, ...]) -> float:
@@ -120,6 +119,7 @@ def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
     done = sum(place.exists() for place in places.values())
     label = plan.cohort.label[plan.cohort.split == "train"]
     counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n_labels(d, label)} labels" for d in plan.designs]
+    workers = f", and {cost.worker / 1e9:.1f} GB in each worker process" if cost.worker else ""
     outside = [d.name for d in plan.designs if d.encoder.frozen]
     images = f"{len(plan.cohort.label)} images of {' x '.join(map(str, plan.cohort.image.shape[1:]))}"
     return "\n".join(
@@ -132,7 +132,7 @@ def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
             f"executor {executor}",
             f"time     about {duration(cost.seconds)}, {duration(cost.core_seconds)} of one core"
             f" (from measured rates; may be {UNSURE:g} times less or more)",
-            f"memory   about {cost.memory / 1e9:.1f} GB in each process",
+            f"memory   about {cost.memory / 1e9:.1f} GB{workers}",
             f"disk     about {cost.disk / 1e6:.0f} MB",
             *([f"not counted: the encoders of {', '.join(outside)}, from outside"] if outside else []),
         ]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cloudpickle
 import jax
@@ -222,7 +222,7 @@ def cores(text: str) -> int:
     if not text.startswith("dask:"):
         return os.cpu_count() or 1
     with _client(text.removeprefix("dask:")) as client:
-        return sum(client.nthreads().values())
+        return sum(cast(dict[str, int], client.nthreads()).values())
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _cluster(plan: Plan, address: str) -> Iterator[Submit]:
     with _client(address) as client:
         client.register_plugin(Delivery(), name=parcel.token)
         pool = client.get_executor(pure=False)
-        log.info("%s: %d workers", address, len(client.scheduler_info()["workers"]))
+        log.info("%s: %d workers", address, len(cast(dict[str, int], client.nthreads())))
         try:
             yield lambda i, seed: pool.submit(remote, parcel.token, i, seed)
         except BaseException:

@@ -53,6 +53,7 @@ def test_cells_that_are_done_cost_nothing(tmp_path):
     whole, rest, none = (cost.estimate(asked, cells, "threads", 2) for cells in (list(places), missing, []))
     assert whole.core_seconds > rest.core_seconds > none.core_seconds
     assert whole.memory == none.memory
+    assert whole.worker == 0 < cost.estimate(asked, missing, "local:2", 2).worker < whole.memory
     assert "4 (2 designs, 2 seeds), 2 done already" in cost.told(asked, places, rest, "threads")
 
 

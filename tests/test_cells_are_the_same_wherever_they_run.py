@@ -181,6 +181,7 @@ def test_a_cluster_gives_the_same_and_a_worker_killed_in_the_middle_loses_nothin
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
         address = f"dask:{cluster.scheduler_address}"
+        assert running.cores(address) == 2
         found = running.simulated(asked, tmp_path / "cluster", kill, address)
         assert killed
         assert [cell.error for cell in found[1]] == ["ArithmeticError: no features for these images"] * 4
