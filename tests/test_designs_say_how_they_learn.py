@@ -10,7 +10,20 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-from rafmodel import choices, cli, cohort, design, labels, predict, probes, running, simulate, transfer, variability
+from rafmodel import (
+    canvas,
+    choices,
+    cli,
+    cohort,
+    design,
+    labels,
+    predict,
+    probes,
+    running,
+    simulate,
+    transfer,
+    variability,
+)
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
 
@@ -47,6 +60,11 @@ def test_a_line_stands_for_every_combination_and_the_table_gets_its_text():
     assert found[5].label_flip == 0.1
     assert [d.steps for d in found] == [7] * 4 + [0, 7]
     assert chosen("jigsaw[steps=9]", steps=7).steps == 9  # the nearer word counts
+
+
+def test_figures_know_the_family_behind_the_choices():
+    assert canvas.family("untrained[n_labelled=32]") == "untrained"
+    assert canvas.family("contrastive+noise[pretrain_on=a+b@c]") == "contrastive"
 
 
 def test_every_choice_is_one_of_a_design():
