@@ -37,7 +37,7 @@ GROUP_MARKERS = "osD^vPX*"
 
 def family(design: str) -> str:
     """Family of proxy task that a design's name belongs to; 'other' if none."""
-    stem = design.split("+")[0].split("@")[0].strip()
+    stem = design.split("[")[0].split("+")[0].split("@")[0].strip()
     stem = {"vicreg": "decorrelating", "barlow": "decorrelating", "simclr": "contrastive"}.get(stem, stem)
     return stem if stem in FAMILIES else "other"
 

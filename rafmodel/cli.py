@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from rafmodel.cohort import Cohort
-    from rafmodel.study import Plan
+    from rafmodel.running import Plan
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Plans(cohorts.Who):
     """Predict designs without training them."""
 
     designs: tuple[str, ...] = ()
-    """Learning designs.  Default: all."""
+    """Learning designs, with choices in brackets: 'contrastive+noise[n_labelled=32|256,probe=logistic]'.  Default: all."""
     shifts: tuple[str, ...] = ()
     """Variabilities at deployment, or ``all`` that suit the images.  Default: the eight of a plain study."""
     seeds: int = 2
@@ -45,6 +45,11 @@ class Plans(cohorts.Who):
 @dataclass(frozen=True)
 class Study(Plans):
     """Predict, simulate, score, fit and report.  Resumes where an earlier run of the same command stopped."""
+
+    executor: str = "threads"
+    """What runs the simulations: threads[:N], local[:N] (processes), or dask:ADDRESS of a cluster's scheduler."""
+    dry_run: bool = False
+    """Print the plan with its estimated time, memory and disk, and stop."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +138,23 @@ def study(command: Study, line: str) -> None:
     """The main job."""
     cohort = cohorts.studied(command)
     set_up_jax()
-    from rafmodel import findings
+    from rafmodel import findings, running
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
+    if command.dry_run:
+        print(_dry(command, plan))
+        return
+    running.check(command.executor)
     folder = _folder(command, cohort)
+    _remark(plan)
     seconds, tell = {}, progress()
     with timed(seconds, "predict"):
         forecast = studies.predicted(plan, tell)
     with timed(seconds, "pilot"):
         runs = studies.piloted(plan, tell) if command.pilot else None
     with timed(seconds, "simulate"):
-        deployments = studies.simulated(plan, folder / "cells", tell)
+        deployments = running.simulated(plan, folder / "cells", tell, command.executor)
     with timed(seconds, "score"):
         table = studies.assemble(plan, forecast, deployments, line)
         if runs is not None:
@@ -159,6 +169,10 @@ def study(command: Study, line: str) -> None:
     timings = json.dumps({what: round(s, 2) for what, s in seconds.items()})
     atomically(folder / "timings.json", lambda file: file.write(timings.encode()))
     print(f"\nseconds: {timings}\ntable:   {folder / 'study.nc'}\nreport:  {report}")
+    if lost := running.failed(plan, deployments):
+        cells = f"{len(lost)} of {sum(map(len, deployments))} cells failed: {'; '.join(lost)}"
+        print(f"rafmodel: {cells}; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
 
 
 def predict(command: Predict, line: str) -> None:
@@ -171,6 +185,7 @@ def predict(command: Predict, line: str) -> None:
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
+    _remark(plan)
     table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
     if command.pilot:
         table = studies.with_runs(table, studies.piloted(plan, progress()))
@@ -235,15 +250,40 @@ def figures(command: Figures) -> None:
 
 def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     from rafmodel import design, variability
-    from rafmodel.study import Plan
+    from rafmodel.running import Plan
 
     for name, value in (("--seeds", command.seeds), ("--steps", command.steps or 1)):
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    designs = design.fitted(design.select(command.designs, steps=command.steps), cohort)
+    chosen = design.select(command.designs, steps=command.steps, like=cohort)
+    designs = design.fitted(chosen, cohort, group)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
+
+
+def _remark(plan: "Plan") -> None:
+    """What tasks leave out of the images, said before anything is trained."""
+    from rafmodel.design import remark
+
+    for line in dict.fromkeys(remark(design, plan.cohort.image.shape[1:]) for design in plan.designs):
+        if line:
+            print(f"rafmodel: {line}", file=sys.stderr)
+
+
+def _dry(command: Study, plan: "Plan") -> str:
+    """What would be run; nothing is written."""
+    from rafmodel import cost, running
+
+    running.engine(command.executor)
+    places = running.cells(plan, _place(command, plan.cohort) / "cells")
+    missing = [cell for cell, place in places.items() if not place.exists()]
+    taken = cost.estimate(plan, missing, command.executor, running.cores(command.executor))
+    return cost.told(plan, places, taken, command.executor)
+
+
+def _place(command: Plans, cohort: "Cohort") -> Path:
+    return command.out or Path("runs") / cohort.name
 
 
 def _folder(command: Plans, cohort: "Cohort") -> Path:
@@ -252,7 +292,7 @@ def _folder(command: Plans, cohort: "Cohort") -> Path:
 
     from rafmodel import study as studies
 
-    folder = studies.writable(command.out or Path("runs") / cohort.name)
+    folder = studies.writable(_place(command, cohort))
     earlier = folder / "study.nc"
     if earlier.exists():
         with xr.open_dataset(earlier, engine="h5netcdf") as table:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FAILED = ("", "collapsed", "diverged")  # what the numbers of `failed` in a study table say
+FAILED = ("", "collapsed", "diverged", "error")  # what the numbers of `failed` in a study table say
 LEAST = 1e-3  # spread below which features do not tell images apart
 
 

@@ -1,13 +1,15 @@
 """What a study chooses: an encoder, a proxy task with its view law, and how many labels of which quality."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from rafmodel import architectures, external, proxies
+from rafmodel import architectures, external, proxies, transfer
 from rafmodel.architectures import PLAIN, Architecture
-from rafmodel.cohort import Cohort, pixels
+from rafmodel.choices import BALANCES, PROBES, alternatives
+from rafmodel.cohort import Cohort, groups, pixels
 from rafmodel.errors import InputError
 from rafmodel.proxies import Proxy
 from rafmodel.variability import BIAS, BLUR, CROP, GAIN, GAMMA, NOISE, ROTATION, SPIKE
@@ -23,10 +25,19 @@ class Design:
     steps, batch   optimiser steps and images per step; 0 steps leave the encoder untrained
     learning_rate  peak of Adam's one-cycle cosine schedule
     n_unlabelled   most images the proxy task may see
-    n_labelled     images with labels, half of each class, for the probe (and for a supervised proxy)
+    n_labelled     images with labels for the probe (and for a supervised proxy); fewer where a class runs out
     label_flip     share of those labels that are wrong
     ridge          the probe's penalty, relative to the mean variance of a feature
     encoder        how the encoder is built
+    pretrain_on    cohort whose training images the proxy task sees; None: the study's own.  A supervised proxy takes its labels,
+                   all of them right, as many as ``n_labelled``
+    prevalence     share of cases among the labelled images, in (0, 1); None: half
+    flip_case, flip_control  share of wrong labels among cases (missed ones) and among controls; None: ``label_flip``
+    flip_in        the one subgroup in which labels are wrong; '': in all
+    group          attribute that names the subgroups of ``flip_in`` and of balancing; None: none
+    weighting      what weighs alike in the probe's loss: none (images), class, or group (each class of each subgroup)
+    resampling     the same by showing images of smaller ones several times, to a supervised proxy too
+    probe          ridge, logistic, or finetuned: the encoder is trained on with a linear head
     """
 
     name: str
@@ -40,6 +51,15 @@ class Design:
     label_flip: float = 0.0
     ridge: float = 1e-2
     encoder: Architecture = PLAIN
+    pretrain_on: Cohort | None = field(default=None, repr=False)
+    prevalence: float | None = None
+    flip_case: float | None = None
+    flip_control: float | None = None
+    flip_in: str = ""
+    group: str | None = None
+    weighting: str = "none"
+    resampling: str = "none"
+    probe: str = "ridge"
 
 
 _CROP = (CROP, 0.4)
@@ -85,14 +105,27 @@ MORE = (
 )  # not in a plain study, whose table is compared over time; chosen by name
 
 
-def select(names: Sequence[str] | None, *, steps: int | None = None) -> tuple[Design, ...]:
+STRONGEST = 2.0  # beyond it a crop would leave nothing of an image
+
+
+def select(texts: Sequence[str] | None, *, steps: int | None = None, like: Cohort | None = None) -> tuple[Design, ...]:
     """Designs by name, in the given order; those of a plain study for None.  ``steps`` replaces those of trained designs.
 
-    ``DESIGN@ENCODER`` or ``DESIGN@ENCODER:base`` takes another encoder, ``external:PLACE`` a frozen one from outside.
-    Raises InputError for a name that does not exist.
+    ``DESIGN@ENCODER`` or ``DESIGN@ENCODER:base`` takes another encoder, ``external:PLACE`` a frozen one from outside.  Behind
+    each of them ``[key=value,key=one|two]`` makes choices of a ``Design``, and ``strength`` that scales its views' severities,
+    one design for each combination.  ``pretrain_on`` names a cohort (``transfer``), brought to the sides of ``like``'s images.
+    Raises InputError for a name, a choice or a value that does not exist.
     """
-    chosen = [_named(name) for name in dict.fromkeys(names)] if names else list(DESIGNS)
-    return tuple(replace(d, steps=steps) if steps is not None and d.steps else d for d in chosen)
+    if not texts:
+        return tuple(_stepped(design, steps) for design in DESIGNS)
+    asked = {label: (name, choices) for text in texts for label, name, choices in alternatives(text)}
+    return tuple(
+        _chosen(label, _stepped(_named(name), steps), choices, like) for label, (name, choices) in asked.items()
+    )
+
+
+def _stepped(design: Design, steps: int | None) -> Design:
+    return replace(design, steps=steps) if steps is not None and design.steps else design
 
 
 def _named(text: str) -> Design:
@@ -111,24 +144,54 @@ def _named(text: str) -> Design:
     return replace(known[name], name=text, encoder=encoder, widths=widths, learning_rate=rate)
 
 
-def fitted(designs: Sequence[Design], cohort: Cohort) -> tuple[Design, ...]:
-    """The designs, a table of features told that its rows are the cohort's.
+def _chosen(label: str, design: Design, choices: dict[str, Any], like: Cohort | None) -> Design:
+    """The design with the choices made."""
+    design, rest = replace(design, name=label), dict(choices)
+    if "strength" in rest:
+        design = strengthened(design, rest.pop("strength"))
+    if "pretrain_on" in rest:
+        rest["pretrain_on"] = transfer.named(rest["pretrain_on"], like)
+    return replace(design, **rest)
 
-    Raises InputError, before anything is trained, for the first that does not fit the cohort's images.
+
+def strengthened(design: Design, strength: float) -> Design:
+    """The design whose views are ``strength`` times as severe, above 0 and at most STRONGEST; 1 changes nothing.
+
+    Raises InputError for another strength, or where the task has no views.
     """
+    if not 0 < strength <= STRONGEST:
+        raise InputError(f"design '{design.name}': strength {strength:g} must be above 0 and at most {STRONGEST:g}")
+    if design.proxy.on is None or not design.proxy.law:
+        raise InputError(f"design '{design.name}': {design.proxy.name} makes no views whose strength could be chosen")
+    law = tuple((variability, strongest * strength) for variability, strongest in design.proxy.law)
+    return replace(design, proxy=design.proxy.on(law))
+
+
+def fitted(designs: Sequence[Design], cohort: Cohort, group: str | None = None) -> tuple[Design, ...]:
+    """The designs, told the attribute ``group`` that names subgroups, and a table of features that its rows are the cohort's.
+
+    Raises InputError, before anything is trained, for the first that does not fit the cohort.
+    """
+    designs = [replace(d, group=group) if d.group is None and _asks_subgroups(d) else d for d in designs]
     for design in designs:
         check(design, cohort.image.shape[1:])
+        check_labels(design, cohort)
     tables = any(d.encoder.frozen for d in designs)
     images = pixels(cohort) if tables else np.empty(0)
     return tuple(replace(d, encoder=external.bound(d.encoder, images)) if d.encoder.frozen else d for d in designs)
 
 
 def check(design: Design, shape: tuple[int, ...]) -> None:
-    """Raises InputError, in one line, where the design does not fit images of this shape (*space, C)."""
-    if design.encoder.frozen and design.steps:
-        raise InputError(
-            f"design '{design.name}': {design.encoder.name} is frozen, so it cannot be trained; use steps=0"
-        )
+    """Raises InputError, in one line, where the design does not fit images of this shape (*space, C), or itself."""
+    for choice, sound, told in _rules(design):
+        if not sound:
+            raise InputError(f"design '{design.name}': {choice} {getattr(design, choice)} must be {told}")
+    if design.encoder.frozen and (design.steps or design.probe == "finetuned"):
+        told = f"{design.encoder.name} is frozen, so it cannot be trained; use steps=0 and another probe than finetuned"
+        raise InputError(f"design '{design.name}': {told}")
+    if design.pretrain_on is not None and design.pretrain_on.image.shape[1:] != shape:
+        there = f"images of {design.pretrain_on.name}, to pre-train on, are {design.pretrain_on.image.shape[1:]}"
+        raise InputError(f"design '{design.name}': {there} but the cohort's {shape}; choose a cohort of the same kind")
     try:
         design.proxy.check(shape)
         design.encoder.check(shape)
@@ -137,6 +200,100 @@ def check(design: Design, shape: tuple[int, ...]) -> None:
         raise InputError(f"design '{design.name}' does not fit: {problem}") from None
 
 
+def remark(design: Design, shape: tuple[int, ...]) -> str:
+    """A line on what the task leaves out of images of this shape (*space, C); '' where it sees them whole."""
+    cells = design.proxy.grid(shape) if design.proxy.grid else 1
+    if all(side % cells == 0 for side in shape[:-1]):
+        return ""
+    return (
+        f"{design.proxy.name}: sides {shape[:-1]} are no multiples of {cells} cells, so the last pixels are not shown"
+    )
+
+
+def _rules(design: Design) -> list[tuple[str, bool, str]]:
+    """Choice, whether its value can be, and what it must be."""
+    shares = [(name, getattr(design, name)) for name in ("label_flip", "flip_case", "flip_control")]
+    return [
+        ("steps", design.steps >= 0, "0 or more"),
+        ("batch", design.batch >= 2, "2 or more"),
+        ("learning_rate", design.learning_rate > 0, "above 0"),
+        ("n_unlabelled", design.n_unlabelled >= 1, "1 or more"),
+        ("n_labelled", design.n_labelled >= 2, "2 or more"),
+        ("ridge", design.ridge > 0, "above 0"),
+        ("prevalence", design.prevalence is None or 0 < design.prevalence < 1, "a share above 0 and below 1"),
+        *((name, share is None or 0 <= share <= 1, "a share, from 0 to 1") for name, share in shares),
+        ("weighting", design.weighting in BALANCES, f"one of {', '.join(BALANCES)}"),
+        ("resampling", design.resampling in BALANCES, f"one of {', '.join(BALANCES)}"),
+        ("resampling", "none" in (design.resampling, design.weighting), "none where weighting is not"),
+        ("probe", design.probe in PROBES, f"one of {', '.join(PROBES)}"),
+    ]
+
+
+def check_labels(design: Design, cohort: Cohort) -> None:
+    """Raises InputError where the cohort's training part has not the images, labels or subgroups that the design asks for.
+
+    A number of images that is the usual one stands for at most so many.
+    """
+    source = cohort.split == "train"
+    label, where = cohort.label[source], f"design '{design.name}'"
+    both, have = n_by_class(design, label), [int((label == c).sum()) for c in (0, 1)]
+    if min(both) < 1:
+        raise InputError(f"{where}: {both[1]} cases and {both[0]} controls would be labelled; ask for more labels")
+    if design.n_labelled != Design.n_labelled and sum(both) < design.n_labelled - 1:
+        there = f"{have[1]} cases and {have[0]} controls of {cohort.name} give {sum(both)}"
+        raise InputError(
+            f"{where}: {design.n_labelled} labels are asked for, but {there} at this prevalence; ask for fewer"
+        )
+    seen = cohort if design.pretrain_on is None else design.pretrain_on
+    n = int((seen.split == "train").sum())
+    if design.n_unlabelled != Design.n_unlabelled and n < design.n_unlabelled:
+        raise InputError(f"{where}: {design.n_unlabelled} images are asked for, but {seen.name} has {n} to train on")
+    if not _asks_subgroups(design):
+        return
+    if design.group is None:
+        raise InputError(f"{where}: asks for subgroups, but none are named; add --group ATTRIBUTE, or group=ATTRIBUTE")
+    names, code = groups(cohort, design.group)
+    there = [names[g] for g in np.unique(code[source])]
+    if design.flip_in and design.flip_in not in there:
+        raise InputError(f"{where}: no subgroup '{design.flip_in}' to train on; choose from {', '.join(there)}")
+
+
+def _asks_subgroups(design: Design) -> bool:
+    return bool(design.flip_in) or "group" in (design.weighting, design.resampling)
+
+
 def n_labels(design: Design, label: np.ndarray) -> int:
-    """Labels the probe gets from a source with these labels: half of each class, fewer where the rarer runs out."""
-    return 2 * min(design.n_labelled // 2, *(int((label == c).sum()) for c in (0, 1)))
+    """Labels the probe gets from a source with these labels: fewer than asked for where a class runs out."""
+    return sum(n_by_class(design, label))
+
+
+def n_by_class(design: Design, label: np.ndarray) -> tuple[int, int]:
+    """Controls and cases among them: half of each class, or as the prevalence says."""
+    have = [int((label == c).sum()) for c in (0, 1)]
+    if design.prevalence is None:
+        half = min(design.n_labelled // 2, *have)
+        return half, half
+    shares = (1 - design.prevalence, design.prevalence)
+    n = min(design.n_labelled, *(int(there / share + 1e-9) for there, share in zip(have, shares, strict=True)))
+    cases = round(n * design.prevalence)
+    return n - cases, cases
+
+
+def wrong(design: Design) -> float:
+    """Share of wrong labels, the mean of both classes; by as much twice over they draw the classes' means together."""
+    of_class = [design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)]
+    return sum(of_class) / 2
+
+
+def unforeseen(design: Design) -> list[str]:
+    """What theory does not see of how the design learns its labels, or was not checked on."""
+    flips = {design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)}
+    alike = design.weighting == design.resampling == "none" and not design.flip_in and len(flips) == 1
+    found = {
+        "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
+        f"a {design.probe} probe, foreseen as if it were a ridge probe": design.probe != "ridge",
+        "labels of unequal number, weight or quality, foreseen as if they were alike": (
+            not alike or design.prevalence not in (None, 0.5)
+        ),
+    }
+    return [why for why, so in found.items() if so]

@@ -3,6 +3,7 @@
 Used by the figures and by the report, so that both tell the same numbers.
 """
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def ranking(study: xr.Dataset) -> list[str]:
 
 
 def failures(study: xr.Dataset) -> list[str]:
-    """Which training runs collapsed or diverged, a line each; empty too for tables of earlier versions."""
+    """Which runs collapsed, diverged or raised an error, a line each; empty too for tables of earlier versions."""
     if "failed" not in study:
         return []
     lost = [
@@ -83,7 +84,9 @@ def failures(study: xr.Dataset) -> list[str]:
         for i, d in enumerate(study["design"].values)
         for j, s in enumerate(study["seed"].values)
     ]
-    return [f"{name}, seed {seed}: {FAILED[how]}, so its outcomes are absent" for name, seed, how in lost if how]
+    errors = json.loads(study.attrs.get("errors", "{}"))
+    told = {(d, s): errors.get(f"{d}, seed {s}", FAILED[how]) for d, s, how in lost if how}
+    return [f"{name}, seed {seed}: {how}, so its outcomes are absent" for (name, seed), how in told.items()]
 
 
 def extremes(score: xr.DataArray) -> list[str]:

@@ -17,10 +17,10 @@ from jax import Array
 from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
-from rafmodel import theory
+from rafmodel import theory, transfer
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels, select
+from rafmodel.design import Design, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, auc
 from rafmodel.proxies import Proxy
@@ -94,8 +94,7 @@ def predict(
 ) -> Outcome:
     """AUC, TPR and FPR that the design will have under every shift, by subgroup, without training it.
 
-    Same signature and same record as ``simulate.simulate``.  Of ``test`` only the subgroup names and the class
-    counts are read.
+    Same signature and record as ``simulate.simulate``.  Of ``test`` only subgroup names and class counts are read.
     """
     key_survey, key_pairs = jax.random.split(key)
     found = survey(key_survey, train, test, design.widths, shifts, group=group, architecture=design.encoder)
@@ -126,7 +125,7 @@ def outside(train: Cohort, design: Design) -> list[str]:
             design.steps * design.learning_rate > 800 * 3e-3
         ),
     }
-    return [why for why, so in found.items() if so]
+    return [why for why, so in found.items() if so] + unforeseen(design)
 
 
 def survey(
@@ -191,7 +190,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
 
 def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
     """AUC, TPR and FPR (3, shift, severity, group) that theory states for a design's representation."""
-    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, design.label_flip, design.ridge, chart.width))
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, wrong(design), design.ridge, chart.width))
 
 
 @jax.jit
@@ -230,15 +229,17 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
-    chosen = np.arange(len(survey.images))
+    images, image_label, source_label = survey.images, survey.image_label, survey.label
+    if design.pretrain_on is not None:
+        images, image_label, source_label = transfer.shown(key, design.pretrain_on, CLEAN)
+    chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
-        each = n_labels(design, survey.label) // 2
-        chosen = np.concatenate([np.flatnonzero(survey.image_label == c)[:each] for c in (0, 1)])
+        each = n_labels(design, source_label) // 2
+        chosen = np.concatenate([np.flatnonzero(image_label == c)[:each] for c in (0, 1)])
     rows = np.resize(chosen, PAIRED)
-    keys, label = jax.random.split(key, PAIRED), survey.image_label[rows].astype(np.int32)
+    keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    most = _at_once(survey.images)
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, survey.images[rows], label, chunk=most)
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=_at_once(images))
     return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
 
 

@@ -69,10 +69,11 @@ def pretrain(key: Array, source: Cohort, design: Design) -> Network:
     chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
     images = jnp.asarray(cohorts.pixels(cohorts.take(source, chosen)))
     label = jnp.asarray(source.label[chosen], jnp.int32)
-    return _train(key_steps, learner, images, label, design).encoder
+    return train_on(key_steps, learner, images, label, design).encoder
 
 
-def _train(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
+def train_on(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
+    """The learner after the design's optimiser steps on images (n, *space, C) with labels (n,)."""
     graph, weights = nnx.split(learner)
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)

@@ -49,6 +49,8 @@ class Proxy:
     turned   the image is turned by quarters, so its sides must be equal
     momentum share of its weights that a slow teacher keeps in the first step; 0: there is no teacher
     pace     how soon the task shapes an encoder, 1 for two views of an image; read by theory (`derivations/NOTES.md`)
+    on       the same task on views by another law; None: it has no views
+    grid     cells along a side of images of a shape, where pixels that make no whole cell are cut; None: none are
     """
 
     name: str
@@ -63,6 +65,8 @@ class Proxy:
     turned: bool = False
     momentum: float = 0.0
     pace: float = 1.0
+    on: Callable[[ViewLaw], "Proxy"] | None = None
+    grid: Callable[[Shape], int] | None = None
 
     def check(self, shape: Shape) -> None:
         """Raises InputError where images of this shape (*space, C) cannot be given the task."""
@@ -146,12 +150,12 @@ def _unit(z: Array) -> Array:
 
 def contrastive(law: ViewLaw) -> Proxy:
     """Tell the views of one image from those of others."""
-    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True)
+    return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True, on=contrastive)
 
 
 def decorrelating(law: ViewLaw) -> Proxy:
     """Two views agree in features that have unit variance and do not repeat each other."""
-    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True)
+    return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True, on=decorrelating)
 
 
 def barlow(law: ViewLaw) -> Proxy:
@@ -159,7 +163,7 @@ def barlow(law: ViewLaw) -> Proxy:
 
     Theory reads the same pairs as of ``contrastive``.
     """
-    return Proxy("barlow", _two_views(law), barlow_twins, lambda _: 64, law, siamese=True)
+    return Proxy("barlow", _two_views(law), barlow_twins, lambda _: 64, law, siamese=True, on=barlow)
 
 
 def barlow_twins(one: Array, two: Array) -> Array:
@@ -177,7 +181,9 @@ def self_distillation(law: ViewLaw) -> Proxy:
     correlation are learned in order of their strength, and those too weak against the weight decay collapse (Tian, Chen,
     Ganguli 2021); that training does not collapse is assumed, and checked in each run.
     """
-    return Proxy("byol", _two_views(law), likeness, lambda _: 64, law, siamese=True, momentum=MOMENTUM)
+    return Proxy(
+        "byol", _two_views(law), likeness, lambda _: 64, law, siamese=True, momentum=MOMENTUM, on=self_distillation
+    )
 
 
 def likeness(one: Array, two: Array) -> Array:
@@ -190,7 +196,7 @@ def exemplar(law: ViewLaw) -> Proxy:
 
     Dosovitskiy et al. 2014; as triplets, Taleb et al. 2020.
     """
-    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, law, siamese=True)
+    return Proxy("exemplar", _two_views(law), triplet, lambda _: 64, law, siamese=True, on=exemplar)
 
 
 def triplet(one: Array, two: Array) -> Array:
@@ -212,7 +218,9 @@ def predictive_coding(law: ViewLaw) -> Proxy:
         key_view, key_column = jax.random.split(key)
         return _to_come(key_column, view(key_view, image, law))
 
-    return Proxy("cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4, pace=5.0)
+    return Proxy(
+        "cpc", pairs, info_nce, lambda _: 64, law, siamese=True, patched=True, cells=4, pace=5.0, on=predictive_coding
+    )
 
 
 @jax.jit
@@ -241,7 +249,8 @@ def relative_location(law: ViewLaw) -> Proxy:
     def places(shape: Shape) -> int:
         return CELLS ** (len(shape) - 1) - 1
 
-    return Proxy("location", pairs, cross_entropy, places, law, patched=True, cells=CELLS, pace=5.0)
+    grid = {"cells": CELLS, "grid": lambda _: CELLS}
+    return Proxy("location", pairs, cross_entropy, places, law, patched=True, pace=5.0, on=relative_location, **grid)
 
 
 @jax.jit
@@ -265,7 +274,7 @@ def supervised(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, pace=0.2)
+    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, pace=0.2, on=supervised)
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:
@@ -279,7 +288,15 @@ def rotation_prediction(law: ViewLaw) -> Proxy:
         key_view, key_turn = jax.random.split(key)
         return _turned(key_turn, view(key_view, image, law))
 
-    return Proxy("rotation", pairs, cross_entropy, lambda shape: grids.n_turns(len(shape) - 1), law, turned=True)
+    return Proxy(
+        "rotation",
+        pairs,
+        cross_entropy,
+        lambda shape: grids.n_turns(len(shape) - 1),
+        law,
+        turned=True,
+        on=rotation_prediction,
+    )
 
 
 @jax.jit
@@ -304,7 +321,7 @@ def jigsaw(law: ViewLaw) -> Proxy:
     def answers(shape: Shape) -> int:
         return len(grids.orders(tiles(shape) ** (len(shape) - 1)))
 
-    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, pace=0.03)
+    return Proxy("jigsaw", pairs, cross_entropy, answers, law, cells=TILES, pace=0.03, on=jigsaw, grid=tiles)
 
 
 def tiles(shape: Shape) -> int:
@@ -337,7 +354,7 @@ def masked(law: ViewLaw) -> Proxy:
         painted = output.reshape(content.shape) * mask
         return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
-    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES)
+    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES, on=masked)
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Simulate a learning design: pre-train its encoder, fit the probe, deploy under every shift, score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -13,13 +14,17 @@ from rafmodel import cohort as cohorts
 from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
-from rafmodel.design import Design, n_labels
+from rafmodel.design import Design, check
 from rafmodel.encoder import Network, features
+from rafmodel.labels import Lesson, lesson
 from rafmodel.metrics import Outcome
-from rafmodel.pretrain import pretrain
+from rafmodel.pretrain import Learner, pretrain, train_on
+from rafmodel.probes import Probe, logistic, logistic_probe, ridge_probe
+from rafmodel.proxies import supervised
 from rafmodel.variability import Variability, alter
 
 IMAGES, PIXELS = 256, 2**22  # most images altered at a time, and most pixels of them
+FINE_STEPS, FINE_RATE = 100, 0.1  # of fine-tuning: optimiser steps, and share of the learning rate of pre-training
 UNSEEN = 256  # most source images kept aside to be scored with the test part
 
 
@@ -31,6 +36,7 @@ class Deployment(NamedTuple):
     source_score  (shift, severity 0-5, m) of the unseen source images under the same laws, drawn anew
     source_row    (m,) their rows in the source cohort
     rank, spread  of the trained features of the labelled images, see ``collapse.Health``
+    error         what was raised in place of a result, in one line; then nothing is known
     """
 
     score: np.ndarray
@@ -39,11 +45,12 @@ class Deployment(NamedTuple):
     source_row: np.ndarray
     rank: float
     spread: float
+    error: str = ""
 
     @property
     def failed(self) -> str:
-        """``diverged``, ``collapsed``, or '' where training ended well."""
-        return Health(self.rank, self.spread).failed
+        """``diverged``, ``collapsed``, ``error``, or '' where training ended well."""
+        return FAILED[3] if self.error else Health(self.rank, self.spread).failed
 
 
 def simulate(
@@ -93,7 +100,7 @@ class Trained(NamedTuple):
     """A trained design: encoder, linear probe (features -> scores), the labelled images it saw, and how training ended."""
 
     network: Network
-    probe: Callable[[np.ndarray], np.ndarray]
+    probe: Probe
     labelled: Cohort
     health: Health
 
@@ -101,16 +108,49 @@ class Trained(NamedTuple):
 def trained(key: Array, train: Cohort, design: Design) -> Trained:
     """The design's encoder and probe after training with ``key``; where training diverged the probe says nan."""
     key_label, key_train, _ = jax.random.split(key, 3)
-    source = cohorts.part(train, "train")
-    rows = balanced(key_label, source.label, n_labels(design, source.label))
-    labelled = cohorts.take(source, rows)
-    network = pretrain(key_train, labelled if design.proxy.labelled else source, design)
-    noisy = flip(jax.random.fold_in(key_label, 1), labelled.label, design.label_flip)
-    encoded = features(network, cohorts.pixels(labelled))
+    check(design, train.image.shape[1:])
+    learned = lesson(key_label, cohorts.part(train, "train"), design)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    if design.probe == "finetuned" and sound(network):
+        network, probe = finetuned(jax.random.fold_in(key_train, 1), network, learned.learned, design)
+    encoded = features(network, cohorts.pixels(learned.cohort))
     found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     if found.failed == FAILED[2]:
-        return Trained(network, lambda z: np.full(len(z), np.nan), labelled, found)
-    return Trained(network, ridge_probe(encoded, noisy, design.ridge), labelled, found)
+        return Trained(network, lambda z: np.full(len(z), np.nan), learned.cohort, found)
+    if design.probe != "finetuned":
+        fit = logistic_probe if design.probe == "logistic" else ridge_probe
+        probe = fit(encoded[learned.row], learned.label[learned.row], design.ridge, learned.weight)
+    return Trained(network, probe, learned.cohort, found)
+
+
+def shown(key: Array, train: Cohort, learned: Lesson, design: Design) -> Cohort:
+    """What the proxy task sees: training images, of another cohort if the design says so; of a supervised task labelled ones."""
+    if design.pretrain_on is None:
+        return learned.learned if design.proxy.labelled else cohorts.part(train, "train")
+    there = cohorts.part(design.pretrain_on, "train")
+    right = replace(
+        design, label_flip=0.0, flip_case=None, flip_control=None, flip_in="", weighting="none", resampling="none"
+    )
+    return lesson(key, there, right).learned if design.proxy.labelled else there
+
+
+def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> tuple[Network, Probe]:
+    """Encoder and head trained on with labels, from the head of a logistic probe.  Kumar et al. 2022 (LP-FT).
+
+    FINE_STEPS at FINE_RATE of the design's learning rate, on images as they are.
+    """
+    task = replace(design, proxy=supervised(()), steps=FINE_STEPS, learning_rate=FINE_RATE * design.learning_rate)
+    slope, offset = logistic(features(network, cohorts.pixels(learned)), learned.label, design.ridge)
+    learner = Learner(key, task, learned.image.shape[1:])
+    learner.encoder = network
+    signs = jnp.array([-0.5, 0.5], jnp.float32)
+    head = {"kernel": jnp.asarray(slope, jnp.float32)[:, None] * signs[None], "bias": offset * signs}
+    nnx.update(learner.out, head)
+    label = jnp.asarray(learned.label, jnp.int32)
+    after = train_on(jax.random.fold_in(key, 1), learner, jnp.asarray(cohorts.pixels(learned)), label, task)
+    head = {name: np.asarray(value, np.float64) for name, value in nnx.to_pure_dict(nnx.state(after.out)).items()}
+    slope, offset = head["kernel"] @ [-1, 1], head["bias"] @ [-1, 1]
+    return after.encoder, lambda z: z @ slope + offset
 
 
 def sound(network: Network) -> bool:
@@ -124,28 +164,6 @@ def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:
     fresh = ~np.isin(train.patient, labelled.patient)
     order = np.asarray(jax.random.permutation(key, len(train.label)))
     return np.concatenate([order[fresh[order] & (train.split[order] == part)] for part in ("val", "train")])[:UNSEEN]
-
-
-def balanced(key: Array, label: np.ndarray, n: int) -> np.ndarray:
-    """Indices of ``n`` images, half of each class, drawn at random."""
-    order, half = np.asarray(jax.random.permutation(key, len(label))), n // 2
-    return np.concatenate([order[label[order] == c][:half] for c in (0, 1)])
-
-
-def flip(key: Array, label: np.ndarray, rate: float) -> np.ndarray:
-    """Labels of which a share ``rate``, drawn image by image, is wrong."""
-    return np.where(np.asarray(jax.random.bernoulli(key, rate, (len(label),))), 1 - label, label)
-
-
-def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Linear score from features (n, d) and labels (n,), penalty ``ridge`` times the mean feature variance."""
-    x = x.astype(np.float64)
-    centre = np.mean([x[label == c].mean(0) for c in (0, 1)], axis=0)
-    x, y = x - centre, 2.0 * label - 1
-    second = x.T @ x / len(x)
-    penalty = ridge * np.trace(second) / len(second) + 1e-12
-    weight = np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ y / len(x))
-    return lambda z: (z - centre) @ weight
 
 
 def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float:

@@ -1,15 +1,11 @@
-"""The study: which cells there are, running them so that a kill loses nothing, and the table they end in.
+"""The study's table: what was predicted and what its cells came to, its schema and its file."""
 
-A cell is one design and one seed; its result is a small file named after everything it depends on.
-"""
-
-import hashlib
+import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,16 +16,14 @@ import xarray as xr
 import rafmodel
 from rafmodel import cohort as cohorts
 from rafmodel import early, metrics, pilot, simulate
-from rafmodel.architectures import PLAIN
-from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
 from rafmodel.predict import foresee, survey
+from rafmodel.running import Plan, Tell
 from rafmodel.simulate import Deployment
-from rafmodel.variability import Variability
 
 _CELL = ("design", "seed", "shift", "severity", "group")
 _FORESEEN = ("design", "shift", "severity", "group")
@@ -50,39 +44,6 @@ SCHEMA: dict[str, tuple[str, ...]] = {
 EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
-
-_DECIDE = ("design", "proxies", "grids", "encoder", "architectures", "external", "collapse", "pretrain", "simulate")
-_SCALARS = ("threshold", "rank", "spread")
-
-AT_ONCE = 2  # cells under way: one compiles or waits while another computes; more would only add memory
-
-Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study before it is run.
-
-    cohort, group  who is imaged, and the attribute that names the subgroups (None: no subgroups)
-    designs        learning designs to compare
-    shifts         variabilities met at deployment, each at its five levels
-    seeds          repetitions of each simulation
-    seed           root of all randomness
-    """
-
-    cohort: Cohort
-    group: str | None
-    designs: tuple[Design, ...]
-    shifts: tuple[Variability, ...]
-    seeds: int = 2
-    seed: int = 0
-
-    def key(self, *purpose: int) -> jax.Array:
-        """Key for a purpose: (0,) prediction, (1, seed) simulation, (2,) bootstrap, (3,) short runs."""
-        key = jax.random.key(self.seed)
-        for number in purpose:
-            key = jax.random.fold_in(key, number)
-        return key
 
 
 def predicted(plan: Plan, tell: Tell) -> Outcome:
@@ -146,36 +107,6 @@ def _foreseen_as(design: Design) -> tuple:
     return design.proxy.pairs, *(getattr(design, f.name) for f in fields(design) if f.name not in ("name", "proxy"))
 
 
-def simulated(plan: Plan, folder: Path, tell: Tell) -> list[list[Deployment]]:
-    """Deployments by design and seed; what ``folder`` already holds is read, the rest is run and kept there."""
-    test, print_of = cohorts.part(plan.cohort, "test"), cohorts.fingerprint(plan.cohort)
-    folder.mkdir(parents=True, exist_ok=True)
-    # seed by seed, so that cells which share a compiled program are not begun together
-    cells = [(design, seed) for seed in range(plan.seeds) for design in plan.designs]
-
-    def cell(design: Design, seed: int) -> Deployment:
-        place = folder / f"{_digest(print_of, plan, design, seed)}.npz"
-        if not place.exists():
-            result = simulate.deploy(plan.key(1, seed), plan.cohort, test, design, plan.shifts)
-            atomically(place, lambda file: np.savez(file, **result._asdict()))
-        with np.load(place) as stored:
-            found = Deployment(**stored)
-        return found._replace(**{name: float(getattr(found, name)) for name in _SCALARS})
-
-    tell("simulate", 0, len(cells))
-    found = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(cell, *which) for which in cells]
-        try:
-            for result in waiting:
-                found.append(result.result())
-                tell("simulate", len(found), len(cells))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # an interrupt loses no more than the cells under way
-            raise
-    return [found[i :: len(plan.designs)] for i in range(len(plan.designs))]
-
-
 def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]], command: str) -> xr.Dataset:
     """The study table, to the schema."""
     table = forecast_table(plan, forecast, command)
@@ -190,6 +121,10 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]],
     table["undefined_fairness_cells"] = ("design", "seed"), observed.undefined
     ended = np.array([[FAILED.index(cell.failed) for cell in row] for row in deployments])
     table["failed"] = ("design", "seed"), ended
+    told = {
+        plan.named((i, j)): cell.error for i, row in enumerate(deployments) for j, cell in enumerate(row) if cell.error
+    }
+    table.attrs["errors"] = json.dumps(told)
     table["effective_rank"] = ("design", "seed"), np.array([[cell.rank for cell in row] for row in deployments])
     spread = [
         metrics.raf_interval(
@@ -294,24 +229,6 @@ def _commit() -> str:
         return ""
     asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip()
-
-
-def _digest(cohort: str, plan: Plan, design: Design, seed: int) -> str:
-    """Content address of a cell: cohort, design, shifts, seed, and the source code that computes it."""
-    shape = {f.name: getattr(design, f.name) for f in fields(design) if f.name != "proxy"}
-    if design.encoder == PLAIN:
-        del shape["encoder"]
-    shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
-    text = repr((cohort, shape, shifts, plan.seed, seed, version("jax"), _code()))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _code() -> str:
-    """Digest of the modules that decide a cell's result."""
-    here = Path(rafmodel.__file__).parent
-    names = [here / f"{name}.py" for name in _DECIDE]
-    names += sorted((here / "variability").glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
 # ---- files

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 import tyro
 
-from rafmodel import architectures, design, phantoms, simulate, variability
+from rafmodel import architectures, design, phantoms, running, simulate, variability
 from rafmodel import cohort as cohorts
-from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.console import progress, set_up_jax
 from rafmodel.design import Design
@@ -86,8 +85,8 @@ def told(values: np.ndarray) -> str:
 def rows(options: Options, cohort: Cohort) -> list[str]:
     """The table's rows for one cohort."""
     chosen = designs(options, cohort)
-    plan = studies.Plan(cohort, None, chosen, variability.select(SHIFTS), 1 if options.quick else options.seeds)
-    found = studies.simulated(plan, options.out / "cells", progress())
+    plan = running.Plan(cohort, None, chosen, variability.select(SHIFTS), 1 if options.quick else options.seeds)
+    found = running.simulated(plan, options.out / "cells", progress())
     test, by_name, lines = cohorts.part(cohort, "test"), {}, []
     for one, cells in zip(chosen, found, strict=True):
         by_name[one.name] = np.array([scored(cell, test) for cell in cells])

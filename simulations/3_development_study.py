@@ -19,7 +19,7 @@ import jax
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, imbalance, variability
+from rafmodel import design, imbalance, running, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.files import atomically
@@ -97,7 +97,7 @@ def make(source: Source, options: Options) -> None:
     designs = design.select(names, steps=20 if options.quick else options.steps)
     began = {"start": time.perf_counter()}
     for group in source.groups:
-        plan = studies.Plan(cohort, group, designs, variability.VARIABILITIES, 1 if options.quick else options.seeds)
+        plan = running.Plan(cohort, group, designs, variability.VARIABILITIES, 1 if options.quick else options.seeds)
         suffix = f"-{group}" if len(source.groups) > 1 else ""
         place = options.out / f"{source.name}{suffix}.nc"
         if options.predict_only and not place.exists():
@@ -107,7 +107,7 @@ def make(source: Source, options: Options) -> None:
         if options.predict_only:
             studies.save(studies.foreseen_again(studies.load(place), plan, forecast), place)
             continue
-        cells = studies.simulated(plan, folder / "cells", _tell)
+        cells = running.simulated(plan, folder / "cells", _tell)
         began.setdefault("simulated", time.perf_counter())
         table = studies.assemble(plan, forecast, cells, "python simulations/3_development_study.py")
         studies.save(table, place)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from rafmodel import cohort as cohorts
-from rafmodel import collapse, design, findings, metrics, pretrain, proxies, simulate, variability
+from rafmodel import collapse, design, findings, metrics, pretrain, proxies, running, simulate, variability
 from rafmodel import study as studies
 from rafmodel.phantoms import phantom
 from rafmodel.simulate import Deployment
@@ -79,7 +79,7 @@ def test_the_loss_falls_and_features_do_not_collapse(name):
     def learner():
         return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
-    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain.train_on(jax.random.key(4), learner(), images, label, one)
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 64), images[:64], label[:64])
     before, after = (
         float(pretrain._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
@@ -165,10 +165,10 @@ def test_names_of_cells_did_not_change_with_the_new_field():
     plan = studies.Plan(IMAGES, "site", design.DESIGNS, (variability.NOISE,))
     one = design.select(["jigsaw"])[0]
     other = replace(one, encoder=design.select(["jigsaw@residual"])[0].encoder)
-    assert studies._digest("x", plan, one, 0) != studies._digest("x", plan, other, 0)
+    assert running.digest(("x", "x"), plan, one, 0) != running.digest(("x", "x"), plan, other, 0)
     with pytest.MonkeyPatch.context() as patch:
         seen = []
-        patch.setattr(studies.hashlib, "sha256", lambda data: seen.append(data) or __import__("hashlib").blake2b(data))
-        patch.setattr(studies, "_code", lambda: "code")
-        studies._digest("x", plan, one, 0)
+        patch.setattr(running.hashlib, "sha256", lambda data: seen.append(data) or __import__("hashlib").blake2b(data))
+        patch.setattr(running, "release", lambda: ("version", "code"))
+        running.digest(("x", "x"), plan, one, 0)
     assert b"encoder" not in seen[0]

@@ -190,7 +190,7 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     def learner():
         return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
-    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain.train_on(jax.random.key(4), learner(), images, label, one)
     target = jax.nn.one_hot(label, 2)
     before, after = (float(proxies.cross_entropy(each(images), target)) for each in (learner(), trained))
     assert after < before - 0.05

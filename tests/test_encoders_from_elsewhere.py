@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, encoder, external, phantoms, predict, pretrain, simulate, variability
+from rafmodel import design, encoder, external, labels, phantoms, predict, pretrain, probes, simulate, variability
 from rafmodel.errors import InputError
 
 COHORT = phantoms.phantom(jax.random.key(0), n_patients=300)
@@ -50,8 +50,8 @@ def test_a_callable_is_scored_and_foreseen(place):
     found = simulate.deploy(jax.random.key(1), COHORT, TEST, one, SHIFTS)
     key_label = jax.random.split(jax.random.key(1), 3)[0]
     source = cohorts.part(COHORT, "train")
-    rows = simulate.balanced(key_label, source.label, design.n_labels(one, source.label))
-    by_hand = simulate.ridge_probe(somebody.quadrants(cohorts.pixels(source)[rows]), source.label[rows], one.ridge)
+    rows = labels.drawn(key_label, source.label, design.n_by_class(one, source.label))
+    by_hand = probes.ridge_probe(somebody.quadrants(cohorts.pixels(source)[rows]), source.label[rows], one.ridge)
     np.testing.assert_allclose(found.score[0, 0], by_hand(somebody.quadrants(cohorts.pixels(TEST))), atol=1e-4)
     assert np.isfinite(found.score).all()
     observed = simulate.score(found, TEST, None)

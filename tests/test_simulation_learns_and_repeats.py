@@ -10,7 +10,7 @@ from flax import nnx
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from rafmodel import cohort, design, pretrain, simulate, variability
+from rafmodel import cohort, design, labels, pretrain, probes, simulate, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=300)
@@ -26,7 +26,7 @@ def test_ridge_probe_is_sklearns():
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 40)
     x = rng.normal(size=(80, 12)) * np.linspace(0.1, 3, 12) + 0.8 * label[:, None]
-    score = simulate.ridge_probe(x.astype(np.float32), label, 0.05)
+    score = probes.ridge_probe(x.astype(np.float32), label, 0.05)
     centred = x.astype(np.float32).astype(float)
     centred = centred - (centred[:40].mean(0) + centred[40:].mean(0)) / 2
     penalty = 0.05 * np.trace(centred.T @ centred)  # n times ridge times mean variance, over 12 features
@@ -36,10 +36,10 @@ def test_ridge_probe_is_sklearns():
 
 def test_labels_are_balanced_and_flipped_at_the_rate():
     label = np.r_[np.zeros(900, int), np.ones(100, int)]
-    rows = simulate.balanced(jax.random.key(1), label, 160)
+    rows = labels.drawn(jax.random.key(1), label, (80, 80))
     assert len(set(rows)) == 160
     assert label[rows].sum() == 80
-    wrong = simulate.flip(jax.random.key(2), label, 0.3) != label
+    wrong = labels.flipped(jax.random.key(2), label, 0.3) != label
     assert abs(wrong.mean() - 0.3) < 4 * np.sqrt(0.21 / 1000)
     assert design.n_labels(chosen("untrained"), label) == 200  # the rarer class runs out
 
@@ -63,7 +63,7 @@ def test_the_loss_falls(name):
     one = chosen(name, steps=60)
     images, label = jnp.asarray(cohort.pixels(TRAIN)), jnp.asarray(TRAIN.label, jnp.int32)
     start = pretrain.Learner(jax.random.key(3), one, images.shape[1:])
-    trained = pretrain._train(jax.random.key(4), start, images, label, one)
+    trained = pretrain.train_on(jax.random.key(4), start, images, label, one)
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images[:128], label[:128])
     before, after = (
         float(pretrain._loss(one.proxy, *nnx.split(learner), inputs, targets))

@@ -178,7 +178,7 @@ def test_the_loss_falls_on_volumes(adrenal, name):
         return pretrain.Learner(jax.random.key(3), one, images.shape[1:])
 
     inputs, targets = jax.vmap(one.proxy.pairs)(jax.random.split(jax.random.key(5), 128), images, label)
-    trained = pretrain._train(jax.random.key(4), learner(), images, label, one)
+    trained = pretrain.train_on(jax.random.key(4), learner(), images, label, one)
     before, after = (
         float(pretrain._loss(one.proxy, *nnx.split(each), inputs, targets)) for each in (learner(), trained)
     )

@@ -1,0 +1,193 @@
+"""Threads, processes and a cluster give one table; a cell that raises stops no other; a worker that dies loses nothing."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rafmodel import cli, external, metrics, running, simulate, variability
+from rafmodel import study as studies
+from rafmodel.design import Design
+from rafmodel.errors import InputError
+from rafmodel.phantoms import phantom
+from rafmodel.proxies import untrained
+
+IMAGES = phantom(jax.random.key(0), n_patients=40, size=12)
+
+
+def design(name, features) -> Design:
+    """A frozen design: ``features(images)`` computes nothing that must be compiled."""
+    return Design(name, untrained(), steps=0, encoder=external.transferred(name, features, name))
+
+
+def rows(images):
+    return np.asarray(images).mean(2)[..., 0]
+
+
+def columns(images):
+    return np.asarray(images).mean(1)[..., 0]
+
+
+def raises(images):
+    raise ArithmeticError("no features\nfor these images")
+
+
+def plan(*designs, seeds=2):
+    return running.Plan(IMAGES, "site", designs, (variability.GAIN,), seeds)
+
+
+def quiet(what, done, total):
+    pass
+
+
+def alike(one, two) -> bool:
+    """Equal bit for bit in every cell and field."""
+    cells = [(a, b) for first, second in zip(one, two, strict=True) for a, b in zip(first, second, strict=True)]
+    return all(np.array_equal(x, y, equal_nan=True) for a, b in cells for x, y in zip(a[:-1], b[:-1], strict=True))
+
+
+def test_processes_give_what_threads_give_and_a_cell_that_raises_stops_no_other(tmp_path, caplog):
+    asked = plan(design("rows", rows), design("broken", raises), design("columns", columns))
+    expected = running.simulated(asked, tmp_path / "threads", quiet)
+    found = running.simulated(asked, tmp_path / "processes", quiet, "local:2")
+    assert alike(expected, found)
+    assert np.isfinite([expected[i][s].score for i in (0, 2) for s in (0, 1)]).all()
+    names = [{place.name for place in (tmp_path / kind).iterdir()} for kind in ("threads", "processes")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 4  # the broken cells are not kept
+    for row in (expected[1], found[1]):
+        assert [cell.error for cell in row] == ["ArithmeticError: no features for these images"] * 2
+        assert [cell.failed for cell in row] == ["error"] * 2
+    assert running.failed(asked, found) == ["broken, seed 0", "broken, seed 1"]
+    assert caplog.text.count("broken, seed 1 failed: ArithmeticError: no features for these images") == 2
+
+    mended = plan(design("rows", raises), design("broken", rows), design("columns", raises))
+    again = running.simulated(mended, tmp_path / "processes", quiet)  # the others are read, though they would raise now
+    assert alike([again[0], again[2]], [expected[0], expected[2]])
+    assert np.array_equal(again[1][0].score, expected[0][0].score)
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_is_killed_is_replaced(tmp_path):
+    flag = tmp_path / "killed"
+
+    def once(images):
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows(images)
+
+    found = running.simulated(plan(design("rows", once)), tmp_path / "cells", quiet, "local:1")
+    assert flag.exists()
+    assert alike(found, running.simulated(plan(design("rows", rows)), tmp_path / "threads", quiet))
+
+
+def test_results_are_filed_in_any_order_and_an_interrupt_keeps_what_has_ended(tmp_path):
+    begun = []
+
+    def interrupts(images):
+        begun.append(1)
+        time.sleep(0.5)
+        if len(begun) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return rows(images)
+
+    asked = plan(design("rows", interrupts), seeds=3)
+    with pytest.raises(KeyboardInterrupt):
+        running.simulated(asked, tmp_path, quiet, "threads:1")
+    assert len(list(tmp_path.iterdir())) == 1  # the cell under way; the two that had not begun are left
+    again = running.simulated(asked, tmp_path, quiet, "threads:3")
+    assert alike(again, running.simulated(plan(design("rows", rows), seeds=3), tmp_path / "fresh", quiet))
+
+
+@pytest.mark.parametrize("text", ["slurm", "local:0", "local:-1", "threads:two", "dask", "dask:", "local:"])
+def test_an_unknown_executor_is_refused(text):
+    with pytest.raises(InputError, match=r"threads\[:N\], local\[:N\] \(processes\) or dask:ADDRESS"):
+        running.engine(text)
+
+
+def test_a_cluster_that_does_not_answer_is_told_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(running, "WAIT", 0.3)
+    with pytest.raises(InputError, match=r"dask:127.0.0.1:9: no scheduler answers"):
+        running.check("dask:127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"install rafmodel\[cluster\]"):
+        running.check("dask:127.0.0.1:9")
+
+
+def test_a_worker_of_another_version_is_refused():
+    parcel = running._packed(plan(design("rows", rows)))
+    with pytest.raises(InputError, match="another version"):
+        running.receive(parcel._replace(release=("0.0", parcel.release[1])))
+
+
+def test_a_study_with_a_failed_cell_ends_in_its_table_and_a_line(tmp_path, monkeypatch, capsys):
+    deploy = simulate.deploy
+
+    def fails(key, train, test, chosen, shifts):
+        if chosen.name == "untrained":
+            raise MemoryError("out of memory")
+        return deploy(key, train, test, chosen, shifts)
+
+    foreseen = metrics.Outcome(*np.full((3, 2, 1, 6, 1), 0.7), np.array([20]), np.array([20]))
+    monkeypatch.setattr(studies, "predicted", lambda plan, tell: foreseen)
+    monkeypatch.setattr(simulate, "deploy", fails)
+    file, rng = tmp_path / "c.npz", np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = (rng.uniform(0, 160, (120, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+    split = np.repeat(["train", "val", "test"], 40)
+    np.savez(file, images=images, labels=labels, split=split, patient=np.arange(120).astype(str))
+    line = (
+        f"study --cohort {file} --designs untrained supervised --shifts gain --seeds 1 --steps 1 --out {tmp_path / 'o'}"
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    told = capsys.readouterr()
+    assert ended.value.code == 1
+    assert told.err.endswith("rafmodel: 1 of 2 cells failed: untrained, seed 0; the same command tries them again\n")
+    assert "training failed: untrained, seed 0: MemoryError: out of memory" in told.out
+    table = studies.load(tmp_path / "o" / "study.nc")
+    assert table["failed"].values.tolist() == [[3], [0]]
+    assert table.attrs["errors"] == '{"untrained, seed 0": "MemoryError: out of memory"}'
+    assert np.isnan(table["observed_auc"][0]).all()
+    assert np.isfinite(table["observed_auc"][1]).all()
+    assert "out of memory" in (tmp_path / "o" / "report.html").read_text()
+    assert len(list((tmp_path / "o" / "cells").iterdir())) == 1  # so the next run tries it again
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_gives_the_same_and_a_worker_killed_in_the_middle_loses_nothing(tmp_path):
+    from distributed import LocalCluster
+
+    def slow(images):
+        (tmp_path / f"pid-{os.getpid()}").touch()
+        time.sleep(0.3)
+        return rows(images)
+
+    asked = plan(design("rows", slow), design("broken", raises), design("columns", columns), seeds=4)
+    killed = []
+
+    def kill(what, done, total):
+        if done == 4 and not killed:
+            pid = next(int(p.name[4:]) for p in Path(tmp_path).glob("pid-*"))
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        address = f"dask:{cluster.scheduler_address}"
+        assert running.cores(address) == 2
+        found = running.simulated(asked, tmp_path / "cluster", kill, address)
+        assert killed
+        assert [cell.error for cell in found[1]] == ["ArithmeticError: no features for these images"] * 4
+        one = running.simulated(plan(design("columns", columns)), tmp_path / "again", quiet, address)  # it still serves
+    quick = plan(design("rows", rows), design("broken", raises), design("columns", columns), seeds=4)
+    expected = running.simulated(quick, tmp_path / "threads", quiet)
+    assert alike(found, expected)
+    assert alike(one, [expected[2][:2]])
+    assert {p.name for p in (tmp_path / "cluster").iterdir()} == {p.name for p in (tmp_path / "threads").iterdir()}
