@@ -58,7 +58,7 @@ def cells(study: xr.Dataset) -> Cells:
     moved between ``theory`` and the levels changes nothing.
     """
     n_shifts = study.sizes["shift"]
-    seen, theory = _probit(_everyone(study, "observed_auc")), _probit(_everyone(study, "predicted_auc"))
+    seen, theory = (_probit(_everyone(study, f"{what}_{_metric(study)}")) for what in ("observed", "predicted"))
     has = np.isfinite(seen)
     n_designs, used = int(np.sum(has.sum(1) > 0)), np.asarray(has.sum(0) > 2)
     if n_designs < FEWEST_DESIGNS:
@@ -84,6 +84,10 @@ def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
     values = values.mean("seed") if "seed" in values.dims else values
     table = values.transpose("design", "shift", "severity").values
     return np.concatenate([table[:, :1, 0], table[:, :, 1:].reshape(len(table), -1)], axis=1)
+
+
+def _metric(study: xr.Dataset) -> str:
+    return str(study.attrs.get("metric", "auc"))
 
 
 def _probit(auc: np.ndarray) -> np.ndarray:
@@ -236,7 +240,7 @@ def fit(
         "max_rhat": max(float(np.max(split_gelman_rubin(v))) for v in values.values()),
         "min_ess": min(float(np.min(effective_sample_size(v))) for v in values.values()),
         "n_absent": sum(int(jnp.isnan(d.observed).sum()) for d in data),
-        "n_unpredicted": sum(int(np.isnan(_everyone(t, "predicted_auc")).sum()) for t in tables),
+        "n_unpredicted": sum(int(np.isnan(_everyone(t, f"predicted_{_metric(t)}")).sum()) for t in tables),
     }
     return posterior
 
@@ -290,7 +294,9 @@ def _complete(study: xr.Dataset, data: Cells) -> None:
     lost = study["design"].values[np.isnan(np.asarray(data.observed)).any(1)]
     if len(lost):
         where = study.attrs.get("cohort", "study")
-        raise InputError(f"{where}: observed_auc of design '{lost[0]}' has missing values; leave it out of --designs")
+        raise InputError(
+            f"{where}: observed_{_metric(study)} of design '{lost[0]}' has missing values; leave it out of --designs"
+        )
 
 
 @jax.jit

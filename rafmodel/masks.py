@@ -13,7 +13,6 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.encoder import Network, dense_features, in_chunks
@@ -79,6 +78,23 @@ def chance(mask: np.ndarray) -> float:
 def prevalence(mask: np.ndarray) -> np.ndarray:
     """Share of each image's pixels that belong to the structure, (N,), of masks (N, *space)."""
     return mask.reshape(len(mask), -1).mean(1)
+
+
+def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool) -> tuple[Design, ...]:
+    """The designs that can say something of the cohort's pixels.
+
+    named  whether each was asked for by name: InputError for the first that cannot; else it is left out
+    """
+    found = []
+    for design in designs:
+        try:
+            check(design, cohort.image.shape[1:], classes=cohort.has_classes)
+        except InputError:
+            if named:
+                raise
+            continue
+        found.append(design)
+    return tuple(found)
 
 
 def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:

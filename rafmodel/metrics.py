@@ -26,6 +26,9 @@ class Outcome(NamedTuple):
     dice: np.ndarray | None = None
 
 
+NAMES = {"auc": "AUC", "dice": "Dice"}  # metrics that a table can be judged by, its attribute ``metric``
+
+
 class RAF(NamedTuple):
     """Robust and fair: each in [0, 1] except performance, which is negative below chance; any leading axes.
 

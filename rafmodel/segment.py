@@ -1,7 +1,7 @@
 """Simulate a segmentation: pre-train the encoder, fit a head on its dense features, deploy under every shift, count pixels.
 
-The proxy tasks and their training are those of ``simulate``.  What is added is a head that scores every pixel: a ridge probe, or a
-light convolutional decoder on frozen features or trained together with them.  Masks move with their images.
+The proxy tasks and their training are those of ``simulate``.  What is added is a head that scores every pixel: a ridge probe,
+or a light convolutional decoder on frozen features or trained together with them.  Masks move with their images.
 """
 
 from collections.abc import Callable, Sequence
