@@ -7,10 +7,8 @@ AUC, and once to tell pixels of the structure from all others, judged by Dice.  
 proxy tasks.  Resumes where it stopped.
 """
 
-import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import jax
@@ -150,18 +148,35 @@ def draw(tables: dict[tuple[str, str], xr.Dataset], path: Path) -> None:
         save(figure, path)
 
 
+def asked(options: Options) -> str:
+    """The command without the folder that it writes to."""
+    said = [
+        f"--{f.name.replace('_', '-')}" + ("" if f.name == "quick" else f" {getattr(options, f.name)}")
+        for f in fields(options)
+        if f.name != "out" and getattr(options, f.name) != f.default
+    ]
+    return " ".join(["python simulations/12_raf_of_proxy_tasks.py", *said])
+
+
+def studied(plan: studies.Plan, path: Path, cells: Path, command: str) -> xr.Dataset:
+    """The study's table, read if the same command has made it already."""
+    if path.exists() and (table := studies.load(path)).attrs["command"] == command:
+        return table
+    forecast = studies.predicted(plan, progress())
+    table = studies.assemble(plan, forecast, studies.simulated(plan, cells, progress()), command)
+    studies.save(table, path)
+    return table
+
+
 def main(options: Options) -> None:
     """Study, tabulate, draw."""
     set_up_jax()
+    command = asked(options)
     if options.quick:
         options = replace(options, size=32, n_patients=40, seeds=1, steps=5, batch=16)
     out, tables, lines = studies.writable(options.out), {}, []
-    command = shlex.join(["python", "simulations/12_raf_of_proxy_tasks.py", *sys.argv[1:]])
     for (cohort, task), plan in plans(options).items():
-        forecast = studies.predicted(plan, progress())
-        table = studies.assemble(plan, forecast, studies.simulated(plan, out / "cells", progress()), command)
-        studies.save(table, out / f"{cohort}-{task}.nc")
-        tables[cohort, task] = table
+        tables[cohort, task] = table = studied(plan, out / f"{cohort}-{task}.nc", out / "cells", command)
         lines += rows(cohort, task, table)
         print("\n".join(lines[-len(plan.designs) :]), flush=True)
     parts = " | ".join({"raf": "RAF"}.get(part, part) for part in PARTS)
