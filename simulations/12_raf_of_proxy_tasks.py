@@ -68,13 +68,13 @@ SOURCES = (
 class Options:
     """How much to run."""
 
-    size: int = 48
+    size: int = 32
     """side of the images in pixels"""
     n_patients: int = 200
     """patients of each phantom, four images each"""
     seeds: int = 2
     """repetitions of each simulation"""
-    steps: int = 150
+    steps: int = 100
     """optimiser steps"""
     batch: int = 64
     """images a step"""
