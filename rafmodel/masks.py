@@ -5,7 +5,7 @@ Both theory and simulation read this; what a dense probe makes of the pixels is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
-from rafmodel.encoder import Network, dense_features, in_chunks
+from rafmodel.encoder import Network, in_chunks
 from rafmodel.errors import InputError
 from rafmodel.variability import Variability
 
@@ -60,8 +61,8 @@ def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe
         if not inside.any() or inside.all():
             what = "no pixel of the structure" if not inside.any() else "nothing but the structure"
             raise InputError(f"{cohort.name}: the masks of split '{part}' hold {what}; both are needed there")
-    named = ", ".join(map(str, foreground)) or "above 0"
-    made = replace(cohort, mask=mask, contrast=f"pixels of mask class {named} against all other pixels")
+    named = f"class {', '.join(map(str, foreground))}" if foreground else "classes above 0"
+    made = replace(cohort, mask=mask, contrast=f"pixels of mask {named} against all other pixels")
     return made, Segmentation(tuple(foreground), head, chance(mask[cohort.split != "test"]))
 
 
@@ -105,11 +106,14 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
     if design.proxy.labelled and not classes:
         told = "its proxy task needs the class of each image, and the cohort has masks only; leave it out of --designs"
         raise InputError(f"design '{design.name}': {told}, or name a column with --label")
-    blank = np.zeros((1, *shape), np.float32)
-    try:
-        dense_features(design.encoder.build(jax.random.key(0), shape, design.widths), blank, chunk=1)
-    except InputError as problem:
-        raise InputError(f"design '{design.name}' does not fit: {problem}") from None
+    if not _has_maps(design.encoder, shape, design.widths):
+        told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
+        raise InputError(f"design '{design.name}' does not fit: encoder {design.encoder.name}: {told}")
+
+
+@cache
+def _has_maps(architecture: Architecture, shape: tuple[int, ...], widths: tuple[int, ...]) -> bool:
+    return hasattr(architecture.build(jax.random.key(0), shape, widths), "maps")
 
 
 # ---- masks under a shift
