@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from scipy.stats import spearmanr
 
 from rafmodel import fit, pilot
+from rafmodel.metrics import NAMES
 
 LEVELS = ("B0", "B1", "L0", "L2")
 COVERAGE = tuple(f"coverage_{round(100 * p)}" for p in fit.NOMINAL)
@@ -39,9 +40,10 @@ def check(
     Raises InputError where the study has fewer than four designs.
     """
     key_fit, key_draw, key_full = jax.random.split(key, 3)
-    observed = _shifted(study["observed_auc"].sel(group="all").mean("seed").values)
-    foreseen = _shifted(study["predicted_auc"].sel(group="all").values)
-    clean = study["observed_auc"].sel(group="all", severity=0).mean("seed").values
+    metric = study.attrs.get("metric", "auc")
+    observed = _shifted(study[f"observed_{metric}"].sel(group="all").mean("seed").values)
+    foreseen = _shifted(study[f"predicted_{metric}"].sel(group="all").values)
+    clean = study[f"observed_{metric}"].sel(group="all", severity=0).mean("seed").values
     law = fit.leave_one_design_out(study, key=key_fit, warmup=warmup, draws=draws)
     shape, n = observed.shape, len(fit.NOMINAL)
     median, interval = _told(law, shape, key_draw)
@@ -67,7 +69,7 @@ def check(
     if "pilot_auc" in study:
         told = pilot.combined(foreseen, _shifted(study["pilot_auc"].sel(group="all").transpose(*_CELL).values))
         held_out["L0+"], effects["L0+"] = told, told - others(told)
-    trust = reliability(_shifted(study["observed_auc"].sel(group="all").transpose("seed", ...).values))
+    trust = reliability(_shifted(study[f"observed_{metric}"].sel(group="all").transpose("seed", ...).values))
     score = np.full((len(held_out), len(MEASURES)), np.nan)
     for i, level in enumerate(held_out):
         score[i, :5] = _scores(held_out[level], effects[level], observed, b1, trust)
@@ -78,7 +80,7 @@ def check(
         score[row, -1] = fit.log_density(one, fit.cells(study).observed)[:, 1:].mean()
 
     weight = fit.fit(study, key=key_full)["weight"].values
-    by_seed = study["observed_auc"].sel(group="all", severity=slice(1, None))
+    by_seed = study[f"observed_{metric}"].sel(group="all", severity=slice(1, None))
     variables = {
         "score": (("level", "measure"), score),
         "held_out": (("level", *_CELL), np.stack(list(held_out.values()))),
@@ -89,7 +91,7 @@ def check(
         "weight_upper": np.quantile(weight, 0.95),
         "reliability": trust,
         "seed_sd": float(np.sqrt(by_seed.var("seed", ddof=1).mean())) if by_seed.sizes["seed"] > 1 else np.nan,
-        "sampling_se": float(study["observed_auc_se"].sel(group="all", severity=slice(1, None)).mean()),
+        "sampling_se": float(study[f"observed_{metric}_se"].sel(group="all", severity=slice(1, None)).mean()),
     }
     coordinates = {
         "level": list(held_out),
@@ -100,7 +102,7 @@ def check(
         "nominal": list(fit.NOMINAL),
         "bound": ["lower", "upper"],
     }
-    return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", "")})
+    return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", ""), "metric": metric})
 
 
 def _told(law: fit.HeldOut, shape: tuple[int, ...], key: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +142,10 @@ def reliability(by_seed: np.ndarray) -> float:
 def table(checked: xr.Dataset) -> str:
     """The scores as text."""
     short = ["MAE", "skill", "effect r", "r*", "rank r", *(f"{round(100 * p)} %" for p in fit.NOMINAL), "log score"]
-    rows = ["held-out designs, AUC under shift", f"{'':4s}" + "".join(f"{name:>10s}" for name in short)]
+    rows = [
+        f"held-out designs, {NAMES[checked.attrs.get('metric', 'auc')]} under shift",
+        f"{'':4s}" + "".join(f"{name:>10s}" for name in short),
+    ]
     for level in checked["level"].values:
         values = checked["score"].sel(level=level).values
         rows.append(f"{level:4s}" + "".join(f"{v:10.3f}" if np.isfinite(v) else f"{'':>9s}-" for v in values))

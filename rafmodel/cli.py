@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -36,6 +36,12 @@ class Plans(cohorts.Who):
     """Optimiser steps of each trained design.  Default: the design's own (800)."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What is asked of the images: cases against controls, or pixels of the masks' structure against all others."""
+    foreground: tuple[int, ...] = ()
+    """Segmentation: classes of the masks that are the structure.  Default: all above 0."""
+    head: Literal["probe", "decoder", "tuned"] = "probe"
+    """Segmentation: linear probe of each pixel, light decoder on frozen features, or decoder and encoder tuned together."""
     pilot: bool = False
     """Also train each design for a few steps and read that together with the theory (level L0+)."""
     out: Path | None = None
@@ -136,7 +142,7 @@ def run(command, line: str) -> None:
 
 def study(command: Study, line: str) -> None:
     """The main job."""
-    cohort = cohorts.studied(command)
+    cohort = _asked(command)
     set_up_jax()
     from rafmodel import findings, running
     from rafmodel import study as studies
@@ -177,11 +183,11 @@ def study(command: Study, line: str) -> None:
 
 def predict(command: Predict, line: str) -> None:
     """Theory alone."""
-    cohort = cohorts.studied(command)
+    cohort = _asked(command)
     set_up_jax()
-    from rafmodel import findings, plot
+    from rafmodel import findings, plot, segment_predict
+    from rafmodel import predict as predicts
     from rafmodel import study as studies
-    from rafmodel.predict import outside
 
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
@@ -197,7 +203,8 @@ def predict(command: Predict, line: str) -> None:
     print()
     for headline, text in findings.forecast(table, levers):
         print(f"{headline}: {text}")
-    doubts = dict.fromkeys(why for design in plan.designs for why in outside(cohort, design))
+    outside = segment_predict.outside if command.task == "segmentation" else predicts.outside
+    doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
     print(f"\ntable:  {folder / 'prediction.nc'}\nfigure: {plot.forecast(table, folder)}")
@@ -248,18 +255,33 @@ def figures(command: Figures) -> None:
 # ---- parts of commands
 
 
+def _asked(command: Plans) -> "Cohort":
+    """The cohort, with cases and controls unless its masks are asked for."""
+    if command.task == "segmentation":
+        if command.pilot:
+            raise InputError("--pilot: short runs are made of classifications only; leave it out of a segmentation")
+        return cohorts.found(command)
+    if command.foreground or command.head != "probe":
+        raise InputError("--foreground and --head: made for pixels; add --task segmentation")
+    return cohorts.studied(command)
+
+
 def _plan(command: Plans, cohort: "Cohort") -> "Plan":
-    from rafmodel import design, variability
+    from rafmodel import design, masks, task, variability
     from rafmodel.running import Plan
 
     for name, value in (("--seeds", command.seeds), ("--steps", command.steps or 1)):
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    chosen = design.select(command.designs, steps=command.steps, like=cohort)
+    chosen, asked = design.select(command.designs, steps=command.steps, like=cohort), task.CLASSIFICATION
+    if command.task == "segmentation":
+        cohort, structure = masks.segmented(cohort, command.foreground, command.head)
+        asked = task.segmentation(structure, cohort)
+        chosen = masks.suited(chosen, cohort, named=bool(command.designs))
     designs = design.fitted(chosen, cohort, group)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
-    return Plan(cohort, group, designs, shifts, command.seeds, command.seed)
+    return Plan(cohort, group, designs, shifts, command.seeds, command.seed, asked)
 
 
 def _remark(plan: "Plan") -> None:
@@ -283,7 +305,8 @@ def _dry(command: Study, plan: "Plan") -> str:
 
 
 def _place(command: Plans, cohort: "Cohort") -> Path:
-    return command.out or Path("runs") / cohort.name
+    whose = cohort.name if command.task == "classification" else f"{cohort.name}-{command.task}"
+    return command.out or Path("runs") / whose
 
 
 def _folder(command: Plans, cohort: "Cohort") -> Path:
@@ -296,9 +319,11 @@ def _folder(command: Plans, cohort: "Cohort") -> Path:
     earlier = folder / "study.nc"
     if earlier.exists():
         with xr.open_dataset(earlier, engine="h5netcdf") as table:
-            name = table.attrs.get("cohort")
+            name, metric = table.attrs.get("cohort"), table.attrs.get("metric")
         if name != cohort.name:
             raise InputError(f"--out {folder}: holds a study of '{name}'; choose another folder for '{cohort.name}'")
+        if (metric == "dice") != (command.task == "segmentation"):
+            raise InputError(f"--out {folder}: holds a study of another task; choose another folder for {command.task}")
     return folder
 
 
@@ -328,9 +353,12 @@ def _report(table: "xr.Dataset", checked: "xr.Dataset | None", folder: Path) -> 
 
 
 def _forecast_text(table: "xr.Dataset") -> str:
-    """Predicted AUC by design: clean, and at the strongest level of each shift."""
-    auc = table["predicted_auc"].sel(group="all")
-    rows = [f"{'predicted AUC':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)]
+    """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
+    from rafmodel.metrics import NAMES
+
+    metric = table.attrs["metric"]
+    auc = table[f"predicted_{metric}"].sel(group="all")
+    rows = [f"{f'predicted {NAMES[metric]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)]
     for name in auc["design"].values:
         one = auc.sel(design=name)
         worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from rafmodel.collapse import FAILED
 from rafmodel.errors import InputError
+from rafmodel.metrics import NAMES
 
 PARTS = ("performance", "robustness", "fairness", "raf")
 SHIFTED = slice(1, None)  # severity 0 is the clean image
@@ -30,6 +31,16 @@ class Cell(NamedTuple):
     other: float = np.nan
 
 
+def metric(table: xr.Dataset) -> str:
+    """What a study or a check of it is judged by: ``auc`` or ``dice``."""
+    return str(table.attrs.get("metric", "auc"))
+
+
+def called(table: xr.Dataset, auc: str = "AUC") -> str:
+    """The metric's name; ``auc`` says how the area under the curve is to be called in the sentence."""
+    return auc if metric(table) == "auc" else NAMES[metric(table)]
+
+
 # ---- contrasts
 
 
@@ -43,7 +54,7 @@ def pairs(study: xr.Dataset, check: xr.Dataset | None, level: str) -> tuple[xr.D
     if level != "L0":
         raise InputError(f"level {level}: needs the check table, which is missing; `rafmodel check` writes it")
     cells = study.sel(group="all", severity=SHIFTED)
-    return cells["predicted_auc"], cells["observed_auc"].mean("seed")
+    return cells[f"predicted_{metric(study)}"], cells[f"observed_{metric(study)}"].mean("seed")
 
 
 def apart(values: xr.DataArray) -> xr.DataArray:
@@ -114,9 +125,9 @@ def worst_error(study: xr.Dataset, check: xr.Dataset | None, level: str) -> Cell
 
 def lowest(study: xr.Dataset) -> Cell | None:
     """The shifted cell with the lowest observed AUC; None where none was observed."""
-    observed = study["observed_auc"].sel(group="all", severity=SHIFTED).mean("seed")
+    observed = study[f"observed_{metric(study)}"].sel(group="all", severity=SHIFTED).mean("seed")
     at = _largest(-observed)
-    return _cell(study, at, observed, study["predicted_auc"].sel(group="all")) if at else None
+    return _cell(study, at, observed, study[f"predicted_{metric(study)}"].sel(group="all")) if at else None
 
 
 def widest_gap(study: xr.Dataset) -> tuple[Cell, str, str] | None:
@@ -124,7 +135,7 @@ def widest_gap(study: xr.Dataset) -> tuple[Cell, str, str] | None:
 
     The cell's ``observed`` is the AUC of the best subgroup, ``other`` that of the worst.
     """
-    groups = study["observed_auc"].isel(group=SHIFTED).mean("seed")
+    groups = study[f"observed_{metric(study)}"].isel(group=SHIFTED).mean("seed")
     if groups.sizes["group"] < 2:
         return None
     at = _largest(groups.max("group") - groups.min("group"))
@@ -155,7 +166,7 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
         ("Prediction from other designs (L2)", _calibrated(check)),
         ("Early warning without labels (L1)", _warned(check)),
         ("Worst prediction", _worst_predictions(study, check)),
-        ("Lowest AUC", _lowest_auc(study)),
+        (f"Lowest {called(study)}", _lowest(study)),
         ("Widest subgroup gap", _gap(study)),
         ("How much of it is chance", _noise(check)),
     ]
@@ -167,7 +178,7 @@ def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str
 
     levers  change of the foreseen RAF (robustness where no fairness is defined) of the best design for each choice
     """
-    auc, part = table["predicted_auc"].sel(group="all"), forecast_part(table)
+    auc, part = table[f"predicted_{metric(table)}"].sel(group="all"), forecast_part(table)
     ends = extremes(table[f"{part}_predicted"])
     told = []
     if ends:
@@ -181,7 +192,7 @@ def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str
             (
                 "Shifts",
                 f"{place(table, shift[0], last)} is foreseen to hurt most: {most} loses "
-                f"{float(loss.sel(shift=shift[0], design=most)):.2f} of AUC, {least} "
+                f"{float(loss.sel(shift=shift[0], design=most)):.2f} of {called(table)}, {least} "
                 f"{float(loss.sel(shift=shift[0], design=least)):.2f}.",
             )
         )
@@ -194,14 +205,14 @@ def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str
 
 
 def _gap_foreseen(table: xr.Dataset) -> list[tuple[str, str]]:
-    groups = table["predicted_auc"].isel(group=SHIFTED)
+    groups = table[f"predicted_{metric(table)}"].isel(group=SHIFTED)
     at = _largest(groups.max("group") - groups.min("group")) if groups.sizes["group"] > 1 else None
     if at is None:
         return []
     here = groups.sel(at)
     high, low = (f"{float(here.sel(group=name)):.2f} in {name}" for name in extremes(here))
     where = f"{at['design']} under {place(table, str(at['shift']), int(at['severity']))}"
-    return [("Subgroups", f"The widest foreseen gap is that of {where}: AUC {high}, {low}.")]
+    return [("Subgroups", f"The widest foreseen gap is that of {where}: {called(table)} {high}, {low}.")]
 
 
 def forecast_part(table: xr.Dataset) -> str:
@@ -231,22 +242,22 @@ def _designs(study: xr.Dataset) -> str:
 def _kept(study: xr.Dataset, design: str) -> str:
     one = study.sel(design=design)
     low, high = (100 * one["robustness_observed_interval"].values).round()
-    clean = float(one["observed_auc"].sel(group="all", severity=0).mean())
+    clean = float(one[f"observed_{metric(study)}"].sel(group="all", severity=0).mean())
     interval = f"95 % interval {low:.0f} to {high:.0f} %; " if np.isfinite([low, high]).all() else ""
     return (
         f"{100 * float(one['robustness_observed'].mean()):.0f} % of its clean advantage over chance "
-        f"({interval}clean AUC {clean:.2f})"
+        f"({interval}clean {called(study)} {clean:.2f})"
     )
 
 
 def _shifts(study: xr.Dataset) -> str:
-    auc = study["observed_auc"].sel(group="all").mean(("seed", "design"))
+    auc = study[f"observed_{metric(study)}"].sel(group="all").mean(("seed", "design"))
     ends = extremes(auc.isel(severity=-1))
     if not ends:
         return ""
     last, clean = int(auc["severity"][-1]), float(auc.isel(severity=0).mean())
     falls = [f"from {clean:.2f} to {float(auc.sel(shift=s).isel(severity=-1)):.2f}" for s in ends]
-    text = f"{place(study, ends[1], last)} hurts most: the mean AUC of all designs goes {falls[1]}."
+    text = f"{place(study, ends[1], last)} hurts most: the mean {called(study)} of all designs goes {falls[1]}."
     return text if ends[0] == ends[1] else f"{text} {place(study, ends[0], last)} hurts least: {falls[0]}."
 
 
@@ -255,7 +266,7 @@ def _a_priori(study: xr.Dataset, check: xr.Dataset | None) -> str:
     error = float(abs(predicted - observed).mean())
     if not np.isfinite(error):
         return ""
-    text = f"The AUC under shift that theory foresaw was wrong by {error:.3f} on average."
+    text = f"The {called(study)} under shift that theory foresaw was wrong by {error:.3f} on average."
     if check is None:
         return text
     return f"{text} That is {_against_others(check, 'L0')} B1 has seen their outcomes; L0 has seen none."
@@ -303,7 +314,7 @@ def _worst_predictions(study: xr.Dataset, check: xr.Dataset | None) -> str:
     )
 
 
-def _lowest_auc(study: xr.Dataset) -> str:
+def _lowest(study: xr.Dataset) -> str:
     cell = lowest(study)
     if cell is None:
         return ""
@@ -315,7 +326,9 @@ def _gap(study: xr.Dataset) -> str:
     if found is None:
         return ""
     cell, best, worst = found
-    return f"{cell.design} under {cell.place}: AUC {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
+    return (
+        f"{cell.design} under {cell.place}: {called(study)} {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
+    )
 
 
 def _noise(check: xr.Dataset | None) -> str:
@@ -323,7 +336,7 @@ def _noise(check: xr.Dataset | None) -> str:
         return ""
     seed, sampling, reliability = (float(check[name]) for name in ("seed_sd", "sampling_se", "reliability"))
     parts = [
-        f"Another seed moves an AUC by {seed:.3f} (s.d.)." if np.isfinite(seed) else "",
+        f"Another seed moves {called(check, 'an AUC')} by {seed:.3f} (s.d.)." if np.isfinite(seed) else "",
         f"Another sample of test patients moves a seed mean by {sampling:.3f} (s.e.)." if np.isfinite(sampling) else "",
         f"Even a perfect prediction of design effects could reach only r = {max(reliability, 0) ** 0.5:.2f}."
         if np.isfinite(reliability)

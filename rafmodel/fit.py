@@ -61,7 +61,7 @@ def cells(study: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> Cells:
     Raises InputError where fewer than four designs have outcomes to compare.
     """
     n_shifts = study.sizes["shift"]
-    seen, theory = probit(_everyone(study, "observed_auc")), probit(_everyone(study, "predicted_auc"))
+    seen, theory = (probit(_everyone(study, f"{what}_{_metric(study)}")) for what in ("observed", "predicted"))
     has = np.isfinite(seen)
     n_designs, used = int(np.sum(has.sum(1) > 0)), np.asarray(has.sum(0) > 2)
     if n_designs < FEWEST_DESIGNS:
@@ -86,16 +86,19 @@ def abroad(study: xr.Dataset, others: Sequence[xr.Dataset]) -> np.ndarray:
     """Mean effect of each design in each cell on other cohorts (design, cell), probit scale; 0 where none is known.
 
     An effect is the outcome minus the mean over the designs that both studies have.  Studies of one cohort, or of one
-    source, share images with this one and are passed over.  Raises InputError where no other cohort is left.
+    source, share images with this one and are passed over, as are those of another metric.
+    Raises InputError where no other cohort is left.
     """
     effects = []
     for other in others:
         if any(study.attrs.get(name, "") == other.attrs.get(name) for name in ("cohort", "source")):
             continue
+        if _metric(other) != _metric(study):
+            continue
         shared = [d for d in study["design"].values if d in other["design"].values]
-        seen = other.assign(observed_auc=other["observed_auc"].mean("seed"))[["observed_auc"]].sel(design=shared)
+        seen = other[[f"observed_{_metric(study)}"]].mean("seed").sel(design=shared)
         seen = xr.apply_ufunc(probit, seen.reindex({c: study[c].values for c in ("shift", "severity")}))
-        effects.append(_everyone((seen - seen.mean("design")).reindex(design=study["design"].values), "observed_auc"))
+        effects.append(_everyone((seen - seen.mean("design")).reindex(design=study["design"].values), *seen.data_vars))
     if not effects:
         raise InputError(f"{study.attrs.get('cohort', 'study')}: no study of another cohort among those to learn from")
     known = np.isfinite(effects)
@@ -110,8 +113,12 @@ def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
     return np.concatenate([table[:, :1, 0], table[:, :, 1:].reshape(len(table), -1)], axis=1)
 
 
+def _metric(study: xr.Dataset) -> str:
+    return str(study.attrs.get("metric", "auc"))
+
+
 def probit(auc: np.ndarray) -> np.ndarray:
-    """Standard normal quantile of AUCs, kept a little away from 0 and 1."""
+    """Standard normal quantile of AUCs or Dice, kept a little away from 0 and 1."""
     return np.asarray(ndtri(jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)))
 
 
@@ -268,7 +275,7 @@ def fit(
         "max_rhat": max(float(np.max(split_gelman_rubin(v))) for v in values.values()),
         "min_ess": min(float(np.min(effective_sample_size(v))) for v in values.values()),
         "n_absent": sum(int(jnp.isnan(d.observed).sum()) for d in data),
-        "n_unpredicted": sum(int(np.isnan(_everyone(t, "predicted_auc")).sum()) for t in tables),
+        "n_unpredicted": sum(int(np.isnan(_everyone(t, f"predicted_{_metric(t)}")).sum()) for t in tables),
     }
     return posterior
 
@@ -325,7 +332,9 @@ def _complete(study: xr.Dataset, data: Cells) -> None:
     lost = study["design"].values[np.isnan(np.asarray(data.observed)).any(1)]
     if len(lost):
         where = study.attrs.get("cohort", "study")
-        raise InputError(f"{where}: observed_auc of design '{lost[0]}' has missing values; leave it out of --designs")
+        raise InputError(
+            f"{where}: observed_{_metric(study)} of design '{lost[0]}' has missing values; leave it out of --designs"
+        )
 
 
 @jax.jit

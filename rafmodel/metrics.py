@@ -14,7 +14,8 @@ class Outcome(NamedTuple):
     """One design under every shift; group 0 is everyone.
 
     auc, tpr, fpr      (shift, severity 0-5, group), nan where a class is absent; severity 0 is clean
-    n_case, n_control  (group,) images behind each value
+    n_case, n_control  (group,) images behind each value; of a segmentation those with pixels of either class
+    dice               as auc, of a segmentation; its auc, tpr and fpr are those of pixels
     """
 
     auc: np.ndarray
@@ -22,6 +23,10 @@ class Outcome(NamedTuple):
     fpr: np.ndarray
     n_case: np.ndarray
     n_control: np.ndarray
+    dice: np.ndarray | None = None
+
+
+NAMES = {"auc": "AUC", "dice": "Dice"}  # metrics that a table can be judged by, its attribute ``metric``
 
 
 class RAF(NamedTuple):
@@ -94,7 +99,7 @@ def outcome(score: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: in
     areas = [auc(states[:, m], label[m]) for m in inside]
     above = [rates(states[:, m], label[m], threshold) for m in inside]
     auc_, tpr, fpr = (
-        np.stack([_table(group) for group in groups], axis=-1)
+        np.stack([by_shift(group) for group in groups], axis=-1)
         for groups in (areas, [a[0] for a in above], [a[1] for a in above])
     )
     n_case, n_control = (np.array([int((label[m] == c).sum()) for m in inside]) for c in (1, 0))
@@ -111,7 +116,7 @@ def _states(score: np.ndarray) -> np.ndarray:
     return np.concatenate([score[:1, 0], score[:, 1:].reshape(-1, score.shape[-1])])
 
 
-def _table(values: np.ndarray) -> np.ndarray:
+def by_shift(values: np.ndarray) -> np.ndarray:
     """Values by state (..., 1 + 5 shifts) with clean repeated for every shift: (..., shift, severity 0-5)."""
     shifted = values[..., 1:].reshape(*values.shape[:-1], -1, 5)
     clean = np.broadcast_to(values[..., :1, None], (*shifted.shape[:-1], 1))
@@ -196,18 +201,21 @@ def raf_interval(
     weight, inside = patient_weights(key, patient, n_replicates), members(code, n_groups)
     states = np.stack([_states(one) for one in scores])
     areas = np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
-    areas = np.moveaxis(_table(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
-    parts = raf(areas)
-    means = np.stack([getattr(parts, name).mean(1) for name in RAF._fields[:4]], axis=-1)
-    tail = (1 - level) / 2
-    bounds = _over_replicates(lambda v: np.quantile(v, [tail, 1 - tail]), means, 2)
-    found = dict(zip(RAF._fields[:4], bounds, strict=True))
-    found["auc_se"] = _over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
-    found["undefined"] = np.isnan(means).sum(0)
+    areas = np.moveaxis(by_shift(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
+    found = intervals(raf(areas), level)
+    found["auc_se"] = over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
     return found
 
 
-def _over_replicates(statistic, values: np.ndarray, shape) -> np.ndarray:
+def intervals(parts: RAF, level: float) -> dict[str, np.ndarray]:
+    """(lower, upper) of the seed mean of each part (replicate, seed), and how many replicates have none, ``undefined`` (4,)."""
+    means = np.stack([getattr(parts, name).mean(1) for name in RAF._fields[:4]], axis=-1)
+    tail = (1 - level) / 2
+    bounds = over_replicates(lambda v: np.quantile(v, [tail, 1 - tail]), means, 2)
+    return dict(zip(RAF._fields[:4], bounds, strict=True)) | {"undefined": np.isnan(means).sum(0)}
+
+
+def over_replicates(statistic, values: np.ndarray, shape) -> np.ndarray:
     """A statistic of the defined values along the first axis; nan unless more than half are."""
     flat = values.reshape(len(values), -1).T
     known = [v[np.isfinite(v)] for v in flat]

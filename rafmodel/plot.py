@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from rafmodel.canvas import FAMILIES, GROUP_MARKERS, GROUPS, family, grid, handle, legend, save, short, style
-from rafmodel.findings import SHIFTED, defined_parts, effects, extremes, pairs, ranking
+from rafmodel.findings import SHIFTED, called, defined_parts, effects, extremes, metric, pairs, ranking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 def degradation(
     axes: "Axes", study: xr.Dataset, shift: str, group: str = "all", *, highlight: Sequence[str] | None = None
 ) -> None:
-    """AUC of every design over the levels of one shift; the best and the worst stand out.
+    """AUC, or Dice, of every design over the levels of one shift; the best and the worst stand out.
 
     Thick: seed mean of a highlighted design, with its seed range as a band and its prediction dashed.
     Without ``highlight`` these are the designs with the highest and lowest mean AUC under the shift.
     """
     cells = study.sel(shift=shift, group=group)
-    observed = cells["observed_auc"].mean("seed")
+    observed = cells[f"observed_{metric(study)}"].mean("seed")
     if highlight is None:
         highlight = extremes(observed.sel(severity=SHIFTED).mean("severity"))
     level = study["severity"].values
@@ -48,16 +48,17 @@ def degradation(
         axes.plot(level, observed.sel(design=name), label=f"observed {name}", **line)
         if bold:
             one = cells.sel(design=name)
-            low, high = one["observed_auc"].min("seed"), one["observed_auc"].max("seed")
+            seeds = one[f"observed_{metric(study)}"]
+            low, high = seeds.min("seed"), seeds.max("seed")
             axes.fill_between(level, low, high, color=colour, alpha=0.18, lw=0)
-            axes.plot(level, one["predicted_auc"], "--", color=colour, lw=1.3, label=f"predicted {name}")
+            axes.plot(level, one[f"predicted_{metric(study)}"], "--", color=colour, lw=1.3, label=f"predicted {name}")
     _name_shift(axes, study, shift)
     _name_ends(axes, shift, highlight)
 
 
 def foreseen(axes: "Axes", table: xr.Dataset, shift: str) -> None:
-    """Predicted AUC of every design over the levels of one shift; the best and the worst under it stand out."""
-    predicted = table["predicted_auc"].sel(shift=shift, group="all")
+    """Predicted AUC, or Dice, of every design over the levels of one shift; the best and the worst under it stand out."""
+    predicted = table[f"predicted_{metric(table)}"].sel(shift=shift, group="all")
     ends = extremes(predicted.sel(severity=SHIFTED).mean("severity"))
     for name in map(str, table["design"].values):
         width, alpha = (2.0, 1.0) if name in ends else (0.9, 0.45)
@@ -77,9 +78,9 @@ def _name_ends(axes: "Axes", shift: str, highlight: Sequence[str]) -> None:
 
 
 def subgroups(axes: "Axes", study: xr.Dataset, shift: str) -> None:
-    """AUC of each subgroup over the levels of one shift: mean of the designs; the band is their quartiles."""
+    """AUC, or Dice, of each subgroup over the levels of one shift: mean of the designs; the band is their quartiles."""
     cells = study.sel(shift=shift)
-    observed = cells["observed_auc"].mean("seed")
+    observed = cells[f"observed_{metric(study)}"].mean("seed")
     level = study["severity"].values
     for i, name in enumerate(map(str, study["group"].values[1:])):
         colour, marker = _group_look(i)
@@ -89,7 +90,7 @@ def subgroups(axes: "Axes", study: xr.Dataset, shift: str) -> None:
         low, high = one.quantile([0.25, 0.75], "design").values
         axes.fill_between(level, low, high, color=colour, alpha=0.15, lw=0)
         axes.plot(level, one.mean("design"), color=colour, marker=marker, label=f"observed {name}")
-        foreseen = cells["predicted_auc"].sel(group=name).mean("design")
+        foreseen = cells[f"predicted_{metric(study)}"].sel(group=name).mean("design")
         axes.plot(level, foreseen, "--", color=colour, lw=1, label=f"predicted {name}")
     _name_shift(axes, study, shift)
 
@@ -106,7 +107,7 @@ def predicted_against_observed(
     _identity(axes, predicted, observed)
     error = float(abs(predicted - observed).mean())
     axes.set_title(f"{level}   mean absolute error {error:.3f}")
-    axes.set(xlabel="predicted AUC", ylabel="observed AUC")
+    axes.set(xlabel=f"predicted {called(study)}", ylabel=f"observed {called(study)}")
 
 
 def residuals(axes: "Axes", study: xr.Dataset, check: xr.Dataset | None = None, *, level: str = "L0") -> None:
@@ -121,7 +122,7 @@ def residuals(axes: "Axes", study: xr.Dataset, check: xr.Dataset | None = None, 
     for i, mean in enumerate(error.mean(("design", "severity")).values):
         axes.plot([i - 0.42, i + 0.42], [mean, mean], color="black", lw=2.2, label=f"mean {shifts[i]}")
     axes.set_xticks(range(len(shifts)), [str(s) for s in shifts])
-    axes.set(title=level, ylabel="observed − predicted AUC")
+    axes.set(title=level, ylabel=f"observed − predicted {called(study)}")
     axes.grid(False, axis="x")
     axes.margins(y=0.12)
     axes.set_xlim(-0.55, len(shifts) - 0.45)
@@ -141,7 +142,7 @@ def design_effects(axes: "Axes", check: xr.Dataset, *, level: str = "L0") -> Non
     corrected = float(check["score"].sel(level=level, measure="effect_r_corrected"))
     without_noise = f" ({corrected:.2f} corrected)" if np.isfinite(corrected) else ""
     axes.set_title(f"{level}   r {r:.2f}{without_noise}")
-    axes.set(xlabel="predicted effect on AUC", ylabel="observed effect on AUC")
+    axes.set(xlabel=f"predicted effect on {called(check)}", ylabel=f"observed effect on {called(check)}")
 
 
 def calibration(axes: "Axes", check: xr.Dataset) -> None:
@@ -220,7 +221,7 @@ def by_shift(draw: "Draw", study: xr.Dataset, *, columns: int = 4, width: float 
     for one, shift in zip(axes, shifts, strict=True):
         draw(one, study, shift)
     for one in axes[:: min(columns, len(shifts))]:
-        one.set_ylabel("AUC")
+        one.set_ylabel(called(study))
     return figure
 
 
@@ -330,7 +331,7 @@ def _raf_sheet(study: xr.Dataset) -> "Figure":
 def _name_shift(axes: "Axes", study: xr.Dataset, shift: str) -> None:
     """Title, unit and physical levels of a shift, and the line of chance."""
     one = study.sel(shift=shift)
-    axes.axhline(0.5, color="#9a9a9a", lw=0.8, ls=":")
+    axes.axhline(float(study.attrs.get("chance", 0.5)), color="#9a9a9a", lw=0.8, ls=":")
     axes.set_xticks(one["severity"].values, [f"{value:g}" for value in one["level_value"].values])
     axes.set_xlabel(str(one["unit"].item()), size=8)
     axes.set_title(shift)
@@ -379,7 +380,8 @@ def _group_key(figure: "Figure", study: xr.Dataset) -> None:
     for i, name in enumerate(map(str, study["group"].values[1:])):
         colour, marker = _group_look(i)
         cases, controls = (int(study[n].sel(group=name)) for n in ("n_case", "n_control"))
-        text = f"{short(name)}: {cases} cases, {controls} controls"
+        counted = f"{cases} cases, {controls} controls" if metric(study) == "auc" else f"{cases} images"
+        text = f"{short(name)}: {counted}"
         handles.append(handle(text, color=colour, marker=marker, lw=1.2))
     handles.append(handle("predicted (L0)", color="#555555", lw=1, ls="--"))
     legend(figure, handles, columns=4)

@@ -71,15 +71,17 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
 
     check  held-out predictions, or None where there were too few designs
     """
+    name = findings.called(study)
     plot.figures(study, check, folder / "figures")
     page = _template().render(
         study=study.attrs,
+        metric=name,
         question=findings.question(study),
         answers=findings.answers(study, check),
         figures=_figures(study, check),
         check=_check_rows(check),
         levels={level: LEVELS[level] for level, _ in _check_rows(check)},
-        measures=MEASURES,
+        measures={k: (short, text.replace("AUC", name)) for k, (short, text) in MEASURES.items()},
         raf=_raf_rows(study),
         has_groups=study.sizes["group"] > 1,
         counts=_counts(study),
@@ -109,7 +111,8 @@ def _figures(study: xr.Dataset, check: xr.Dataset | None) -> list[dict[str, str]
                 file = io.BytesIO()
                 render(drawn[name], file, "png")
                 data = base64.b64encode(file.getvalue()).decode()
-                found.append({"name": name, "title": title, "caption": caption, "data": data})
+                told = caption.replace("AUC", findings.called(study))
+                found.append({"name": name, "title": title, "caption": told, "data": data})
     return found
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cloudpickle
 import jax
@@ -26,13 +26,13 @@ import numpy as np
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import simulate
+from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.console import set_up_jax
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
-from rafmodel.simulate import Deployment
+from rafmodel.task import CLASSIFICATION, Task
 from rafmodel.variability import Variability
 
 AT_ONCE = 2  # threads: one cell compiles or waits while another computes; more would only add memory
@@ -57,7 +57,7 @@ _SETTINGS = ("jax_enable_x64", "jax_numpy_rank_promotion", "jax_default_matmul_p
 
 Tell = Callable[[str, int, int], None]
 Cell = tuple[int, int]  # place of the design in the plan, and seed
-Submit = Callable[[int, int], "Future[Deployment]"]
+Submit = Callable[[int, int], Future]
 
 log = logging.getLogger("rafmodel")
 
@@ -71,6 +71,7 @@ class Plan:
     shifts         variabilities met at deployment, each at its five levels
     seeds          repetitions of each simulation
     seed           root of all randomness
+    task           what is asked of the images
     """
 
     cohort: Cohort
@@ -79,6 +80,11 @@ class Plan:
     shifts: tuple[Variability, ...]
     seeds: int = 2
     seed: int = 0
+    task: Task = CLASSIFICATION
+
+    def raf(self, outcome: np.ndarray) -> metrics.RAF:
+        """RAF of the task's metric (..., shift, severity, group)."""
+        return metrics.raf(outcome, self.task.chance)
 
     def key(self, *purpose: int) -> jax.Array:
         """Key for a purpose: (0,) prediction, (1, seed) simulation, (2,) bootstrap, (3,) short runs."""
@@ -92,15 +98,15 @@ class Plan:
         return f"{self.designs[cell[0]].name}, seed {cell[1]}"
 
 
-def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -> list[list[Deployment]]:
-    """Deployments by design and seed; what ``folder`` already holds is read, the rest is run and kept there.
+def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -> list[list]:
+    """The task's records by design and seed; what ``folder`` already holds is read, the rest is run and kept there.
 
     A cell that raises, or that lost its worker TRIES times, is logged and comes back without scores and with its error; it is
     not kept, so the next run tries it again.  Raises InputError where there is no such executor, or it cannot be reached.
     """
     places = cells(plan, folder)
     run_on = engine(executor)
-    found = {cell: read(place) for cell, place in places.items() if place.exists()}
+    found = {cell: read(plan, place) for cell, place in places.items() if place.exists()}
     tell("simulate", len(found), len(places))
     for tries in range(1, TRIES + 1):
         missing = [cell for cell in places if cell not in found]
@@ -132,7 +138,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -
     return [[found[i, seed] for seed in range(plan.seeds)] for i in range(len(plan.designs))]
 
 
-def failed(plan: Plan, deployments: list[list[Deployment]]) -> list[str]:
+def failed(plan: Plan, deployments: list[list]) -> list[str]:
     """The cells that raised, in words."""
     rows = enumerate(deployments)
     return [plan.named((i, seed)) for i, row in rows for seed, cell in enumerate(row) if cell.error]
@@ -162,36 +168,35 @@ def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> st
     chosen = {name: value for name, (value, usual) in values.items() if value != usual}
     law = [(variability.name, strongest) for variability, strongest in design.proxy.law]
     shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
-    text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release()))
+    asked = (plan.task.content,) if plan.task.content else ()
+    text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release(plan.task.modules), *asked))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @cache
-def release() -> tuple[str, str]:
-    """Version of jax and digest of the modules that decide a cell's result."""
+def release(more: tuple[str, ...] = ()) -> tuple[str, str]:
+    """Version of jax and digest of the modules that decide a cell's result, a task's own among them."""
     here = Path(rafmodel.__file__).parent
-    names = [here / f"{name}.py" for name in _DECIDE]
+    names = [here / f"{name}.py" for name in (*_DECIDE, *more)]
     names += sorted((here / "variability").glob("*.py"))
     return version("jax"), hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
-def read(place: Path) -> Deployment:
+def read(plan: Plan, place: Path) -> Any:
     """A cell's result from its file."""
     with np.load(place) as stored:
-        found = Deployment(**stored)
+        found = plan.task.record(**stored)
     return found._replace(**{name: float(getattr(found, name)) for name in _SCALARS})
 
 
-def _keep(result: Deployment, place: Path) -> None:
+def _keep(result: Any, place: Path) -> None:
     columns = {name: value for name, value in result._asdict().items() if name != "error"}
-    atomically(place, lambda file: np.savez(file, **columns))
+    atomically(place, lambda file: np.savez_compressed(file, **columns))
 
 
-def _lost(plan: Plan, error: str) -> Deployment:
+def _lost(plan: Plan, error: str) -> Any:
     """What stands for a cell that raised: no score is known."""
-    n, states = int((plan.cohort.split == "test").sum()), (len(plan.shifts), 6)
-    nothing = (np.full((*states, m), np.nan, np.float32) for m in (n, 0))
-    return Deployment(next(nothing), np.nan, next(nothing), np.empty(0, int), np.nan, np.nan, error)
+    return plan.task.lost(int((plan.cohort.split == "test").sum()), len(plan.shifts), error)
 
 
 # ---- executors
@@ -341,7 +346,7 @@ def receive(parcel: Parcel) -> None:
     _received[parcel.token] = _job(cloudpickle.loads(parcel.content))
 
 
-def remote(token: str, design: int, seed: int) -> Deployment:
+def remote(token: str, design: int, seed: int) -> Any:
     """One cell of a plan that was received."""
     return _deployed(_received[token], design, seed)
 
@@ -350,6 +355,6 @@ def _job(plan: Plan) -> _Job:
     return _Job(plan, cohorts.part(plan.cohort, "test"))
 
 
-def _deployed(job: _Job, design: int, seed: int) -> Deployment:
+def _deployed(job: _Job, design: int, seed: int) -> Any:
     plan = job.plan
-    return simulate.deploy(plan.key(1, seed), plan.cohort, job.test, plan.designs[design], plan.shifts)
+    return plan.task.deploy(plan.key(1, seed), plan.cohort, job.test, plan.designs[design], plan.shifts)

@@ -96,6 +96,12 @@ def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequ
     return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside, *found)
 
 
+def lost(n: int, shifts: int, error: str) -> Deployment:
+    """What stands for a deployment on n images that raised an error: no score is known."""
+    nothing = (np.full((shifts, 6, m), np.nan, np.float32) for m in (n, 0))
+    return Deployment(next(nothing), np.nan, next(nothing), np.empty(0, int), np.nan, np.nan, error)
+
+
 class Trained(NamedTuple):
     """A trained design: encoder, linear probe (features -> scores), the labelled images it saw, and how training ended."""
 

@@ -15,20 +15,19 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import early, metrics, pilot, simulate
+from rafmodel import early, metrics, pilot
 from rafmodel.collapse import FAILED
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
-from rafmodel.predict import foresee, survey
 from rafmodel.running import Plan, Tell
 from rafmodel.simulate import Deployment
+from rafmodel.task import RATES
 
 _CELL = ("design", "seed", "shift", "severity", "group")
 _FORESEEN = ("design", "shift", "severity", "group")
 _PARTS = ("performance", "robustness", "fairness", "raf")
-RATES = ("auc", "tpr", "fpr")
 SCHEMA: dict[str, tuple[str, ...]] = {
     **{f"observed_{m}": _CELL for m in RATES},
     **{f"predicted_{m}": _FORESEEN for m in RATES},
@@ -41,6 +40,7 @@ SCHEMA: dict[str, tuple[str, ...]] = {
     **{f"{part}_predicted": ("design",) for part in _PARTS},
     "undefined_fairness_cells": ("design", "seed"),
 }
+SEGMENTED = {"observed_dice": _CELL, "predicted_dice": _FORESEEN, "observed_dice_se": _FORESEEN}  # beside pixels' AUC
 EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
@@ -54,21 +54,20 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
     tell("predict", 0, total)
     shapes = {(design.encoder, design.widths) for design in plan.designs}
     found = {
-        (e, w): survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
+        (e, w): plan.task.survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
         for e, w in shapes
     }
     alike = {_foreseen_as(design): design for design in plan.designs}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation, which uses one core
         waiting = {
-            what: pool.submit(foresee, key_pairs, found[design.encoder, design.widths], design)
+            what: pool.submit(plan.task.foresee, key_pairs, found[design.encoder, design.widths], design)
             for what, design in alike.items()
         }
         outcomes = []
         for design in plan.designs:
             outcomes.append(waiting[_foreseen_as(design)].result())
             tell("predict", len(outcomes), total)
-    auc, tpr, fpr = (np.stack([getattr(o, name) for o in outcomes]) for name in RATES)
-    return Outcome(auc, tpr, fpr, outcomes[0].n_case, outcomes[0].n_control)
+    return outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in plan.task.measures})
 
 
 def piloted(plan: Plan, tell: Tell) -> np.ndarray:
@@ -98,7 +97,9 @@ def levers(plan: Plan, table: xr.Dataset, best: str, part: str, tell: Tell) -> d
         steps["twice the training"] = {"steps": 2 * design.steps}
     variants = tuple(replace(design, name=what, **change) for what, change in steps.items())
     foreseen = predicted(replace(plan, designs=variants), tell)
-    change = getattr(metrics.raf(foreseen.auc), part) - float(table[f"{part}_predicted"].sel(design=best))
+    change = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part) - float(
+        table[f"{part}_predicted"].sel(design=best)
+    )
     return {d.name: float(c) for d, c in zip(variants, change, strict=True) if abs(c) >= 0.0005}
 
 
@@ -107,15 +108,14 @@ def _foreseen_as(design: Design) -> tuple:
     return design.proxy.pairs, *(getattr(design, f.name) for f in fields(design) if f.name not in ("name", "proxy"))
 
 
-def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]], command: str) -> xr.Dataset:
+def assemble(plan: Plan, forecast: Outcome, deployments: list[list], command: str) -> xr.Dataset:
     """The study table, to the schema."""
     table = forecast_table(plan, forecast, command)
-    test = cohorts.part(plan.cohort, "test")
-    names, code = cohorts.groups(test, plan.group)
-    outcomes = [[simulate.score(cell, test, plan.group) for cell in row] for row in deployments]
-    for name in RATES:
+    test, task = cohorts.part(plan.cohort, "test"), plan.task
+    outcomes = [[task.score(cell, test, plan.group) for cell in row] for row in deployments]
+    for name in task.measures:
         table[f"observed_{name}"] = _CELL, np.array([[getattr(o, name) for o in row] for row in outcomes])
-    observed = metrics.raf(table["observed_auc"].values)
+    observed = plan.raf(table[f"observed_{task.metric}"].values)
     for part in _PARTS:
         table[f"{part}_observed"] = ("design", "seed"), getattr(observed, part)
     table["undefined_fairness_cells"] = ("design", "seed"), observed.undefined
@@ -126,25 +126,18 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list[Deployment]],
     }
     table.attrs["errors"] = json.dumps(told)
     table["effective_rank"] = ("design", "seed"), np.array([[cell.rank for cell in row] for row in deployments])
-    spread = [
-        metrics.raf_interval(
-            np.stack([cell.score for cell in _sound(row)]), test.label, code, len(names), test.patient, plan.key(2)
-        )
-        for row in deployments
-    ]
+    spread = [task.spread(task.sound(row), test, plan.group, plan.key(2)) for row in deployments]
     for part in _PARTS:
         interval = np.stack([np.asarray(s[part]) for s in spread])
         table[f"{part}_observed_interval"] = ("design", "bound"), interval
-    table["observed_auc_se"] = _FORESEEN, np.stack([s["auc_se"] for s in spread])
+    for name in {"auc", task.metric}:
+        table[f"observed_{name}_se"] = _FORESEEN, np.stack([s[f"{name}_se"] for s in spread])
+    table = table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"])
+    if task.record is not Deployment:
+        return table  # early warnings are made for the scores of images
     warned = np.array([[_warned(plan, cell) for cell in row] for row in deployments])
     table["early_auc"] = EARLY, np.moveaxis(warned, 2, 0)
-    return table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"], estimator=list(early.ESTIMATORS))
-
-
-def _sound(row: list[Deployment]) -> list[Deployment]:
-    """The seeds of a design that trained well; where there is none, one without scores."""
-    sound = [cell for cell in row if not cell.failed]
-    return sound or [row[0]._replace(score=np.full_like(row[0].score, np.nan))]
+    return table.assign_coords(estimator=list(early.ESTIMATORS))
 
 
 def _warned(plan: Plan, cell: Deployment) -> np.ndarray:
@@ -163,9 +156,9 @@ def _warned(plan: Plan, cell: Deployment) -> np.ndarray:
 def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
     """The predicted half of the study table; all that ``rafmodel predict`` can know."""
     names, _ = cohorts.groups(cohorts.part(plan.cohort, "test"), plan.group)
-    foreseen = metrics.raf(forecast.auc)
+    foreseen = plan.raf(getattr(forecast, plan.task.metric))
     levels = np.array([(0.0, *shift.levels) for shift in plan.shifts])
-    variables = {f"predicted_{name}": (_FORESEEN, getattr(forecast, name)) for name in RATES}
+    variables = {f"predicted_{name}": (_FORESEEN, getattr(forecast, name)) for name in plan.task.measures}
     variables |= {f"{part}_predicted": (("design",), getattr(foreseen, part)) for part in _PARTS}
     variables |= {
         "n_case": (("group",), forecast.n_case),
@@ -201,7 +194,7 @@ def foreseen_again(table: xr.Dataset, plan: Plan, forecast: Outcome) -> xr.Datas
     return table.assign_attrs(git_commit=new.attrs["git_commit"])
 
 
-def _attributes(plan: Plan, command: str) -> dict[str, str | int]:
+def _attributes(plan: Plan, command: str) -> dict[str, str | int | float]:
     cohort = plan.cohort
     return {
         "cohort": cohort.name,
@@ -214,7 +207,9 @@ def _attributes(plan: Plan, command: str) -> dict[str, str | int]:
         "jax_version": version("jax"),
         "git_commit": _commit(),
         "seed": plan.seed,
-        "metric": "auc",
+        "metric": plan.task.metric,
+        "chance": plan.task.chance,
+        "head": plan.task.head,
         "n_train": int((cohort.split == "train").sum()),
         "n_labelled": max(design.n_labelled for design in plan.designs),
         "steps": max(design.steps for design in plan.designs),
@@ -260,7 +255,8 @@ def load(path: Path | str, schema: dict[str, tuple[str, ...]] = SCHEMA) -> xr.Da
 def check_schema(table: xr.Dataset, where: str, schema: dict[str, tuple[str, ...]] = SCHEMA) -> xr.Dataset:
     """The table itself if it keeps to the schema; InputError naming the first field that does not."""
     hint = "write it again with `rafmodel study` of this version"
-    for name, dims in schema.items():
+    more = SEGMENTED if table.attrs.get("metric") == "dice" and schema is SCHEMA else {}
+    for name, dims in (schema | more).items():
         if name not in table:
             raise InputError(f"{where}: variable '{name}' is missing from the study table; {hint}")
         if table[name].dims != dims:

@@ -1,0 +1,201 @@
+"""Which pixels belong to a structure: binary masks of a cohort, moved as their images are, and pixels drawn from them.
+
+Both theory and simulation read this; what a dense probe makes of the pixels is in ``segment_predict`` and in ``segment``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from rafmodel.architectures import Architecture
+from rafmodel.cohort import Cohort
+from rafmodel.design import Design
+from rafmodel.encoder import Network, in_chunks
+from rafmodel.errors import InputError
+from rafmodel.variability import Variability
+
+HEADS = ("probe", "decoder", "tuned")
+EACH = 64  # pixels drawn from a labelled image, half of them in the structure
+AT_ONCE = 2**18  # most pixels of which dense features are held at a time
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The task of saying which pixels belong to a structure.
+
+    foreground  classes of the mask that are the structure; none named: all above 0
+    head        ``probe``, a linear score of each pixel's frozen features; ``decoder``, a small convolutional head on them;
+                ``tuned``, the same head trained together with the encoder
+    chance      Dice of calling every pixel foreground, the best that can be had without looking at the image
+    """
+
+    foreground: tuple[int, ...] = ()
+    head: str = "probe"
+    chance: float = 0.0
+
+
+def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe") -> tuple[Cohort, Segmentation]:
+    """The cohort with a mask of 1 in the structure and 0 elsewhere, and the task on it.
+
+    Raises InputError, in one line, where the cohort has no masks, no mask has a class that was asked for, or a part that
+    is trained on or judged has no pixel of the structure, or nothing else.
+    """
+    if head not in HEADS:
+        raise InputError(f"--head {head}: choose from {', '.join(HEADS)}")
+    if cohort.mask is None:
+        told = "has no masks, so its pixels have no class; use a cohort with `masks`, or leave --task out"
+        raise InputError(f"{cohort.name}: {told}")
+    there = np.unique(cohort.mask).tolist()
+    for missing in sorted(set(foreground) - set(there)):
+        told = f"no pixel of the masks has this class; choose from {', '.join(map(str, there))}"
+        raise InputError(f"--foreground {missing}: {told}")
+    mask = (np.isin(cohort.mask, list(foreground)) if foreground else cohort.mask > 0).astype(np.uint8)
+    for part in ("train", "test"):
+        inside = mask[cohort.split == part]
+        if not inside.any() or inside.all():
+            what = "no pixel of the structure" if not inside.any() else "nothing but the structure"
+            raise InputError(f"{cohort.name}: the masks of split '{part}' hold {what}; both are needed there")
+    named = f"class {', '.join(map(str, foreground))}" if foreground else "classes above 0"
+    made = replace(cohort, mask=mask, contrast=f"pixels of mask {named} against all other pixels")
+    return made, Segmentation(tuple(foreground), head, chance(mask[cohort.split != "test"]))
+
+
+def chance(mask: np.ndarray) -> float:
+    """Dice of calling every pixel foreground, 2 q / (1 + q), mean over masks (N, *space) that have any.
+
+    A score that knows nothing of the image can do no better than this at any threshold, as it has an AUC of 0.5.
+    """
+    share = prevalence(mask)
+    share = share[share > 0]
+    return float((2 * share / (1 + share)).mean())
+
+
+def prevalence(mask: np.ndarray) -> np.ndarray:
+    """Share of each image's pixels that belong to the structure, (N,), of masks (N, *space)."""
+    return mask.reshape(len(mask), -1).mean(1)
+
+
+OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "flip_in", "probe")
+
+
+def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool) -> tuple[Design, ...]:
+    """The designs that can say something of the cohort's pixels.
+
+    named  whether each was asked for by name: InputError for the first that cannot; else it is left out
+    """
+    found = []
+    for design in designs:
+        try:
+            check(design, cohort.image.shape[1:], classes=cohort.has_classes)
+        except InputError:
+            if named:
+                raise
+            continue
+        found.append(design)
+    return tuple(found)
+
+
+def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
+    """Raises InputError, before anything is trained, where the design cannot say anything of pixels.
+
+    classes  whether the cohort's images are cases and controls, which a supervised proxy task needs
+    """
+    if design.proxy.labelled and not classes:
+        told = "its proxy task needs the class of each image, and the cohort has masks only; leave it out of --designs"
+        raise InputError(f"design '{design.name}': {told}, or name a column with --label")
+    chosen = [name for name in OF_IMAGES if getattr(design, name) != getattr(Design, name)]
+    if chosen:
+        told = f"{chosen[0]} is a choice about labels of images, which a segmentation does not learn from"
+        raise InputError(f"design '{design.name}': {told}; choose n_labelled, label_flip or ridge")
+    if not _has_maps(design.encoder, shape, design.widths):
+        told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
+        raise InputError(f"design '{design.name}' does not fit: encoder {design.encoder.name}: {told}")
+
+
+@cache
+def _has_maps(architecture: Architecture, shape: tuple[int, ...], widths: tuple[int, ...]) -> bool:
+    return hasattr(architecture.build(jax.random.key(0), shape, widths), "maps")
+
+
+# ---- masks under a shift
+
+
+@partial(jax.jit, static_argnums=(1, 3))
+def moved(key: Array, variability: Variability, masks: Array, channels: int, severities: Array) -> Array:
+    """The masks (N, *space) that belong to ``alter(key, variability, images, severities)``, (S, N, *space).
+
+    channels  of the images, on whose shape a draw may depend
+    """
+    if variability.warp is None:
+        return jnp.broadcast_to(masks[None], (len(severities), *masks.shape))
+
+    def one(key: Array, mask: Array) -> Array:
+        drawn = variability.draw(key, (*mask.shape, channels))
+        return jax.vmap(variability.move, (None, None, 0))(drawn, mask, severities)
+
+    found = jax.lax.map(lambda row: one(*row), (jax.random.split(key, len(masks)), masks))
+    return jnp.moveaxis(found, 1, 0)
+
+
+# ---- pixels and their features
+
+
+def drawn(key: Array, masks: np.ndarray, each: int = EACH) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of binary masks (N, *space): flat places (N, each), and their class (N, each), the structure's first.
+
+    Half are of the structure and half of the rest, all pixels of a class alike; where an image has fewer than that,
+    some come again, and where it has none of a class the label says -1 and the place means nothing.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    flat, half = np.asarray(masks).reshape(len(masks), -1), each // 2
+    place, label = np.zeros((len(flat), 2 * half), np.int64), np.full((len(flat), 2 * half), -1, np.int8)
+    for row, mask in enumerate(flat):
+        for slot, c in ((slice(0, half), 1), (slice(half, None), 0)):
+            there = np.flatnonzero(mask == c)
+            if len(there):
+                place[row, slot] = np.resize(rng.choice(there, min(half, len(there)), replace=False), half)
+                label[row, slot] = c
+    return place, label
+
+
+def pixel_features(network: Network, images: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Dense features (N, k, d) of the pixels at flat places (N, k) of images (N, *space, C)."""
+    graph, state = nnx.split(network)
+    return in_chunks(partial(_gathered, graph, state), images, place, chunk=at_once(images))
+
+
+def at_once(images: np.ndarray) -> int:
+    """How many images (N, *space, C) are scored together."""
+    return max(1, min(256, AT_ONCE // int(np.prod(images.shape[1:-1]))))
+
+
+@partial(jax.jit, static_argnums=0)
+def _gathered(graph, state, images: Array, place: Array) -> Array:
+    found = [_at(x, images.shape[1:-1]).reshape(len(images), -1, x.shape[-1]) for x in maps(graph, state, images)]
+    return jnp.concatenate([jnp.take_along_axis(x, place[..., None], 1) for x in found], -1)
+
+
+def maps(graph, state, images: Array) -> list[Array]:
+    """What each layer of a network, split into graph and state, answers at its own positions."""
+    return nnx.merge(graph, state).maps(images)
+
+
+def merged(layers: Sequence[Array], weights: Sequence[Array], space: tuple[int, ...]) -> Array:
+    """Dense features times a matrix, (N, *space, k): the same as of ``dense_features``, whose columns are never made.
+
+    layers (N, *positions, width) of each layer, weights (width, k) of each; interpolation and matrix commute
+    """
+    return sum(
+        (_at(x @ w, space) for x, w in zip(layers[1:], weights[1:], strict=True)), _at(layers[0] @ weights[0], space)
+    )
+
+
+def _at(x: Array, space: tuple[int, ...]) -> Array:
+    """Maps (N, *positions, k) at every pixel, linear between their own."""
+    return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")

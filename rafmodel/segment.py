@@ -1,0 +1,308 @@
+"""Simulate a segmentation: pre-train the encoder, fit a head on its dense features, deploy under every shift, count pixels.
+
+The proxy tasks and their training are those of ``simulate``.  What is added is a head that scores every pixel: a ridge probe,
+or a light convolutional decoder on frozen features or trained together with them.  Masks move with their images.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from rafmodel import cohort as cohorts
+from rafmodel import dice
+from rafmodel.cohort import Cohort
+from rafmodel.collapse import FAILED, Health, health
+from rafmodel.design import Design
+from rafmodel.encoder import Network, _patches, beside, features, in_chunks
+from rafmodel.labels import Lesson, flipped
+from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, pixel_features
+from rafmodel.metrics import Outcome
+from rafmodel.pretrain import SCAN, pretrain
+from rafmodel.simulate import shown, sound
+from rafmodel.variability import Variability, alter
+
+WIDTH = 16  # channels of the decoder
+STEPS, RATE = 200, 3e-3  # optimiser steps of the decoder and the peak of their one-cycle learning rate
+BATCH, PIXELS = 16, 2**17  # most images of a step, and most pixels of them
+FINE = 4  # unit of the score's bins: this part of the s.d. of scores within a class
+
+
+class Head(NamedTuple):
+    """Weights from the maps of the layers to a score of each pixel.
+
+    merge       (width, k) for each layer: maps are merged to k channels at the image's own pixels
+    offset      (k,)
+    conv, bias  (3^dims k, k) and (k,) of a convolution between two ReLU, and out (k, 1); None where k = 1, the linear probe
+    """
+
+    merge: tuple[Array, ...]
+    offset: Array
+    conv: Array | None = None
+    bias: Array | None = None
+    out: Array | None = None
+
+
+class Segmented(NamedTuple):
+    """Pixels of every test image by class and score under every shift.
+
+    pixels        (1 + 5 shifts, n, 2, dice.BINS) counts; row 0 is clean, then levels 1-5 of each shift
+    threshold     bin from which on a pixel is called foreground: the best mean Dice on the source's validation part
+    rank, spread  of the trained features of the labelled images, see ``collapse.Health``
+    error         what was raised in place of a result, in one line; then nothing is known
+    """
+
+    pixels: np.ndarray
+    threshold: float
+    rank: float
+    spread: float
+    error: str = ""
+
+    @property
+    def failed(self) -> str:
+        """``diverged``, ``collapsed``, ``error``, or '' where training ended well."""
+        return FAILED[3] if self.error else Health(self.rank, self.spread).failed
+
+
+class Trained(NamedTuple):
+    """A trained design: encoder, head, the images whose masks it saw, and how training ended."""
+
+    network: Network
+    head: Head
+    labelled: Cohort
+    health: Health
+
+
+def segment(
+    key: Array,
+    train: Cohort,
+    test: Cohort,
+    design: Design,
+    shifts: Sequence[Variability],
+    *,
+    group: str | None = None,
+    task: Segmentation,
+) -> Outcome:
+    """Dice, and AUC, TPR and FPR of pixels, of a trained design under every shift, by subgroup, measured.
+
+    train, test  as of ``simulate.simulate``, with binary masks (``masks.segmented``)
+    """
+    return score(deploy(key, train, test, design, shifts, task=task), test, group)
+
+
+def score(deployment: Segmented, test: Cohort, group: str | None) -> Outcome:
+    """Counts of pixels reduced to Dice, AUC, TPR and FPR by subgroup; nan where training diverged or collapsed."""
+    names, code = cohorts.groups(test, group)
+    found = dice.outcome(deployment.pixels, int(deployment.threshold), code, len(names))
+    if not deployment.failed:
+        return found
+    return found._replace(**{k: np.full_like(getattr(found, k), np.nan) for k in ("auc", "tpr", "fpr", "dice")})
+
+
+def deploy(
+    key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequence[Variability], *, task: Segmentation
+) -> Segmented:
+    """Train the design with ``key``, and count the pixels of ``test`` under every shift.
+
+    As in ``simulate.deploy`` the shifts' draws, the labelled images and the untrained weights depend on ``key`` only.
+    """
+    _, _, key_shift = jax.random.split(key, 3)
+    network, head, labelled, found = trained(key, train, design, task)
+    if found.failed == FAILED[2]:
+        return Segmented(lost(len(test.label), len(shifts), "").pixels, 0, *found)
+    validation = cohorts.part(train, "val")
+    held = validation if _masks(validation).any() else labelled
+    value, mask = score_maps(network, head, cohorts.pixels(held)), _masks(held)
+    apart = [value[mask == c] for c in (0, 1)]
+    centre, spread = (float(np.mean([f(v) for v in apart])) for f in (np.mean, np.std))
+
+    def measure(images: Array | np.ndarray) -> np.ndarray:
+        return (score_maps(network, head, images) - centre) * (FINE / (spread + 1e-12))
+
+    threshold = dice.best_threshold(dice.counts(measure(cohorts.pixels(held)), mask))
+    return Segmented(pixels_under(key_shift, measure, test, shifts), threshold, *found)
+
+
+def lost(n: int, shifts: int, error: str) -> Segmented:
+    """What stands for a deployment on n images that raised an error: no pixel is counted."""
+    return Segmented(np.zeros((1 + 5 * shifts, n, 2, dice.BINS), np.uint16), 0, np.nan, np.nan, error)
+
+
+def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Trained:
+    """The design's encoder and head after training with ``key`` on at most ``design.n_labelled`` images with masks.
+
+    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.
+    """
+    key_label, key_train, _ = jax.random.split(key, 3)
+    source = cohorts.part(train, "train")
+    chosen = np.asarray(jax.random.permutation(key_label, len(source.label)))[: design.n_labelled]
+    labelled = cohorts.take(source, chosen)
+    learned = Lesson(labelled, labelled.label, np.arange(len(chosen)), None)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    encoded = features(network, cohorts.pixels(labelled))
+    found = health(encoded) if sound(network) else Health(np.nan, np.nan)
+    key_head, key_flip = jax.random.split(jax.random.fold_in(key_label, 1))
+    if found.failed == FAILED[2] or task.head == "probe":
+        return Trained(network, probe(key_head, key_flip, network, labelled, design), labelled, found)
+    network, head = decoder(key_head, key_flip, network, labelled, design, tune=task.head == "tuned")
+    return Trained(network, head, labelled, found)
+
+
+# ---- heads
+
+
+def probe(key: Array, key_flip: Array, network: Network, labelled: Cohort, design: Design) -> Head:
+    """The linear head that a ridge regression on drawn pixels of the labelled images gives, classes weighing alike."""
+    images = cohorts.pixels(labelled)
+    place, label = drawn(key, _masks(labelled))
+    known = label.ravel() >= 0
+    x = pixel_features(network, images, place).reshape(len(known), -1)[known]
+    weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], design.label_flip), design.ridge)
+    cuts = np.cumsum(_widths(network, images))[:-1]
+    return Head(tuple(jnp.asarray(w[:, None], jnp.float32) for w in np.split(weight, cuts)), _row(-centre @ weight))
+
+
+def ridge(x: np.ndarray, label: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and centre (d,) of a linear score from features (n, d) and labels (n,), both classes weighing the same.
+
+    penalty  relative to the mean variance of a feature
+    """
+    x = x.astype(np.float64)
+    centre = np.mean([x[label == c].mean(0) for c in (0, 1)], axis=0)
+    x, share = x - centre, np.where(label == 1, 0.5 / (label == 1).sum(), 0.5 / (label == 0).sum())
+    second = (x * share[:, None]).T @ x
+    ridged = second + (penalty * np.trace(second) / len(second) + 1e-12) * np.eye(len(second))
+    return np.linalg.solve(ridged, x.T @ (share * (2.0 * label - 1))), centre
+
+
+def decoder(
+    key: Array, key_flip: Array, network: Network, labelled: Cohort, design: Design, *, tune: bool
+) -> tuple[Network, Head]:
+    """Encoder and a convolutional head after STEPS steps on cross-entropy plus soft Dice of the labelled images.
+
+    tune  whether the encoder is trained as well; else it comes back as it was.  Loss: Isensee et al. 2021.
+    """
+    key_start, key_steps = jax.random.split(key)
+    images, mask = cohorts.pixels(labelled), _masks(labelled)
+    noisy = flipped(key_flip, mask.ravel(), design.label_flip).reshape(mask.shape)
+    graph, weights = nnx.split(network)
+    head = untrained_head(key_start, _widths(network, images), images.ndim - 2)
+    moments = _optimiser().init((weights, head) if tune else head)
+    batch = int(np.clip(PIXELS // np.prod(mask.shape[1:]), 2, BATCH))
+    state = (weights, head, moments)
+    for start in range(0, STEPS, SCAN):
+        state = _steps(
+            graph, tune, batch, state, jnp.asarray(images), jnp.asarray(noisy), key_steps, start, start + SCAN
+        )
+    return nnx.merge(graph, state[0]), state[1]
+
+
+def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:
+    """A convolutional head drawn from ``key`` (He normal weights, zero offsets)."""
+    he, keys = jax.nn.initializers.he_normal(), jax.random.split(key, len(widths) + 2)
+    merge = tuple(he(k, (width, WIDTH), jnp.float32) for k, width in zip(keys[2:], widths, strict=True))
+    conv, out = he(keys[0], (3**dims * WIDTH, WIDTH), jnp.float32), he(keys[1], (WIDTH, 1), jnp.float32)
+    return Head(merge, jnp.zeros((WIDTH,), jnp.float32), conv, jnp.zeros((WIDTH,), jnp.float32), out)
+
+
+def answered(head: Head, layers: Sequence[Array], space: tuple[int, ...]) -> Array:
+    """The head's score of every pixel, (N, *space)."""
+    x = beside(merged(layers, head.merge, space), head.offset)
+    if head.conv is None:
+        return x[..., 0]
+    x = jax.nn.relu(beside(_patches(jax.nn.relu(x), stride=1) @ head.conv, head.bias))
+    return (x @ head.out)[..., 0]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _steps(graph, tune: bool, batch: int, state, images: Array, masks: Array, key: Array, start: int, stop: int):
+    def step(i, state):
+        weights, head, moments = state
+        rows = jax.random.randint(jax.random.fold_in(key, i), (batch,), 0, len(images), jnp.int32)
+
+        def loss(free):
+            encoder, top = free if tune else (weights, free)
+            return _loss(answered(top, maps(graph, encoder, images[rows]), masks.shape[1:]), masks[rows])
+
+        free = (weights, head) if tune else head
+        update, moments = _optimiser().update(jax.grad(loss)(free), moments, free)
+        free = optax.apply_updates(free, update)
+        return (*(free if tune else (weights, free)), moments)
+
+    return jax.lax.fori_loop(start, stop, step, state)
+
+
+def _loss(score: Array, mask: Array) -> Array:
+    """Cross-entropy plus one minus the soft Dice of a batch, score and mask (B, *space)."""
+    mask = mask.astype(score.dtype)
+    called = jax.nn.sigmoid(score)
+    overlap = 2 * (called * mask).sum() / (called.sum() + mask.sum() + 1)
+    return optax.sigmoid_binary_cross_entropy(score, mask).mean() + 1 - overlap
+
+
+def _optimiser() -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_onecycle_schedule(STEPS, RATE)))
+
+
+# ---- deployment
+
+
+def score_maps(network: Network, head: Head, images: Array | np.ndarray) -> np.ndarray:
+    """The head's score of every pixel of images (N, *space, C), (N, *space)."""
+    graph, state = nnx.split(network)
+    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(images))
+
+
+def pixels_under(
+    key: Array, measure: Callable[..., np.ndarray], test: Cohort, shifts: Sequence[Variability]
+) -> np.ndarray:
+    """Counts (1 + 5 shifts, n, 2, BINS) of a cohort's pixels, clean and under the five levels of each shift.
+
+    measure  images (n, *space, C) -> scores (n, *space) in the unit of the bins
+    """
+    images, mask = cohorts.pixels(test), _masks(test)
+    found = [dice.counts(measure(images), mask)]
+    for i, shift in enumerate(shifts):
+        found += _counted(jax.random.fold_in(key, i), measure, images, mask, shift)
+    return np.stack(found)
+
+
+def _counted(
+    key: Array, measure: Callable[..., np.ndarray], images: np.ndarray, mask: np.ndarray, shift: Variability
+) -> list[np.ndarray]:
+    """Counts of each of the five levels, a chunk of images at a time."""
+    levels, most, parts = jnp.asarray(shift.levels, jnp.float32), at_once(images), []
+    for start in range(0, len(images), most):
+        rows = np.minimum(np.arange(start, start + most), len(images) - 1)  # one shape for every chunk
+        key_chunk, n = jax.random.fold_in(key, start), min(most, len(images) - start)
+        altered = alter(key_chunk, shift, jnp.asarray(images[rows]), levels)
+        there = np.asarray(moved(key_chunk, shift, jnp.asarray(mask[rows]), images.shape[-1], levels))
+        parts.append([dice.counts(measure(x)[:n], m[:n]) for x, m in zip(altered, there, strict=True)])
+    return [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _scored(graph, state, head: Head, images: Array) -> Array:
+    return answered(head, maps(graph, state, images), images.shape[1:-1])
+
+
+def _widths(network: Network, images: np.ndarray) -> list[int]:
+    """Channels of each layer's maps."""
+    found = jax.eval_shape(
+        partial(maps, *nnx.split(network)), jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    )
+    return [x.shape[-1] for x in found]
+
+
+def _masks(cohort: Cohort) -> np.ndarray:
+    return np.zeros(cohort.image.shape[:-1], np.uint8) if cohort.mask is None else cohort.mask
+
+
+def _row(value: float) -> Array:
+    return jnp.full((1,), value, jnp.float32)

@@ -1,0 +1,113 @@
+"""What is asked of the images of a study: to tell cases from controls, or pixels of a structure from all others.
+
+A task is a value: how a design is foreseen, trained, deployed and judged.  A study is the same whichever it is given.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from rafmodel import cohort as cohorts
+from rafmodel import dice, metrics, predict, segment, segment_predict, simulate
+from rafmodel.cohort import Cohort
+from rafmodel.masks import Segmentation
+from rafmodel.metrics import Outcome
+from rafmodel.segment import Segmented
+from rafmodel.simulate import Deployment
+
+RATES = ("auc", "tpr", "fpr")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, and the functions that a study of it runs.
+
+    metric           what RAF is of: ``auc`` or ``dice``
+    chance           its value without looking at the image
+    measures         what is foreseen and observed in each cell
+    survey, foresee  as ``predict.survey`` and ``predict.foresee``
+    deploy           as ``simulate.deploy``; ``record`` is what it returns, ``score`` reduces it to an ``Outcome``
+    lost             record of a deployment that raised: ``(test images, shifts, error)``
+    spread           intervals over patients of the sound seeds of a design: ``(rows, test, group, key)``
+    modules          of the package, that decide a result beside those of a classification
+    content          digest of what else does
+    head             how pixels are scored, '' where images are
+    """
+
+    metric: str
+    chance: float
+    measures: tuple[str, ...]
+    survey: Callable[..., Any] = field(repr=False)
+    foresee: Callable[..., Outcome] = field(repr=False)
+    deploy: Callable[..., Any] = field(repr=False)
+    record: type = field(repr=False)
+    score: Callable[..., Outcome] = field(repr=False)
+    lost: Callable[[int, int, str], Any] = field(repr=False)
+    spread: Callable[..., dict[str, np.ndarray]] = field(repr=False)
+    modules: tuple[str, ...] = ()
+    content: str = ""
+    head: str = ""
+
+    def sound(self, row: list) -> list:
+        """The seeds of a design that trained well; where there is none, one without scores."""
+        return [cell for cell in row if not cell.failed] or [_blank(row[0])]
+
+
+def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
+    """The task of segmenting a cohort with binary masks (``masks.segmented``)."""
+    mask = np.ascontiguousarray(cohort.mask)
+    content = hashlib.sha256(repr((asked, mask.shape)).encode() + mask.tobytes()).hexdigest()
+    return Task(
+        "dice",
+        asked.chance,
+        (*RATES, "dice"),
+        segment_predict.survey,
+        segment_predict.foresee,
+        partial(segment.deploy, task=asked),
+        Segmented,
+        segment.score,
+        segment.lost,
+        partial(_spread_of_pixels, asked.chance),
+        ("masks", "dice", "segment"),
+        content,
+        asked.head,
+    )
+
+
+def _blank(cell: Any) -> Any:
+    """A deployment of which nothing is known."""
+    if isinstance(cell, Segmented):
+        return cell._replace(pixels=np.zeros_like(cell.pixels))
+    return cell._replace(score=np.full_like(cell.score, np.nan))
+
+
+def _spread_of_scores(row: list[Deployment], test: Cohort, group: str | None, key: jax.Array) -> dict[str, np.ndarray]:
+    names, code = cohorts.groups(test, group)
+    return metrics.raf_interval(np.stack([c.score for c in row]), test.label, code, len(names), test.patient, key)
+
+
+def _spread_of_pixels(
+    chance: float, row: list[Segmented], test: Cohort, group: str | None, key: jax.Array
+) -> dict[str, np.ndarray]:
+    names, code = cohorts.groups(test, group)
+    cells = [(c.pixels, int(c.threshold)) for c in row]
+    return dice.raf_interval(cells, code, len(names), test.patient, key, chance=chance)
+
+
+CLASSIFICATION = Task(
+    "auc",
+    0.5,
+    RATES,
+    predict.survey,
+    predict.foresee,
+    simulate.deploy,
+    Deployment,
+    simulate.score,
+    simulate.lost,
+    _spread_of_scores,
+)
