@@ -8,6 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from scipy.special import ndtri
+
+SURE = (0.005, 0.995)  # rates nearer to 0 or 1 count as these on the probit scale
 
 
 class Outcome(NamedTuple):
@@ -44,6 +47,11 @@ class RAF(NamedTuple):
     fairness: np.ndarray
     raf: np.ndarray
     undefined: np.ndarray
+
+
+def probit(rate: np.ndarray) -> np.ndarray:
+    """Standard normal quantile of rates in [0, 1], of the ends of SURE beyond them."""
+    return ndtri(np.clip(rate, *SURE))
 
 
 def auc(score: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:

@@ -22,7 +22,7 @@ from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
-from rafmodel.metrics import Outcome, auc
+from rafmodel.metrics import Outcome, auc, probit
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
 
@@ -32,7 +32,6 @@ NETWORKS = 2  # untrained encoders to average over
 CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
 PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
-SURE = (0.005, 0.995)  # rates nearer to 0 or 1 count as these
 AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
 PIXELS = 1280 * 64**2  # and most pixels of them
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
@@ -167,7 +166,7 @@ def survey(
         found = Chart(network, centre, axes, d, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
         stated = _rates(found, found.untrained, n, reference)[..., 0]
         measured = _measured(key_probe, raw[:, :d], fixed.label, shifted[..., :d], deployed.label, n, reference.ridge)
-        return found._replace(offset=ndtri(np.clip(measured, *SURE)) - ndtri(np.clip(stated, *SURE)))
+        return found._replace(offset=probit(measured) - probit(stated))
 
     paired = cohorts.take(source, folds[-1][:CLEAN])
     charts = tuple(chart(i) for i in range(NETWORKS))

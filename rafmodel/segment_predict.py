@@ -25,8 +25,8 @@ from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.encoder import Network, in_chunks
 from rafmodel.masks import EACH, at_once, drawn, maps, merged, moved, pixel_features, prevalence
-from rafmodel.metrics import Outcome, members
-from rafmodel.predict import FEWEST, NETWORKS, Chart, _code, _folds, _probit, _scaled, representations
+from rafmodel.metrics import Outcome, members, probit
+from rafmodel.predict import FEWEST, NETWORKS, Chart, _code, _folds, _scaled, representations
 from rafmodel.variability import Variability, alter
 
 FIXED, SHIFTED = 256, 96  # source images for the class moments, and for each shift
@@ -97,7 +97,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over untrained encoders; with Dice."""
     n_images = min(design.n_labelled, len(survey.images.label))
     found = [
-        ndtr(_probit(_stated(pixels, metric, n_images, design)) + pixels.chart.offset[..., None])
+        ndtr(probit(_stated(pixels, metric, n_images, design)) + pixels.chart.offset[..., None])
         for metric, pixels in zip(representations(key, survey.images, design), survey.pixels, strict=True)
     ]
     known = ~np.isnan(found)  # an encoder whose images have too few of a subgroup is left out
@@ -168,7 +168,7 @@ def _pixels(
     found = Pixels(chart, _alike(raw, label), prevalence(mask), _levels(shares), member)
     stated = _stated(found, chart.untrained, len(fixed.label), predict._UNTRAINED)[..., 0]
     measured = np.stack([measured.auc, measured.tpr, measured.fpr, measured.dice])[..., 0]
-    return found._replace(chart=chart._replace(offset=_probit(measured) - _probit(stated)))
+    return found._replace(chart=chart._replace(offset=probit(measured) - probit(stated)))
 
 
 def _altered(

@@ -108,7 +108,7 @@ THEORY = [
 PROGRAM = [
     ("predict", "root @ clean.cov @ root", "clean.cov", PREDICTION),
     ("predict", "(1 - share) * start + share * end", "share * start + (1 - share) * end", PREDICTION),
-    ("predict", "ndtri(np.clip(measured, *SURE)) - ndtri(np.clip(stated, *SURE))", "ndtri(np.clip(stated, *SURE)) - ndtri(np.clip(measured, *SURE))", PREDICTION),
+    ("predict", "probit(measured) - probit(stated)", "probit(stated) - probit(measured)", PREDICTION),
     ("predict", "if fold is not folds[i]", "if fold is not None", PREDICTION),
     ("predict", "code[None] == np.arange(n_groups)[:, None]", "code[None] != np.arange(n_groups)[:, None]", PREDICTION),
     ("predict", "_leading(np.concatenate([v, u]))", "_leading(np.concatenate([u, v]))", PREDICTION),
