@@ -37,15 +37,15 @@ class Source:
     groups: tuple[str | None, ...] = (None,)
 
 
-SHARES = (0.4, 0.15, 0.45)  # of patients: the cohorts' own test parts hold 3 to 10 patients with the finding
+SHARES = (0.4, 0.15, 0.45)  # of patients: the cohorts' own test parts hold 8 to 10 patients with a case
 
 
 def _nih(finding: str) -> Cohort:
-    return _dealt(cohorts.load("nih_cxr1000", label="findings", positive=[finding], size=32))
+    return cohorts.load("nih_cxr1000", label="findings", positive=[finding], size=32)
 
 
 def _sunnybrook(size: int | None) -> Cohort:
-    return _dealt(cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE, size=size))
+    return cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE, size=size)
 
 
 def _dealt(cohort: Cohort) -> Cohort:
@@ -53,9 +53,13 @@ def _dealt(cohort: Cohort) -> Cohort:
     return imbalance.dealt(cohort, jax.random.key(0), SHARES, attribute="sex")
 
 
+def _effusion() -> Cohort:
+    return _dealt(_nih("Effusion"))
+
+
 def _left_ventricle() -> Cohort:
     """Pixels of the left ventricle, as a dense linear probe sees them."""
-    return cohorts.around_pixels(_sunnybrook(None), jax.random.key(0), side=32, each=2)
+    return cohorts.around_pixels(_dealt(_sunnybrook(None)), jax.random.key(0), side=32, each=2)
 
 
 SOURCES = (
@@ -64,7 +68,7 @@ SOURCES = (
     Source("nih-cardiomegaly", partial(_nih, "Cardiomegaly"), ("sex", "view")),
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
-    Source("nih-effusion", partial(_nih, "Effusion"), ("sex", "view")),
+    Source("nih-effusion", _effusion, ("sex", "view")),
     Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
     Source("cardiac-ultrasound", partial(named, "cardiac-ultrasound", jax.random.key(2), size=32), ("quality", "sex")),
