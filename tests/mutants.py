@@ -370,7 +370,7 @@ def main(which: str, kept: Path | None) -> None:
             fate = "caught" if found else "MISSED"
             missed += [] if found else [(module, old, new)]
             print(f"{number:3d} {fate}  {module}: {old!r} -> {new!r}", flush=True)
-            if kept:
+            if kept and (module, old, new) not in known:
                 with kept.open("a") as file:
                     file.write(json.dumps([fate, module, old, new]) + "\n")
     print(f"{len(mutants) - len(missed)} of {len(mutants)} mutants of the {which} caught")
