@@ -245,7 +245,6 @@ def _processes(plan: Plan, n: int) -> Iterator[Submit]:
         try:
             yield lambda i, seed: _unheard(lambda: pool.submit(remote, parcel.token, i, seed))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             raise
