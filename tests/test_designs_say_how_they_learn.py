@@ -64,6 +64,8 @@ def test_a_line_stands_for_every_combination_and_the_table_gets_its_text():
 
 def test_figures_know_the_family_behind_the_choices():
     assert canvas.family("untrained[n_labelled=32]") == "untrained"
+    assert canvas.folded("untrained[n_labelled=32]") == "untrained\n[n_labelled=32]"
+    assert canvas.folded("untrained") == "untrained"
     assert canvas.family("contrastive+noise[pretrain_on=a+b@c]") == "contrastive"
 
 
