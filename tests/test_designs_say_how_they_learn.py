@@ -185,6 +185,15 @@ def test_a_task_says_what_it_leaves_out_of_the_images():
     assert "3 cells" in design.remark(chosen("jigsaw"), (28, 28, 28, 1))
 
 
+def test_classes_must_be_there_where_they_are_learned():
+    unlabelled = replace(OTHER, label=np.full(len(OTHER.label), -1, np.int8), name="no classes")
+    with pytest.raises(InputError, match="supervised learns classes, but no classes has not both to train on"):
+        design.fitted([replace(chosen("supervised"), pretrain_on=unlabelled)], IMAGES)
+    design.fitted([replace(chosen("jigsaw"), pretrain_on=unlabelled)], IMAGES)
+    with pytest.raises(InputError, match="all 20 labels as given are of one class"):
+        labels.lesson(KEY, TRAIN, replace(chosen("untrained"), n_labelled=20, flip_case=1.0))
+
+
 # ---- labels
 
 
