@@ -91,3 +91,9 @@ def legend(figure: "Figure", handles: "list[Line2D]", *, columns: int = 7) -> No
 def short(name: str, most: int = 24) -> str:
     """A name that fits beside a panel."""
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def folded(name: str) -> str:
+    """A design's name beside a row, its choices on a line of their own."""
+    stem, bracket, choices = name.partition("[")
+    return short(stem) + (f"\n{short(bracket + choices, 36)}" if choices else "")

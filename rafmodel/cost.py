@@ -20,9 +20,9 @@ from rafmodel.simulate import FINE_STEPS, IMAGES, PIXELS, UNSEEN
 
 UNSURE = 3.0
 FLOPS = 2e10  # of a core: encoder's operations a second, forward and backward
-ALTERED = 1e7  # of a core: pixels a second that one variability alters
+ALTERED = 2e7  # of a core: pixels a second that one variability alters
 COMPILED = (12.0, 4.0)  # core-seconds to compile a design's training, and a shift, each once
-FORESEEN = (20.0, 3.0)  # core-seconds of theory: for the first design, and for each more
+FORESEEN = (20.0, 2.0)  # core-seconds of theory: for the first design, and for each more
 REPORTED = (30.0, 2.0)  # core-seconds of the check and the report, and for each design more
 PROCESS, THEORY = 0.5e9, 0.6e9  # bytes of a process before it has an image, and of theory in the one that asks
 LIVE = 8  # copies of a batch's images and maps that are alive in a training step

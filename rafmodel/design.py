@@ -248,6 +248,8 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     n = int((seen.split == "train").sum())
     if design.n_unlabelled != Design.n_unlabelled and n < design.n_unlabelled:
         raise InputError(f"{where}: {design.n_unlabelled} images are asked for, but {seen.name} has {n} to train on")
+    if design.proxy.labelled and min(n_by_class(design, seen.label[seen.split == "train"])) < 1:
+        raise InputError(f"{where}: {design.proxy.name} learns classes, but {seen.name} has not both to train on")
     if not _asks_subgroups(design):
         return
     if design.group is None:

@@ -10,6 +10,7 @@ from jax import Array
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_by_class
+from rafmodel.errors import InputError
 
 
 class Lesson(NamedTuple):
@@ -33,9 +34,16 @@ class Lesson(NamedTuple):
 
 
 def lesson(key: Array, source: Cohort, design: Design) -> Lesson:
-    """The labelled images of a design, drawn from a source; what is wrong and what is balanced goes by the labels as given."""
+    """The labelled images of a design, drawn from a source; what is wrong and what is balanced goes by the labels as given.
+
+    Raises InputError where these are all of one class.
+    """
     labelled = cohorts.take(source, drawn(key, source.label, n_by_class(design, source.label)))
     label = flipped(jax.random.fold_in(key, 1), labelled.label, flip_rate(design, labelled))
+    if len(np.unique(label)) < 2:
+        raise InputError(
+            f"design '{design.name}': all {len(label)} labels as given are of one class; ask for more of them"
+        )
     # an image that weighs more is drawn more often where the loss takes batches
     balance = design.weighting if design.probe == "finetuned" and design.resampling == "none" else design.resampling
     if balance != "none":

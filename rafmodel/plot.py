@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from rafmodel.canvas import FAMILIES, GROUP_MARKERS, GROUPS, family, grid, handle, legend, save, short, style
+from rafmodel.canvas import FAMILIES, GROUP_MARKERS, GROUPS, family, folded, grid, handle, legend, save, short, style
 from rafmodel.findings import SHIFTED, called, defined_parts, effects, extremes, metric, pairs, ranking
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def raf_by_design(axes: "Sequence[Axes]", study: xr.Dataset) -> None:
     for one, part in zip(axes, defined_parts(study), strict=True):
         for y, name in enumerate(order):
             _raf_row(one, study.sel(design=name), part, y)
-        one.set_yticks(range(len(order)), [short(name) for name in order])
+        one.set_yticks(range(len(order)), [folded(name) for name in order])
         one.set_ylim(len(order) - 0.4, -0.6)
         one.set_title({"raf": "RAF"}.get(part, part))
         one.grid(False, axis="y")

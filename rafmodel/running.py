@@ -19,6 +19,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from uuid import uuid4
 
 import cloudpickle
 import jax
@@ -251,7 +252,6 @@ def _processes(plan: Plan, n: int) -> Iterator[Submit]:
         try:
             yield lambda i, seed: _unheard(lambda: pool.submit(remote, parcel.token, i, seed))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             raise
@@ -311,7 +311,7 @@ def _client(address: str):
 
 
 class Parcel(NamedTuple):
-    """A plan on its way to other processes, sent to each once: a cell is then two numbers."""
+    """A plan on its way to other processes, sent to each once: a cell is then two numbers, behind the token of this run."""
 
     token: str
     release: tuple[str, str]
@@ -330,7 +330,7 @@ _received: dict[str, _Job] = {}  # of a worker process: what it was sent
 def _packed(plan: Plan) -> Parcel:
     content = cloudpickle.dumps(plan)
     settings = {name: getattr(jax.config, name) for name in _SETTINGS}
-    return Parcel(hashlib.sha256(content).hexdigest(), release(), settings, content)
+    return Parcel(uuid4().hex, release(), settings, content)
 
 
 def receive(parcel: Parcel) -> None:

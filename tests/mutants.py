@@ -25,6 +25,7 @@ FORMULAS = (
     "test_theory_has_slopes_shapes_and_honest_gaps",
     "test_theory_predicts_linear_gaussian",
 )
+LEARNING = ("test_designs_say_how_they_learn",)
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 NETWORKS = ("test_encoder_and_its_layers",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
@@ -114,12 +115,20 @@ PROGRAM = [
     ("predict", "_leading(np.concatenate([v, u]))", "_leading(np.concatenate([u, v]))", PREDICTION),
     ("predict", "for c in (1, 0))\n    return cases", "for c in (0, 1))\n    return cases", PREDICTION),
     ("predict", "centre=clean.mean.mean(0)", "centre=law.centre", PREDICTION),
-    ("simulate", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
-    ("simulate", "1 - label, label)", "label, 1 - label)", SIMULATION),
-    ("simulate", "order[label[order] == c][:half]", "order[label[order] == 0][:half]", SIMULATION),
     ("pretrain", "-rate[i - start] * u", "rate[i - start] * u", SIMULATION),
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
+    ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
+    ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LEARNING),
+    ("probes", "weight * p * (1 - p)", "weight * p", LEARNING),
+    ("labels", "1 - label, label)", "label, 1 - label)", SIMULATION),
+    ("labels", "order[label[order] == c][: count[c]]", "order[label[order] == 0][: count[c]]", SIMULATION),
+    ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LEARNING),
+    ("labels", "== design.flip_in)", "!= design.flip_in)", LEARNING),
+    ("labels", "len(cell) / len(count) / count", "count / len(cell)", LEARNING),
+    ("labels", "count.max() - n", "count.max()", LEARNING),
+    ("design", "return n - cases, cases", "return cases, n - cases", LEARNING),
+    ("design", "strongest * strength", "strongest / strength", LEARNING),
     ("simulate", "np.concatenate([clean[None], probe(encoded)])", "np.concatenate([probe(encoded), clean[None]])", SIMULATION),
     ("metrics", "(below[lower] + below[upper]) / 2", "below[upper]", SCORES),
     ("metrics", "_share(above[..., label == 1]), _share(above[..., label == 0])", "_share(above[..., label == 0]), _share(above[..., label == 1])", SCORES),

@@ -64,6 +64,8 @@ def test_a_line_stands_for_every_combination_and_the_table_gets_its_text():
 
 def test_figures_know_the_family_behind_the_choices():
     assert canvas.family("untrained[n_labelled=32]") == "untrained"
+    assert canvas.folded("untrained[n_labelled=32]") == "untrained\n[n_labelled=32]"
+    assert canvas.folded("untrained") == "untrained"
     assert canvas.family("contrastive+noise[pretrain_on=a+b@c]") == "contrastive"
 
 
@@ -181,6 +183,15 @@ def test_a_task_says_what_it_leaves_out_of_the_images():
     assert design.remark(chosen("location"), (15, 15, 1)) == design.remark(chosen("jigsaw"), (16, 16, 1)) == ""
     assert "2 cells" in design.remark(chosen("jigsaw"), (15, 16, 1))
     assert "3 cells" in design.remark(chosen("jigsaw"), (28, 28, 28, 1))
+
+
+def test_classes_must_be_there_where_they_are_learned():
+    unlabelled = replace(OTHER, label=np.full(len(OTHER.label), -1, np.int8), name="no classes")
+    with pytest.raises(InputError, match="supervised learns classes, but no classes has not both to train on"):
+        design.fitted([replace(chosen("supervised"), pretrain_on=unlabelled)], IMAGES)
+    design.fitted([replace(chosen("jigsaw"), pretrain_on=unlabelled)], IMAGES)
+    with pytest.raises(InputError, match="all 20 labels as given are of one class"):
+        labels.lesson(KEY, TRAIN, replace(chosen("untrained"), n_labelled=20, flip_case=1.0))
 
 
 # ---- labels
