@@ -14,7 +14,7 @@ from rafmodel.errors import InputError
 if TYPE_CHECKING:
     from rafmodel.cohort import Cohort
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways", "lung-airways-3d")
+SYNTHETIC = ("phantom", "phantom-3d", "cardiac-ultrasound", "lung-airways", "lung-airways-3d")
 
 
 @dataclass(frozen=True)

@@ -191,3 +191,82 @@ def test_options_outside_their_range(option):
     name, value = option.split()
     with pytest.raises(InputError, match=f"phantom: .*{option}"):
         phantom(KEY, **{name: int(value)})
+
+
+# ---- in three axes of space
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    """With and without lesions, and the truth."""
+    options = {"n_patients": 40, "volumes": True}
+    pair = (phantom(KEY, size=20, lesion=lesion, **options) for lesion in (0.25, 0.0))
+    return *pair, phantom_truth(KEY, lesion=0.25, **options)
+
+
+def test_volumes_are_the_same_patients_with_one_axis_more(volumes):
+    whole, none, truth = volumes
+    flat = phantom(KEY, n_patients=40, size=20)
+    assert whole.image.shape == (len(flat.label), 20, 20, 20, 1)
+    assert whole.mask.shape == whole.image.shape[:-1]
+    assert truth.centre.shape == (len(flat.label), 3)
+    for column in ("patient", "split", "label"):
+        np.testing.assert_array_equal(getattr(whole, column), getattr(flat, column))
+    np.testing.assert_array_equal(none.image[whole.label == 0], whole.image[whole.label == 0])
+    again = phantom(jax.random.key(7), n_patients=40, size=20, lesion=0.25, volumes=True)
+    assert cohort.fingerprint(again) == cohort.fingerprint(whole)
+
+
+def test_a_ball_lies_where_the_truth_says_and_weighs_what_it_should(volumes):
+    """Centre of mass on all three axes; mass ``(2 pi)^(3/2) amplitude width^3``, times contrast, as far as the organ goes."""
+    whole, none, truth = volumes
+    added = (whole.image - none.image)[..., 0]
+    contrast = np.array([site.contrast for site in IMAGING])[(whole.attributes["site"] == "B").astype(int)]
+    open_ = (whole.image.max((1, 2, 3, 4)) < 1) & (whole.label == 1)  # black is clipped alike with and without
+    assert open_.sum() >= 10
+    added, truth = added[open_], phantoms.Truth(*(column[open_] for column in truth))
+    axis, mass = (2 * np.arange(20) + 1) / 20 - 1, added.sum((1, 2, 3))
+    moments = [np.einsum(f"nabc,{letter}->n", added, axis) / mass for letter in "abc"]
+    assert np.median(np.abs(np.stack(moments, 1) - truth.centre), 0).max() < 0.03  # a voxel is 0.1 wide
+    anatomy = phantoms._cohort(KEY, 40, 0.4, 3)[2]
+    shares = [inside_the_organ(anatomy, i, *ball) for i, *ball in zip(np.flatnonzero(open_), *truth[1:], strict=True)]
+    expected = (2 * np.pi) ** 1.5 * truth.amplitude * truth.width**3 * contrast[open_] * shares
+    np.testing.assert_allclose(mass * (2 / 20) ** 3 / expected, 1, atol=0.05)
+    assert np.median(mass * (2 / 20) ** 3 / expected) == pytest.approx(1, abs=0.01)
+
+
+def inside_the_organ(anatomy, i: int, centre: np.ndarray, width: float) -> float:
+    """Share of a Gaussian ball that the organ's soft ellipsoid holds, by drawn points turned as complex numbers."""
+    points = centre + width * np.random.default_rng(0).normal(size=(20000, 3)) - anatomy.centre[i]
+    plane = (points[:, :2] @ [1, 1j]) * np.exp(-1j * anatomy.tilt[i])
+    radius = np.linalg.norm(np.stack([plane.real, plane.imag, points[:, 2]], 1) / anatomy.axes[i], axis=1)
+    return float((1 / (1 + np.exp((radius - 1) / 0.05))).mean())
+
+
+def test_lesions_of_volumes_fill_a_ball():
+    """In the organ's own frame they are uniform over a ball: the cube of the distance is, and every axis has a share."""
+    anatomy, truth = phantoms._cohort(KEY, 800, 0.4, 3)[2], phantom_truth(KEY, volumes=True)
+    away = truth.centre - anatomy.centre
+    plane = (away[:, :2] @ [1, 1j]) * np.exp(-1j * anatomy.tilt)
+    local = np.stack([plane.real, plane.imag, away[:, 2]], 1) / anatomy.axes - [-0.35, 0.15, 0]
+    share = (np.linalg.norm(local, axis=1) / 0.4) ** 3
+    assert share.max() < 1.01
+    assert share.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / len(share)))
+    variance = 0.4**2 / 5  # of one coordinate of a uniform ball
+    np.testing.assert_allclose((local**2).mean(0), variance, rtol=4 * np.sqrt(0.86 / len(share)))  # kurtosis 15/7
+
+
+def test_the_organ_has_the_volume_of_its_ellipsoid():
+    anatomy = phantoms._cohort(KEY, 20, 0.4, 3)[2]
+    axis = (2 * np.arange(40) + 1) / 40 - 1
+    for i in range(3):
+        one = phantoms._Anatomy(*(column[i] for column in anatomy))
+        found = np.asarray(phantoms._organ(axis.astype(np.float32), one)).sum() * (2 / 40) ** 3
+        soft = 1 + (np.pi * 0.05) ** 2  # integral of r² under a logistic edge of width 0.05
+        assert found == pytest.approx(4 / 3 * np.pi * np.prod(one.axes) * soft, rel=0.02)
+
+
+def test_volumes_have_a_name_on_the_command_line():
+    named = phantoms.named("phantom-3d", KEY, 12)
+    assert named.name == "phantom-3d"
+    assert named.image.shape[1:] == (12, 12, 12, 1)
