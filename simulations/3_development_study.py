@@ -37,34 +37,29 @@ class Source:
     groups: tuple[str | None, ...] = (None,)
 
 
-SHARES = (0.4, 0.15, 0.45)  # of patients: the cohorts' own test parts hold 8 to 10 patients with a case
+SHARES = (0.4, 0.15, 0.45)  # of patients
 
 
 def _nih(finding: str) -> Cohort:
     return cohorts.load("nih_cxr1000", label="findings", positive=[finding], size=32)
 
 
-def _sunnybrook(size: int | None) -> Cohort:
-    return cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE, size=size)
-
-
-def _dealt(cohort: Cohort) -> Cohort:
-    """Patients dealt anew, so that the test part can tell designs and subgroups apart."""
-    return imbalance.dealt(cohort, jax.random.key(0), SHARES, attribute="sex")
-
-
 def _effusion() -> Cohort:
-    return _dealt(_nih("Effusion"))
+    """Patients dealt anew: the cohort's own test part holds 10 patients with an effusion, this one 24."""
+    return imbalance.dealt(_nih("Effusion"), jax.random.key(0), SHARES, attribute="sex")
 
 
 def _left_ventricle() -> Cohort:
     """Pixels of the left ventricle, as a dense linear probe sees them."""
-    return cohorts.around_pixels(_dealt(_sunnybrook(None)), jax.random.key(0), side=32, each=2)
+    whole = cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE)
+    return cohorts.around_pixels(whole, jax.random.key(0), side=32, each=2)
 
 
 SOURCES = (
     Source("pneumoniamnist", partial(cohorts.load, "pneumoniamnist")),
-    Source("sunnybrook", partial(_sunnybrook, 32), ("sex",)),
+    Source(
+        "sunnybrook", partial(cohorts.load, "sunnybrook_cmr", label="pathology", positive=FAILURE, size=32), ("sex",)
+    ),
     Source("nih-cardiomegaly", partial(_nih, "Cardiomegaly"), ("sex", "view")),
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
