@@ -46,10 +46,10 @@ class Source:
 
 
 def sunnybrook(size: int, n_patients: int) -> Cohort:
-    """Cine MR of 45 hearts: failing against not, and the cavity of the left ventricle."""
+    """Cine MR of 45 hearts: diseased against normal (no woman of the test part has a failing one), and the left ventricle."""
     del n_patients
-    failing = ["Heart failure with infarct", "Heart failure without infarct"]
-    return cohorts.load("sunnybrook_cmr", label="pathology", positive=failing, size=size)
+    diseased = ["Heart failure with infarct", "Heart failure without infarct", "Hypertrophy"]
+    return cohorts.load("sunnybrook_cmr", label="pathology", positive=diseased, size=size)
 
 
 SOURCES = (
