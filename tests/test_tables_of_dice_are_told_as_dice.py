@@ -30,6 +30,7 @@ def test_a_curve_is_the_dice_and_chance_its_own():
     assert axes.get_xlabel() == "predicted Dice"
 
 
+@pytest.mark.exhaustive
 def test_the_report_says_dice(tmp_path):
     text = report.write(segmented(), None, tmp_path).read_text()
     assert "Dice of every design" in text
