@@ -1,4 +1,4 @@
-"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program|variability]``.
+"""Break the mathematics on purpose and see whether a test notices: ``python tests/mutants.py [theory|program|variability|segmentation]``.
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.
@@ -222,6 +222,32 @@ VARIABILITY = [
 ]  # fmt: skip
 
 
+DICE, MASKS = ("test_dice_is_counted_right",), ("test_masks_move_with_their_images",)
+SEGMENTED = ("test_segmentation_learns_and_is_foreseen",)
+SEGMENTATION = [
+    ("dice", "2 * called[..., 1]", "called[..., 1]", DICE),
+    ("dice", "called.sum(-1) + inside", "called[..., 1] + inside", DICE),
+    ("dice", "np.cumsum(control, -1) - control / 2", "np.cumsum(control, -1)", DICE),
+    ("dice", "return share[..., 1], share[..., 0]", "return share[..., 0], share[..., 1]", DICE),
+    ("dice", "side=\"right\"", "side=\"left\"", DICE),
+    ("dice", "np.where(inside > 0, 2", "np.where(inside >= 0, 2", DICE),
+    ("dice", "metrics.raf(found, chance)", "metrics.raf(found)", DICE),
+    ("dice", "2**16 else", "2**20 else", DICE),
+    ("masks", "2 * share / (1 + share)", "share", DICE),
+    ("masks", "share = share[share > 0]", "share = share[share >= 0]", DICE),
+    ("masks", "rng.choice(there, min(half, len(there)), replace=False)", "there[:half]", MASKS),
+    ("masks", "np.flatnonzero(mask == c)", "np.flatnonzero(mask != c)", MASKS),
+    ("masks", "jax.random.split(key, len(masks)), masks)", "jax.random.split(key, 2 * len(masks))[::2], masks)", MASKS),
+    ("segment", "0.5 / (label == 1).sum()", "0.5 / (label == 0).sum()", SEGMENTED),
+    ("segment", "_row(-centre @ weight)", "_row(centre @ weight)", SEGMENTED),
+    ("segment", "held = validation if", "held = test if", SEGMENTED),
+    ("segment_predict", "n_images * each / (1 +", "n_images * each * (1 +", SEGMENTED),
+    ("segment_predict", "x.mean(1).var(0, ddof=1).sum() - within / half", "x.mean(1).var(0, ddof=1).sum()", SEGMENTED),
+    ("segment_predict", "place[jnp.argmax(overlap)]", "middle", SEGMENTED),
+    ("segment_predict", "_probit(measured) - _probit(stated)", "_probit(stated) - _probit(measured)", SEGMENTED),
+]  # fmt: skip
+
+
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
     """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package."""
     place = copy / "rafmodel" / f"{module}.py"
@@ -248,6 +274,7 @@ def main(which: str) -> None:
     mutants = {
         "theory": [(*mutant, FORMULAS) for mutant in THEORY],
         "program": PROGRAM,
+        "segmentation": SEGMENTATION,
         "variability": [(f"variability/{module}", old, new, LAWS) for module, old, new in VARIABILITY],
     }[which]
     missed = []
