@@ -2,7 +2,7 @@
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
-sampling, learning, early, pilot, program or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+sampling, learning, early, pilot, program, segmentation or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
 FILE says was caught is not tried again, what was missed is.
 """
 
@@ -25,7 +25,7 @@ FORMULAS = (
     "test_theory_has_slopes_shapes_and_honest_gaps",
     "test_theory_predicts_linear_gaussian",
 )
-LEARNING = ("test_designs_say_how_they_learn",)
+LESSONS = ("test_designs_say_how_they_learn",)
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 NETWORKS = ("test_encoder_and_its_layers",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
@@ -119,16 +119,16 @@ PROGRAM = [
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
-    ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LEARNING),
-    ("probes", "weight * p * (1 - p)", "weight * p", LEARNING),
+    ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LESSONS),
+    ("probes", "weight * p * (1 - p)", "weight * p", LESSONS),
     ("labels", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("labels", "order[label[order] == c][: count[c]]", "order[label[order] == 0][: count[c]]", SIMULATION),
-    ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LEARNING),
-    ("labels", "== design.flip_in)", "!= design.flip_in)", LEARNING),
-    ("labels", "len(cell) / len(count) / count", "count / len(cell)", LEARNING),
-    ("labels", "count.max() - n", "count.max()", LEARNING),
-    ("design", "return n - cases, cases", "return cases, n - cases", LEARNING),
-    ("design", "strongest * strength", "strongest / strength", LEARNING),
+    ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LESSONS),
+    ("labels", "== design.flip_in)", "!= design.flip_in)", LESSONS),
+    ("labels", "len(cell) / len(count) / count", "count / len(cell)", LESSONS),
+    ("labels", "count.max() - n", "count.max()", LESSONS),
+    ("design", "return n - cases, cases", "return cases, n - cases", LESSONS),
+    ("design", "strongest * strength", "strongest / strength", LESSONS),
     ("simulate", "np.concatenate([clean[None], probe(encoded)])", "np.concatenate([probe(encoded), clean[None]])", SIMULATION),
     ("metrics", "(below[lower] + below[upper]) / 2", "below[upper]", SCORES),
     ("metrics", "_share(above[..., label == 1]), _share(above[..., label == 0])", "_share(above[..., label == 0]), _share(above[..., label == 1])", SCORES),
@@ -317,6 +317,32 @@ VARIABILITY = [
 ]  # fmt: skip
 
 
+DICE, MASKS = ("test_dice_is_counted_right",), ("test_masks_move_with_their_images",)
+SEGMENTED = ("test_segmentation_learns_and_is_foreseen",)
+SEGMENTATION = [
+    ("dice", "2 * called[..., 1]", "called[..., 1]", DICE),
+    ("dice", "called.sum(-1) + inside", "called[..., 1] + inside", DICE),
+    ("dice", "np.cumsum(control, -1) - control / 2", "np.cumsum(control, -1)", DICE),
+    ("dice", "return share[..., 1], share[..., 0]", "return share[..., 0], share[..., 1]", DICE),
+    ("dice", "side=\"right\"", "side=\"left\"", DICE),
+    ("dice", "np.where(inside > 0, 2", "np.where(inside >= 0, 2", DICE),
+    ("dice", "metrics.raf(found, chance)", "metrics.raf(found)", DICE),
+    ("dice", "2**16 else", "2**20 else", DICE),
+    ("masks", "2 * share / (1 + share)", "share", DICE),
+    ("masks", "share = share[share > 0]", "share = share[share >= 0]", DICE),
+    ("masks", "rng.choice(there, min(half, len(there)), replace=False)", "there[:half]", MASKS),
+    ("masks", "np.flatnonzero(mask == c)", "np.flatnonzero(mask != c)", MASKS),
+    ("masks", "jax.random.split(key, len(masks)), masks)", "jax.random.split(key, 2 * len(masks))[::2], masks)", MASKS),
+    ("segment", "0.5 / (label == 1).sum()", "0.5 / (label == 0).sum()", SEGMENTED),
+    ("segment", "_row(-centre @ weight)", "_row(centre @ weight)", SEGMENTED),
+    ("segment", "held = validation if", "held = test if", SEGMENTED),
+    ("segment_predict", "n_images * each / (1 +", "n_images * each * (1 +", SEGMENTED),
+    ("segment_predict", "x.mean(1).var(0, ddof=1).sum() - within / half", "x.mean(1).var(0, ddof=1).sum()", SEGMENTED),
+    ("segment_predict", "place[jnp.argmax(overlap)]", "middle", SEGMENTED),
+    ("segment_predict", "probit(measured) - probit(stated)", "probit(stated) - probit(measured)", SEGMENTED),
+]  # fmt: skip
+
+
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
     """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package.
 
@@ -388,6 +414,7 @@ def main(which: str, kept: Path | None) -> None:
 LISTS = {
     "theory": [(*mutant, FORMULAS) for mutant in THEORY],
     "program": PROGRAM,
+    "segmentation": SEGMENTATION,
     "sampling": [("sampling", *mutant, FORMULAS[:1]) for mutant in SAMPLING],
     "learning": [("learning", *mutant, FORMULAS[:1]) for mutant in LEARNING],
     "early": [("early", *mutant, ("test_early_warning_without_labels",)) for mutant in EARLY],

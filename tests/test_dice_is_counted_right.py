@@ -29,6 +29,8 @@ def test_counts_hold_every_pixel_in_its_bin():
         assert PIXELS[2, image, of_class, place] == inside.sum()
     np.testing.assert_array_equal(PIXELS.sum((-1, -2)), 81)
     np.testing.assert_array_equal(PIXELS[..., 1, :].sum(-1), MASK.sum((2, 3)))
+    on_edge = dice.counts(edges[None, 1:], np.zeros((1, dice.BINS - 1), np.uint8))[0, 0]
+    assert on_edge.tolist() == [0] + [1] * (dice.BINS - 1)  # a bin holds its lower edge
     far = dice.counts(np.full((1, 300, 300), 1e9), np.ones((1, 300, 300), np.uint8))
     assert far[0, 1, -1] == 300**2  # more than fits into 16 bits, and beyond the reach
 

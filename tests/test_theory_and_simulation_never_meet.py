@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+from functools import cache
 from pathlib import Path
 
 import rafmodel
@@ -9,6 +10,7 @@ import rafmodel
 HOME = Path(rafmodel.__file__).parent
 
 
+@cache
 def imports(module: str) -> set[str]:
     """Modules of the package that ``module`` imports, anywhere in its text."""
     found = set()
