@@ -110,7 +110,6 @@ PROGRAM = [
     ("predict", "centre=clean.mean.mean(0)", "centre=law.centre", PREDICTION),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LEARNING),
-    ("probes", "weight * p * (1 - p)", "weight * p", LEARNING),
     ("labels", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("labels", "order[label[order] == c][: count[c]]", "order[label[order] == 0][: count[c]]", SIMULATION),
     ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LEARNING),
