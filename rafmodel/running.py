@@ -248,7 +248,7 @@ def _processes(plan: Plan, n: int) -> Iterator[Submit]:
     parcel = _packed(plan)
     others = set(multiprocessing.active_children())
     started = multiprocessing.get_context("spawn")  # a fork would copy the threads that jax holds locks in
-    with ProcessPoolExecutor(n, mp_context=started, initializer=receive, initargs=(parcel,)) as pool:
+    with ProcessPoolExecutor(n, mp_context=started, initializer=_join, initargs=(parcel,)) as pool:
         try:
             yield lambda i, seed: _unheard(lambda: pool.submit(remote, parcel.token, i, seed))
         except BaseException:
@@ -344,6 +344,13 @@ def receive(parcel: Parcel) -> None:
     for name, value in parcel.settings.items():
         jax.config.update(name, value)
     _received[parcel.token] = _job(cloudpickle.loads(parcel.content))
+
+
+def _join(parcel: Parcel) -> None:
+    """Become a worker process of this machine, one that ends with the process that started it, even where that was killed."""
+    receive(parcel)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def remote(token: str, design: int, seed: int) -> Any:

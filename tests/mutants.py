@@ -120,7 +120,6 @@ PROGRAM = [
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LESSONS),
-    ("probes", "weight * p * (1 - p)", "weight * p", LESSONS),
     ("labels", "1 - label, label)", "label, 1 - label)", SIMULATION),
     ("labels", "order[label[order] == c][: count[c]]", "order[label[order] == 0][: count[c]]", SIMULATION),
     ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LESSONS),
