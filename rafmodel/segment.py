@@ -165,7 +165,9 @@ def probe(key: Array, key_flip: Array, network: Network, labelled: Cohort, desig
     x = pixel_features(network, images, place).reshape(len(known), -1)[known]
     weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], design.label_flip), design.ridge)
     cuts = np.cumsum(_widths(network, images))[:-1]
-    return Head(tuple(jnp.asarray(w[:, None], jnp.float32) for w in np.split(weight, cuts)), _row(-centre @ weight))
+    return Head(
+        tuple(jnp.asarray(w[:, None], jnp.float32) for w in np.split(weight, cuts)), _row(float(-centre @ weight))
+    )
 
 
 def ridge(x: np.ndarray, label: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

@@ -167,7 +167,7 @@ def _pixels(
     chart = chart._replace(untrained=_scaled(np.eye(d), clean))
     found = Pixels(chart, _alike(raw, label), prevalence(mask), _levels(shares), member)
     stated = _stated(found, chart.untrained, len(fixed.label), predict._UNTRAINED)[..., 0]
-    measured = np.stack([measured.auc, measured.tpr, measured.fpr, measured.dice])[..., 0]
+    measured = np.stack([getattr(measured, name) for name in ("auc", "tpr", "fpr", "dice")])[..., 0]
     return found._replace(chart=chart._replace(offset=probit(measured) - probit(stated)))
 
 
@@ -238,7 +238,7 @@ def _ridge(x: np.ndarray, label: np.ndarray, ridge: float) -> tuple[np.ndarray, 
     """Weights and centre (d,) of the probe of the untrained encoder, on which theory's error in level is measured."""
     means = np.stack([x[label == c].mean(0) for c in (0, 1)])
     z = [x[label == c] - means.mean(0) for c in (0, 1)]
-    second = sum(v.T @ v / len(v) for v in z) / 2
+    second = np.mean([v.T @ v / len(v) for v in z], axis=0)
     ridged = second + ridge * np.trace(second) / len(second) * np.eye(len(second))
     return np.linalg.solve(ridged, (means[1] - means[0]) / 2), means.mean(0)
 
@@ -301,5 +301,5 @@ def _rates(
     variance = jnp.einsum("cij,i,j->c", clean.cov, outward.mean, outward.mean)
     place = middle + jnp.linspace(-4, 8, GRID) * jnp.sqrt(variance.max())
     _, tpr, fpr = jax.vmap(lambda t: theory.deploy(outward, clean, t))(place)
-    overlap = theory.dice(share[None, :], tpr[:, None], fpr[:, None]).mean(1)
+    overlap = jnp.asarray(theory.dice(share[None, :], tpr[:, None], fpr[:, None])).mean(1)
     return theory.deploy(outward, shifted, place[jnp.argmax(overlap)])

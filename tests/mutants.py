@@ -333,7 +333,7 @@ SEGMENTATION = [
     ("masks", "np.flatnonzero(mask == c)", "np.flatnonzero(mask != c)", MASKS),
     ("masks", "jax.random.split(key, len(masks)), masks)", "jax.random.split(key, 2 * len(masks))[::2], masks)", MASKS),
     ("segment", "0.5 / (label == 1).sum()", "0.5 / (label == 0).sum()", SEGMENTED),
-    ("segment", "_row(-centre @ weight)", "_row(centre @ weight)", SEGMENTED),
+    ("segment", "float(-centre @ weight)", "float(centre @ weight)", SEGMENTED),
     ("segment", "held = validation if", "held = test if", SEGMENTED),
     ("segment_predict", "n_images * each / (1 +", "n_images * each * (1 +", SEGMENTED),
     ("segment_predict", "x.mean(1).var(0, ddof=1).sum() - within / half", "x.mean(1).var(0, ddof=1).sum()", SEGMENTED),
