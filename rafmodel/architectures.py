@@ -267,8 +267,8 @@ class FourFold(nnx.Module):
     def _oriented(self, images: Array) -> list[Array]:
         x, found = (images - 0.5) / 0.25, []
         for depth, (filters, bias) in enumerate(zip(self.filters, self.biases, strict=True)):
-            x = convolved(x if depth == 0 else _halved(x), _turned_filters(filters[...]), 1)
-            x = jax.nn.relu(beside(x, jnp.tile(bias[...], 4)))
+            answer = jnp.asarray(convolved(x if depth == 0 else _halved(x), _turned_filters(filters[...]), 1))
+            x = jax.nn.relu(beside(answer, jnp.tile(bias[...], 4)))
             x = _halved(x) if depth == 0 else x
             found.append(x)
         return found

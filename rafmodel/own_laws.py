@@ -65,9 +65,9 @@ def lanes(
     mean = total / np.maximum(count, 1)
     square = np.zeros_like(count)
     np.add.at(square, unit, known * (z - mean[unit]) ** 2)
-    sums = [jnp.asarray(x.T) for x in (count, mean, square)]
+    n, middle, spread = (jnp.asarray(x.T) for x in (count, mean, square))
     error, doubt = (jnp.asarray((x / scale).T) for x in how[:2])
-    return Lanes(*sums, error, doubt, jnp.asarray(how[2]), centre, scale), jnp.asarray(group)
+    return Lanes(n, middle, spread, error, doubt, jnp.asarray(how[2]), centre, scale), jnp.asarray(group)
 
 
 def without_extremes(value: np.ndarray, code: np.ndarray, n_groups: int) -> np.ndarray:

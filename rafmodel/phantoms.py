@@ -246,7 +246,7 @@ def _picture(white: Array, anatomy: _Anatomy, lesion: Truth, site: Site) -> tupl
     return jnp.clip(seen, 0, 1), jnp.where(lesion.amplitude > 0, profile * organ, 0) > 0.5
 
 
-def _away(axis: Array, centre: Array) -> list[Array]:
+def _away(axis: Array, centre: Array | np.ndarray) -> list[Array]:
     """Distance of each pixel from a place (dims,) along each axis of space, to be broadcast."""
     dims = len(centre)
     return [jnp.reshape(axis - centre[i], [-1 if k == i else 1 for k in range(dims)]) for i in range(dims)]

@@ -6,7 +6,7 @@ or a light convolutional decoder on frozen features or trained together with the
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -195,7 +195,8 @@ def decoder(
     noisy = flipped(key_flip, mask.ravel(), design.label_flip).reshape(mask.shape)
     graph, weights = nnx.split(network)
     head = untrained_head(key_start, _widths(network, images), images.ndim - 2)
-    moments = _optimiser().init((weights, head) if tune else head)
+    free: Any = (weights, head) if tune else head
+    moments = _optimiser().init(free)
     batch = int(np.clip(PIXELS // np.prod(mask.shape[1:]), 2, BATCH))
     state = (weights, head, moments)
     for start in range(0, STEPS, SCAN):
@@ -216,7 +217,7 @@ def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:
 def answered(head: Head, layers: Sequence[Array], space: tuple[int, ...]) -> Array:
     """The head's score of every pixel, (N, *space)."""
     x = beside(merged(layers, head.merge, space), head.offset)
-    if head.conv is None:
+    if head.conv is None or head.bias is None or head.out is None:
         return x[..., 0]
     x = jax.nn.relu(beside(_patches(jax.nn.relu(x), stride=1) @ head.conv, head.bias))
     return (x @ head.out)[..., 0]
@@ -234,8 +235,8 @@ def _steps(graph, tune: bool, batch: int, state, images: Array, masks: Array, ke
 
         free = (weights, head) if tune else head
         update, moments = _optimiser().update(jax.grad(loss)(free), moments, free)
-        free = optax.apply_updates(free, update)
-        return (*(free if tune else (weights, free)), moments)
+        after: Any = optax.apply_updates(free, update)
+        return (*(after if tune else (weights, after)), moments)
 
     return jax.lax.fori_loop(start, stop, step, state)
 
@@ -258,7 +259,7 @@ def _optimiser() -> optax.GradientTransformation:
 def score_maps(network: Network, head: Head, images: Array | np.ndarray) -> np.ndarray:
     """The head's score of every pixel of images (N, *space, C), (N, *space)."""
     graph, state = nnx.split(network)
-    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(images))
+    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(np.asarray(images)))
 
 
 def pixels_under(

@@ -269,7 +269,9 @@ def _stated(pixels: Pixels, metric: Array, n_images: int, design: Design) -> np.
     found = _outcome(metric, pixels.chart, jnp.asarray(share), n, design.label_flip, design.ridge)
     auc, tpr, fpr = map(np.asarray, found)
     q = np.where(pixels.prevalence > 0, pixels.prevalence, np.nan)[..., None, :]  # (shift, severity, 1, image)
-    each = np.where(pixels.member, np.asarray(theory.dice(q, tpr[..., None], fpr[..., None])), np.nan)
+    each = np.where(
+        pixels.member, np.asarray(theory.dice(jnp.asarray(q), found[1][..., None], found[2][..., None])), np.nan
+    )
     known = np.isfinite(each)
     total = np.where(known, each, 0).sum(-1)
     return np.stack([auc, tpr, fpr, np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)])
