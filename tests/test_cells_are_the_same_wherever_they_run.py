@@ -5,13 +5,14 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from rafmodel import cli, external, metrics, running, simulate, variability
+from rafmodel import cli, external, metrics, running, simulate, task, variability
 from rafmodel import study as studies
 from rafmodel.design import Design
 from rafmodel.errors import InputError
@@ -137,7 +138,7 @@ def test_a_study_with_a_failed_cell_ends_in_its_table_and_a_line(tmp_path, monke
 
     foreseen = metrics.Outcome(*np.full((3, 2, 1, 6, 1), 0.7), np.array([20]), np.array([20]))
     monkeypatch.setattr(studies, "predicted", lambda plan, tell: foreseen)
-    monkeypatch.setattr(simulate, "deploy", fails)
+    monkeypatch.setattr(task, "CLASSIFICATION", replace(task.CLASSIFICATION, deploy=fails))
     file, rng = tmp_path / "c.npz", np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = (rng.uniform(0, 160, (120, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)

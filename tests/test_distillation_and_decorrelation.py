@@ -169,6 +169,6 @@ def test_names_of_cells_did_not_change_with_the_new_field():
     with pytest.MonkeyPatch.context() as patch:
         seen = []
         patch.setattr(running.hashlib, "sha256", lambda data: seen.append(data) or __import__("hashlib").blake2b(data))
-        patch.setattr(running, "release", lambda: ("version", "code"))
+        patch.setattr(running, "release", lambda more: ("version", "code"))
         running.digest(("x", "x"), plan, one, 0)
     assert b"encoder" not in seen[0]
