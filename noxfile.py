@@ -31,7 +31,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types of the package."""
-    session.install("-e", ".[data,onnx]", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.install("-e", ".[cluster,data,onnx]", *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("pyright")
 
 

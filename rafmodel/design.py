@@ -237,9 +237,9 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     source = cohort.split == "train"
     label, where = cohort.label[source], f"design '{design.name}'"
     both, have = n_by_class(design, label), [int((label == c).sum()) for c in (0, 1)]
-    if min(both) < 1:
+    if cohort.has_classes and min(both) < 1:
         raise InputError(f"{where}: {both[1]} cases and {both[0]} controls would be labelled; ask for more labels")
-    if design.n_labelled != Design.n_labelled and sum(both) < design.n_labelled - 1:
+    if cohort.has_classes and design.n_labelled != Design.n_labelled and sum(both) < design.n_labelled - 1:
         there = f"{have[1]} cases and {have[0]} controls of {cohort.name} give {sum(both)}"
         raise InputError(
             f"{where}: {design.n_labelled} labels are asked for, but {there} at this prevalence; ask for fewer"

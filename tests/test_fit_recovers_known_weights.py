@@ -86,8 +86,8 @@ def test_flipping_the_sign_of_theory_flips_the_weight():
         predicted_auc=(table["predicted_auc"].dims, norm.cdf(2 * middle - norm.ppf(table["predicted_auc"])))
     )
     # the prior N(0.5, 0.5) draws -1 towards 0.5, so the interval need only be well below zero
-    assert interval(fit.fit(flipped, key=jax.random.key(0), **SHORT))[1] < -0.5
-    assert interval(fit.fit(table, key=jax.random.key(0), **SHORT))[0] > 0.5
+    assert interval(fit.fit(flipped, key=jax.random.key(0), warmup=400, draws=300))[1] < -0.5
+    assert interval(fit.fit(table, key=jax.random.key(0), warmup=400, draws=300))[0] > 0.5
 
 
 def test_deviations_of_designs_are_recovered():
