@@ -13,7 +13,7 @@ from rafmodel import check
 def tables():
     study = make_study(groups=("all",), n_designs=6).isel(shift=[2, 3, 6])
     other = make_study(seed=1, groups=("all",), n_designs=6).isel(shift=[2, 3, 6]).assign_attrs(cohort="b", source="b")
-    return study, check.check(study, [other], key=jax.random.key(0), warmup=120, draws=120)
+    return study, check.check(study, [other], key=jax.random.key(0), warmup=60, draws=60)
 
 
 def cells(study, name):
