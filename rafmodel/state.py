@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.appearance import matched
 from rafmodel.encoder import in_chunks
 from rafmodel.registration import Pose, aligned, refined, register, warp
 from rafmodel.variability.intensity import _legendre
@@ -80,21 +79,8 @@ def reference(images: Array) -> Reference:
 
 
 def states(reference: Reference, images: Array) -> np.ndarray:
-    """State of each image (N, len(STATES)), in the order and units of STATES, part by part; images (N, H, W, 1)."""
+    """State of each image (N, len(STATES)), in the order and units of STATES; images (N, H, W, 1)."""
     return in_chunks(partial(_states, reference), images, chunk=CHUNK)
-
-
-def both(reference: Reference, images: Array) -> tuple[np.ndarray, np.ndarray]:
-    """States by parts, and all fitted at once (``appearance``), (N, len(STATES)) each; noise is the same in both."""
-    return in_chunks(partial(_both, reference), images, chunk=CHUNK)
-
-
-def _both(reference: Reference, images: Array) -> tuple[Array, Array]:
-    apart = _states(reference, images)
-    field = apart[:, 8:] * jnp.exp(-apart[:, 1:2])  # by parts it is what is seen, after gamma
-    start = jnp.concatenate([apart[:, :6], field, jnp.zeros_like(apart[:, :1])], 1)
-    found = matched(reference.template, reference.middle, images, start.astype(images.dtype))
-    return apart, jnp.concatenate([found[:, :6], apart[:, 6:7], found[:, 11:], found[:, 6:11]], 1)
 
 
 def _states(reference: Reference, images: Array) -> Array:

@@ -112,11 +112,11 @@ def _toned(d: Drawn, image: Array, severity: Array) -> Array:
 
 def _lacking(d: Drawn, severity: Array, pixels: int) -> Array:
     """S.d. of noise to add: the image has that of its own subgroup, through tones and blur, and should have the other's."""
-    kept = jnp.exp(2 * severity * (d["gain"] + d["gamma"])) * passed(severity * d["blur"] * pixels)
+    kept = jnp.exp(2 * severity * (d["gain"] + d["gamma"])) * _passed(severity * d["blur"] * pixels)
     return jnp.sqrt(jnp.maximum(d["noise_target"] ** 2 - kept * d["noise_source"] ** 2, 0))
 
 
-def passed(width: Array) -> Array:
+def _passed(width: Array) -> Array:
     """Share of white noise's variance, as second differences see it, that passes a Gaussian blur of ``width`` pixels."""
     place = jnp.arange(-24, 25, dtype=width.dtype)
     kernel = jax.nn.softmax(-((place / jnp.maximum(width, 1e-3)) ** 2) / 2)
@@ -198,11 +198,8 @@ def _sets(posterior: "xr.Dataset", group: str, source: str) -> np.ndarray:
 
 
 def _nothing() -> np.ndarray:
-    """Values (len(_COLUMNS),) that change nothing, for what is not identified; artifacts of middling strength, if any."""
+    """Values (len(_COLUMNS),) that change nothing, for what is not identified."""
     least = {"noise target": -20.0, "noise source": -20.0}
-    least |= {
-        f"{law.name} strength": float(np.log(law.levels[2])) for law in ARTIFACTS
-    }  # seen too rarely to be measured
     return np.array([least.get(name, 0.0) for name in _COLUMNS])
 
 
