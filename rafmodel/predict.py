@@ -4,9 +4,7 @@ Reads the source cohort, the design's law of pairs and the shift laws; trains no
 The mathematics on moments is in ``theory``; this module takes the moments of a cohort and a design.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,66 +14,38 @@ import numpy as np
 from jax import Array
 from scipy.special import ndtr, ndtri
 
+from rafmodel import charts, theory, transfer
 from rafmodel import cohort as cohorts
-from rafmodel import theory, transfer
 from rafmodel.architectures import PLAIN, Architecture
+from rafmodel.charts import Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
-from rafmodel.metrics import Outcome, auc, probit
+from rafmodel.metrics import Outcome, probit
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
 
-DIRECTIONS = 200  # principal directions of the layer statistics that are kept
 TARGETS = 64  # principal directions of a target that has more
-NETWORKS = 2  # untrained encoders to average over
-CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
-PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
-AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
-PIXELS = 1280 * 64**2  # and most pixels of them
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
-OPERATOR_RIDGE = 0.0003  # relative to the mean variance of a direction, for views and labels,
-TARGET_RIDGE = (
-    0.03  # and for targets that are made from the image: chosen on four development cohorts (`derivations/NOTES.md`)
-)
-_UNTRAINED = select(["untrained"])[0]
-FEWEST = 8  # images of a class below which a subgroup's moments are not taken
-
-
-class Chart(NamedTuple):
-    """Moments of a source cohort in the leading directions of one untrained encoder.
-
-    network    the untrained encoder whose layers are used
-    centre     (p,), axes (p, r): layer statistics -> coordinates
-    width      number of the encoder's features
-    untrained  (r, r) inner product of the untrained encoder's own features
-    clean      Moments of the source
-    shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
-    offset     (3, shift, severity 0-5) what to add to the probits of AUC, TPR and FPR so that theory is right for
-               the untrained encoder on the source's own images
-    """
-
-    network: Network
-    centre: np.ndarray
-    axes: np.ndarray
-    width: int
-    untrained: Array
-    clean: theory.Moments
-    shifted: theory.Moments
-    offset: np.ndarray
+VIEW_RIDGE, LABEL_RIDGE, IMAGE_RIDGE = 0.0003, 0.1, 0.03
+"""Relative to the mean variance of a direction: where the target is another view, labels, or made from the image.
+They, the time and the paces were chosen on four development cohorts (`derivations/NOTES.md`)."""
+UNTRAINED = select(["untrained"])[0]
 
 
 class Survey(NamedTuple):
     """What theory keeps of a source cohort.
 
-    charts     one for each untrained encoder
+    charts     one for each untrained encoder and each part of the source to deploy on
+    pools      one for each such part: all encoders' statistics together, for tasks that labels teach; empty: as charts
     images     (m, H, W, C) and image_label (m,): source images in random order, for the pairs of proxy tasks
     label      all source labels, for the number of labels at hand
     counts     cases and controls of the test part by group
     """
 
     charts: tuple[Chart, ...]
+    pools: tuple[Chart, ...]
     images: np.ndarray
     image_label: np.ndarray
     label: np.ndarray
@@ -145,33 +115,55 @@ def survey(
     key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
     source = cohorts.take(train, np.flatnonzero(train.split != "test"))  # validation images are source images too
     labels = cohorts.part(train, "train").label
-    shape = source.image.shape[1:]
-    networks = [architecture.build(k, shape, widths) for k in jax.random.split(key_networks, NETWORKS)]
-    folds, reference = _folds(key_images, source), replace(_UNTRAINED, widths=widths)
+    networks = untrained(key_networks, architecture, source, widths)
+    folds, reference = charts.folds(key_images, source), replace(UNTRAINED, widths=widths)
     n = n_labels(reference, labels)
     names, test_code = cohorts.groups(test, group)
 
-    def chart(i: int) -> Chart:
-        network, deployed = networks[i], cohorts.take(source, folds[i][:ALTERED])
-        fixed = cohorts.take(source, np.concatenate([fold for fold in folds if fold is not folds[i]])[:CLEAN])
-        raw = layer_statistics(network, cohorts.pixels(fixed))
-        d = widths[-1] if hasattr(network, "layers") else raw.shape[1]
-        shifted = _under_shifts(jax.random.fold_in(key_shift, i), network, cohorts.pixels(deployed), shifts)
-        centre, axes = _directions(raw, shifted, d)
-        clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
-        by_group = _moments_by_group(
-            (shifted - centre) @ axes, deployed.label, _code(deployed, group, names), len(names)
-        )
-        own = axes[:d]  # the features are the first statistics
-        found = Chart(network, centre, axes, d, _scaled(own.T @ own, clean), clean, by_group, np.zeros(()))
-        stated = _rates(found, found.untrained, n, reference)[..., 0]
-        measured = _measured(key_probe, raw[:, :d], fixed.label, shifted[..., :d], deployed.label, n, reference.ridge)
-        return found._replace(offset=probit(measured) - probit(stated))
+    def fold(i: int) -> list[Chart]:
+        deployed = cohorts.take(source, folds[i][: charts.ALTERED])
+        fixed = cohorts.take(source, np.concatenate([fold for fold in folds if fold is not folds[i]])[: charts.CLEAN])
+        all_raw = charts.statistics(networks, cohorts.pixels(fixed))
+        key_here, images = jax.random.fold_in(key_shift, i), cohorts.pixels(deployed)
+        all_shifted = charts.under_shifts(key_here, networks, images, shifts)
+        code = charts.code(deployed, group, names)
+        p = all_raw.shape[1] // len(networks)
+        d = widths[-1] if hasattr(networks[0], "layers") else p
 
-    paired = cohorts.take(source, folds[-1][:CLEAN])
-    charts = tuple(chart(i) for i in range(NETWORKS))
-    counts = _counts(test.label, test_code, len(names))
-    return Survey(charts, cohorts.pixels(paired), paired.label, labels, counts)
+        def chart(which: slice) -> Chart:
+            raw, shifted, several = all_raw[:, which], all_shifted[..., which], which.stop - which.start > p
+            scale = charts.one_by_one(raw) if several else charts.by_layer(raw, d)
+            centre, axes = charts.directions(raw, shifted, scale, charts.POOLED if several else charts.DIRECTIONS)
+            clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
+            by_group = charts.moments_by_group((shifted - centre) @ axes, deployed.label, code, len(names))
+            own = charts.scaled(charts.own_features(axes, scale, d), clean)
+            seen = networks[which.start // p : which.stop // p]
+            found = Chart(seen, centre, axes, d, own, clean, by_group, np.zeros(()))
+            stated = _rates(found, own, n, reference)[..., 0]
+            features = raw[:, :d], fixed.label, shifted[..., :d], deployed.label
+            measured = charts.measured(key_probe, *features, n, reference.ridge)
+            return found._replace(offset=probit(measured) - probit(stated))
+
+        every = [slice(p * q, p * (q + 1)) for q in range(len(networks))]
+        return [chart(which) for which in (*every, *([slice(0, p * len(networks))] if every[1:] else []))]
+
+    found = [fold(i) for i in range(charts.FOLDS)]
+    paired = cohorts.take(source, folds[-1][: charts.CLEAN])
+    single = tuple(chart for some in found for chart in some[: len(networks)])
+    pools = tuple(chart for some in found for chart in some[len(networks) :])
+    counts = charts.counts(test.label, test_code, len(names))
+    return Survey(single, pools, cohorts.pixels(paired), paired.label, labels, counts)
+
+
+def untrained(key: Array, architecture: Architecture, source: Cohort, widths: tuple[int, ...]) -> tuple[Network, ...]:
+    """Encoders to average over; of a frozen one, which is always the same, one."""
+    keys = jax.random.split(key, 1 if architecture.frozen else charts.NETWORKS)
+    return tuple(architecture.build(k, source.image.shape[1:], widths) for k in keys)
+
+
+def charts_of(survey: Survey, design: Design) -> tuple[Chart, ...]:
+    """The charts that a design is foreseen in: labels form what several untrained encoders see together."""
+    return (survey.pools if design.proxy.labelled else ()) or survey.charts
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
@@ -179,7 +171,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     n = n_labels(design, survey.label)
     found = [
         ndtr(ndtri(_rates(chart, metric, n, design)) + chart.offset[..., None])
-        for metric, chart in zip(representations(key, survey, design), survey.charts, strict=True)
+        for metric, chart in zip(representations(key, survey, design), charts_of(survey, design), strict=True)
     ]
     known = ~np.isnan(found)  # a chart that has too few of a subgroup is left out
     mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
@@ -207,7 +199,7 @@ def _outcome(
 
 
 def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
-    """Inner product (r, r) that the trained encoder puts on the layer statistics, in each chart.
+    """Inner product (r, r) that the trained encoder puts on the layer statistics, in each of ``charts_of``.
 
     A mixture of all layers' statistics alike and of the best linear prediction of the proxy task's target from its
     input, which shrinks each direction by between / (between + view) (Eq. gain).  The weight moves from the first to
@@ -215,22 +207,44 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     Without training it is the untrained encoder's own.
     """
     if not design.steps:
-        return [chart.untrained for chart in survey.charts]
-    inputs, targets = _pairs(key, survey, design)
+        return [chart.untrained for chart in charts_of(survey, design)]
     trained = design.steps * design.learning_rate * design.proxy.pace
     share = trained / (trained + LEARNING_TIME)
-    ridge = OPERATOR_RIDGE if design.proxy.siamese or design.proxy.labelled else TARGET_RIDGE
-    moments = (_covariances(*_coordinates(chart, inputs, targets, design.proxy)) for chart in survey.charts)
-    alike = [_scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in survey.charts]
-    learned = [_learned(chart.clean, *uv, ridge) for chart, uv in zip(survey.charts, moments, strict=True)]
+    ridge = LABEL_RIDGE if design.proxy.labelled else VIEW_RIDGE if design.proxy.siamese else IMAGE_RIDGE
+    here = charts_of(survey, design)
+    moments = _seen(*_pairs(key, survey, design), here, design.proxy)
+    alike = [charts.scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in here]
+    learned = [_learned(chart.clean, *some, ridge) for chart, some in zip(here, moments, strict=True)]
     return [(1 - share) * start + share * end for start, end in zip(alike, learned, strict=True)]
+
+
+def _seen(
+    inputs: np.ndarray, targets: np.ndarray, here: Sequence[Chart], proxy: Proxy
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Second moments of the proxy task's pairs in each chart; every network sees every image once."""
+    networks = {id(network): network for chart in here for network in chart.networks}
+    single = inputs.reshape(-1, *inputs.shape[1 + proxy.patched :])
+    ahead = {i: layer_statistics(network, single) for i, network in networks.items()}
+    behind = {i: layer_statistics(network, targets) for i, network in networks.items()} if proxy.siamese else {}
+
+    def of(chart: Chart, seen: dict[int, np.ndarray]) -> np.ndarray:
+        return (np.concatenate([seen[id(network)] for network in chart.networks], 1) - chart.centre) @ chart.axes
+
+    def moments(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
+        u = of(chart, ahead)
+        if not proxy.siamese:
+            return _covariances(u.reshape(len(targets), -1), targets)
+        v = np.repeat(of(chart, behind), len(u) // len(targets), axis=0)  # a patch seen is paired with the one to come
+        return _covariances(np.concatenate([u, v]), _leading(np.concatenate([v, u])))  # the views are exchangeable
+
+    return [moments(chart) for chart in here]
 
 
 def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
     images, image_label, source_label = survey.images, survey.image_label, survey.label
     if design.pretrain_on is not None:
-        images, image_label, source_label = transfer.shown(key, design.pretrain_on, CLEAN)
+        images, image_label, source_label = transfer.shown(key, design.pretrain_on, charts.CLEAN)
     chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
         each = n_labels(design, source_label) // 2
@@ -238,13 +252,8 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=_at_once(images))
+    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=charts.at_once(images))
     return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
-
-
-def _at_once(images: np.ndarray) -> int:
-    """How many images (n, *space, C) are altered together."""
-    return max(1, min(AT_ONCE, PIXELS // int(np.prod(images.shape[1:-1]))))
 
 
 @jax.jit
@@ -252,28 +261,7 @@ def _learned(clean: theory.Moments, uu: Array, uv: Array, ridge: float) -> Array
     """Inner product (r, r) of the linear predictor, from the second moments of pairs."""
     weights = theory.predictor(uu, uv, ridge=ridge)
     by_patch = weights.reshape(-1, clean.mean.shape[-1], weights.shape[1])  # a head that sees several patches
-    return _scaled(jnp.einsum("pik,pjk->ij", by_patch, by_patch), clean)
-
-
-def _scaled(metric: Array | np.ndarray, clean: theory.Moments) -> Array:
-    """The inner product, scaled so that the source's total variance is that of the coordinates themselves."""
-    second = theory.total_covariance(clean)
-    return jnp.asarray(metric) * jnp.trace(second) / jnp.trace(metric @ second)
-
-
-def _coordinates(chart: Chart, inputs: np.ndarray, targets: np.ndarray, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the proxy task's inputs (m, r), or (m, patches r), and its targets (m, TARGETS)."""
-    rank = inputs.ndim - 1 - proxy.patched
-
-    def of(images: np.ndarray) -> np.ndarray:
-        single = images.reshape(-1, *images.shape[-rank:])
-        return (layer_statistics(chart.network, single) - chart.centre) @ chart.axes
-
-    u = of(inputs)
-    if not proxy.siamese:
-        return u.reshape(len(targets), -1), targets
-    v = np.repeat(of(targets), len(u) // len(targets), axis=0)  # each patch seen is paired with the one to come
-    return np.concatenate([u, v]), _leading(np.concatenate([v, u]))  # the two views are exchangeable
+    return charts.scaled(jnp.einsum("pik,pjk->ij", by_patch, by_patch), clean)
 
 
 def _covariances(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -295,105 +283,3 @@ def _leading(v: np.ndarray) -> np.ndarray:
         return v @ np.linalg.eigh(v.T @ v)[1][:, -TARGETS:]
     power, vectors = np.linalg.eigh(v @ v.T)
     return vectors[:, -TARGETS:] * np.sqrt(np.maximum(power[-TARGETS:], 0))
-
-
-def _directions(clean: np.ndarray, shifted: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (p,) and axes (p, r): d features and other statistics scaled to equal total variance, then principal axes.
-
-    Shifted images take part, since what a shift moves is often flat among clean images.
-    """
-    centre = clean.mean(0)
-    spread = clean.var(0)
-    scale = 1 / np.sqrt(np.concatenate([np.full(d, spread[:d].sum()), np.full(len(spread) - d, spread[d:].sum())]))
-    stacked = np.concatenate([clean - centre, shifted.reshape(-1, len(centre))[::7] - centre]) * scale
-    stacked = stacked[np.isfinite(stacked).all(1)]  # of a table of features nothing shifted is known
-    vectors = np.linalg.eigh(stacked.T @ stacked)[1][:, ::-1][:, :DIRECTIONS]
-    return centre, scale[:, None] * vectors
-
-
-def _under_shifts(key: Array, network: Network, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
-    """Raw layer statistics (shift, severity 0-5, n, p)."""
-    n = len(images)
-    clean = layer_statistics(network, images)
-
-    def under(i: int) -> np.ndarray:
-        levels = shifts[i].levels
-        keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
-        repeated = np.tile(np.arange(n), len(levels))
-        severity = np.repeat(np.asarray(levels, np.float32), n)
-        altered = in_chunks(
-            jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=_at_once(images)
-        )
-        return np.concatenate([clean[None], layer_statistics(network, altered).reshape(len(levels), n, -1)])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
-        return np.array(list(pool.map(under, range(len(shifts)))))
-
-
-def _folds(key: Array, source: Cohort) -> list[np.ndarray]:
-    """Rows of the source in random order: one part for each chart to deploy on, and the rest; no patient in two parts.
-
-    A source of fewer patients than parts is split by image.
-    """
-    order = np.asarray(jax.random.permutation(key, len(source.label)))
-    who = np.unique(source.patient[order], return_inverse=True)[1]
-    if who.max() < NETWORKS:
-        who = np.arange(len(order))
-    first = np.unique(who, return_index=True)[1][who]  # a patient comes where the first image of theirs does
-    order, first = order[np.argsort(first, kind="stable")], np.sort(first)
-    size = min(ALTERED, len(order) // (NETWORKS + 1))
-    return np.split(order, [np.searchsorted(first, first[size * (i + 1)]) for i in range(NETWORKS)])
-
-
-def _measured(
-    key: Array,
-    clean: np.ndarray,
-    label: np.ndarray,
-    shifted: np.ndarray,
-    shifted_label: np.ndarray,
-    n: int,
-    ridge: float,
-) -> np.ndarray:
-    """AUC, TPR and FPR (3, shift, severity) of ridge probes on untrained features (n, d) and (shift, severity, m, d)."""
-    rates = []
-    for one in jax.random.split(key, PROBES):
-        order = np.asarray(jax.random.permutation(one, len(label)))
-        rows = np.concatenate([order[label[order] == c][: n // 2] for c in (0, 1)])
-        x, y = clean[rows].astype(float), 2.0 * label[rows] - 1
-        centre = (x[y > 0].mean(0) + x[y < 0].mean(0)) / 2
-        x = x - centre
-        penalty = ridge * (x**2).sum() / x.size
-        weight = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ y / len(x))
-        source_score, score = (clean - centre) @ weight, (shifted - centre) @ weight
-        bar = (source_score[label == 1].mean() + source_score[label == 0].mean()) / 2
-        case = shifted_label == 1
-        rates.append([auc(score, shifted_label), (score[..., case] > bar).mean(-1), (score[..., ~case] > bar).mean(-1)])
-    return np.mean(rates, axis=0)
-
-
-def _code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:
-    """Number of each deployed image's subgroup among the test part's (-1: not in the test part)."""
-    own, code = cohorts.groups(deployed, group)
-    return np.array([names.index(name) if name in names else -1 for name in own] or [0])[code]
-
-
-def _moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int) -> theory.Moments:
-    """Moments with leading axes (shift, severity, group), everyone first."""
-    everyone = np.ones((1, len(label)), bool)
-    member = np.concatenate([everyone, code[None] == np.arange(n_groups)[:, None]]) if n_groups else everyone
-    found = _moments_of(x, label, member.astype(np.float32))
-    few = np.array([min((label[m] == c).sum() for c in (0, 1)) < FEWEST for m in member])
-    return found._replace(mean=jnp.where(few[None, None, :, None, None], jnp.nan, found.mean))
-
-
-@jax.jit
-def _moments_of(x: Array, label: Array, member: Array) -> theory.Moments:
-    """Moments (shift, severity, group) of x (shift, severity, n, r) for groups given as weights (group, n)."""
-    over_groups = jax.vmap(theory.moments, (None, None, 0))
-    return jax.vmap(jax.vmap(over_groups, (0, None, None)), (0, None, None))(x, label, member)
-
-
-def _counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    inside = [np.ones(len(label), bool), *(code == g for g in range(n_groups))]
-    cases, controls = (np.array([(label[m] == c).sum() for m in inside]) for c in (1, 0))
-    return cases, controls

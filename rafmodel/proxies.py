@@ -274,7 +274,7 @@ def supervised(law: ViewLaw) -> Proxy:
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, pace=0.2, on=supervised)
+    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, on=supervised)
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:

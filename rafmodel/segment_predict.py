@@ -18,15 +18,16 @@ from flax import nnx
 from jax import Array
 from scipy.special import ndtr
 
+from rafmodel import charts, dice, predict, theory
 from rafmodel import cohort as cohorts
-from rafmodel import dice, predict, theory
 from rafmodel.architectures import PLAIN, Architecture
+from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.encoder import Network, in_chunks
 from rafmodel.masks import EACH, at_once, drawn, maps, merged, moved, pixel_features, prevalence
 from rafmodel.metrics import Outcome, members, probit
-from rafmodel.predict import FEWEST, NETWORKS, Chart, _code, _folds, _scaled, representations
+from rafmodel.predict import representations
 from rafmodel.variability import Variability, alter
 
 FIXED, SHIFTED = 256, 96  # source images for the class moments, and for each shift
@@ -71,25 +72,27 @@ def survey(
     """As ``predict.survey``, of pixels.  Of ``test`` only the subgroups and whether an image has foreground are read."""
     key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
     source = cohorts.take(train, np.flatnonzero(train.split != "test"))
-    shape, folds = source.image.shape[1:], _folds(key_images, source)
-    networks = [architecture.build(k, shape, widths) for k in jax.random.split(key_networks, NETWORKS)]
+    folds = charts.folds(key_images, source)
+    networks = predict.untrained(key_networks, architecture, source, widths)  # one for each part to deploy on
     names, test_code = cohorts.groups(test, group)
 
     def of(i: int) -> Pixels:
         fixed = cohorts.take(source, np.concatenate([fold for fold in folds if fold is not folds[i]])[:FIXED])
         deployed = cohorts.take(source, folds[i][:SHIFTED])
-        member = members(_code(deployed, group, names), len(names))
+        member = members(charts.code(deployed, group, names), len(names))
         key_here = jax.random.fold_in(key_shift, i)
-        return _pixels(key_here, jax.random.fold_in(key_probe, i), networks[i], fixed, deployed, member, shifts)
+        return _pixels(
+            key_here, jax.random.fold_in(key_probe, i), networks[i % len(networks)], fixed, deployed, member, shifts
+        )
 
-    found = tuple(of(i) for i in range(NETWORKS))
-    paired = cohorts.take(source, folds[-1][: predict.CLEAN])
+    found = tuple(of(i) for i in range(charts.FOLDS))
+    paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     inside = members(test_code, len(names))
     share = prevalence(_mask(test))
     counts = tuple((inside & some[None]).sum(1) for some in (share > 0, share < 1))
     labels = cohorts.part(train, "train").label
     return Survey(
-        found, predict.Survey(tuple(p.chart for p in found), cohorts.pixels(paired), paired.label, labels, counts)
+        found, predict.Survey(tuple(p.chart for p in found), (), cohorts.pixels(paired), paired.label, labels, counts)
     )
 
 
@@ -140,7 +143,7 @@ def _pixels(
     centre = x.mean(0)
     clean = jax.jit(theory.moments)(jnp.asarray(x - centre), jnp.asarray(y))
     d = x.shape[1]
-    weight, middle = _ridge(x, y, predict._UNTRAINED.ridge)
+    weight, middle = _ridge(x, y, predict.UNTRAINED.ridge)
     scores = (raw - middle) @ weight
     bins = _unit(scores, label)
 
@@ -163,10 +166,10 @@ def _pixels(
     shifted = theory.Moments(*(jnp.asarray(_levels(v)) for v in (means, covs, weights)))
     threshold = dice.best_threshold(dice.counts(measure(images), mask))
     measured = dice.outcome(counted, threshold, np.zeros(len(deployed.label), int), 0)
-    chart = Chart(network, *_on_statistics(network, images, centre), d, jnp.zeros(()), clean, shifted, np.zeros(()))
-    chart = chart._replace(untrained=_scaled(np.eye(d), clean))
+    chart = Chart((network,), *_on_statistics(network, images, centre), d, jnp.zeros(()), clean, shifted, np.zeros(()))
+    chart = chart._replace(untrained=charts.scaled(np.eye(d), clean))
     found = Pixels(chart, _alike(raw, label), prevalence(mask), _levels(shares), member)
-    stated = _stated(found, chart.untrained, len(fixed.label), predict._UNTRAINED)[..., 0]
+    stated = _stated(found, chart.untrained, len(fixed.label), predict.UNTRAINED)[..., 0]
     measured = np.stack([getattr(measured, name) for name in ("auc", "tpr", "fpr", "dice")])[..., 0]
     return found._replace(chart=chart._replace(offset=probit(measured) - probit(stated)))
 

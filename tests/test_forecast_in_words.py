@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from rafmodel import cohort, design, findings, predict, study, variability
+from rafmodel import charts, cohort, design, findings, predict, study, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=200)
@@ -56,8 +56,9 @@ def test_without_a_raf_designs_are_ranked_by_robustness():
 
 @pytest.fixture
 def small(monkeypatch):
-    for name, value in {"NETWORKS": 1, "DIRECTIONS": 60, "PAIRED": 200, "ALTERED": 200, "AT_ONCE": 500}.items():
-        monkeypatch.setattr(predict, name, value)
+    for name, value in {"NETWORKS": 1, "FOLDS": 1, "DIRECTIONS": 60, "ALTERED": 200, "AT_ONCE": 500}.items():
+        monkeypatch.setattr(charts, name, value)
+    monkeypatch.setattr(predict, "PAIRED", 200)
 
 
 def test_levers_have_the_signs_they_must(small):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rafmodel import cohort, design, predict, theory, variability
+from rafmodel import charts, cohort, design, predict, theory, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=400)
@@ -20,8 +20,9 @@ KEY = jax.random.key(1)
 def small():
     """Fewer directions and pairs: the claims here do not need the accuracy."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"NETWORKS": 1, "DIRECTIONS": 60, "PAIRED": 200, "ALTERED": 200, "AT_ONCE": 500}.items():
-            patch.setattr(predict, name, value)
+        for name, value in {"NETWORKS": 1, "FOLDS": 1, "DIRECTIONS": 60, "ALTERED": 200, "AT_ONCE": 500}.items():
+            patch.setattr(charts, name, value)
+        patch.setattr(predict, "PAIRED", 200)
         yield
 
 
@@ -114,9 +115,9 @@ def test_a_task_that_needs_labels_sees_only_labelled_images(survey):
 
 def test_no_patient_is_both_deployed_on_and_learned_from():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "NETWORKS", 2)
-        folds = predict._folds(KEY, IMAGES)
-        alone = predict._folds(KEY, replace(IMAGES, patient=np.zeros_like(IMAGES.patient)))
+        patch.setattr(charts, "FOLDS", 2)
+        folds = charts.folds(KEY, IMAGES)
+        alone = charts.folds(KEY, replace(IMAGES, patient=np.zeros_like(IMAGES.patient)))
     who = [set(IMAGES.patient[fold].tolist()) for fold in folds]
     assert all(who)
     assert not who[0] & who[1] | who[0] & who[2] | who[1] & who[2]
@@ -132,3 +133,37 @@ def test_the_untrained_level_is_the_one_measured_on_the_source(survey):
     theory = predict._rates(chart, chart.untrained, 256, named("untrained"))[0, ..., 0]
     assert np.abs(norm.ppf(foreseen.auc[..., 0]) - norm.ppf(theory) - chart.offset[0]).max() < 1e-3
     assert np.abs(chart.offset).max() > 0.02
+
+
+def test_labels_form_what_several_untrained_encoders_see_together():
+    """The representation that labels make, written out on both encoders' statistics side by side."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "NETWORKS", 2)
+        seen = predict.survey(KEY, IMAGES, TEST, (4, 6, 8), SHIFTS[:1])
+    taught = named("supervised", widths=(4, 6, 8), steps=400)
+    assert [len(chart.networks) for chart in seen.charts] == [1, 1]
+    assert len(seen.charts[0].axes) * 2 == len(seen.pools[0].axes) == 2 * 2 * (4 + 6 + 8)
+    assert len(predict.representations(KEY, seen, named("contrastive+crop", widths=(4, 6, 8), steps=400))) == 2
+    (chart,), (found,) = seen.pools, predict.representations(KEY, seen, taught)
+    inputs, targets = predict._pairs(KEY, seen, taught)
+    u = (charts.statistics(chart.networks, inputs) - chart.centre) @ chart.axes
+    u, v = u - u.mean(0), targets - targets.mean(0)
+    uu, uv = u.T @ u / len(u), u.T @ v / len(u)
+    penalty = predict.LABEL_RIDGE * np.trace(uu) / len(uu)
+    weight = np.linalg.solve(uu + penalty * np.eye(len(uu)), uv)
+    share = 400 * taught.learning_rate / (400 * taught.learning_rate + predict.LEARNING_TIME)
+    spread = np.asarray(theory.total_covariance(chart.clean))
+    learned = weight @ weight.T * np.trace(spread) / np.trace(weight @ weight.T @ spread)
+    expected = (1 - share) * np.eye(len(uu)) + share * learned
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_the_untrained_encoder_in_a_pool_is_the_first_one(survey):
+    """Its own features, read back from coordinates that were scaled one by one."""
+    raw = np.random.default_rng(0).normal(size=(300, 12)) * np.arange(1, 13)
+    for scale in (charts.by_layer(raw, 4), charts.one_by_one(raw)):
+        centre, axes = charts.directions(raw, raw[None], scale, 12)
+        z = (raw - centre) @ axes
+        inner = z @ charts.own_features(axes, scale, 4) @ z.T
+        features = (raw - raw.mean(0))[:, :4]
+        np.testing.assert_allclose(inner, features @ features.T, rtol=1e-6, atol=1e-6 * np.abs(inner).max())

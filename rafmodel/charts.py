@@ -1,0 +1,194 @@
+"""What theory keeps of a source cohort: moments of its images, in the statistics of untrained encoders' layers.
+
+A chart is a set of coordinates: the leading directions of the layer statistics of one untrained encoder, or of several side
+by side, with the moments of the source there, clean and under every shift.  Designs are foreseen in charts by ``predict``.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rafmodel import cohort as cohorts
+from rafmodel import theory
+from rafmodel.cohort import Cohort
+from rafmodel.encoder import Network, in_chunks, layer_statistics
+from rafmodel.metrics import auc
+from rafmodel.variability import Variability
+
+DIRECTIONS, POOLED = (
+    120,
+    400,
+)  # principal directions of the layer statistics that are kept, of one network and of several
+NETWORKS = 4  # untrained encoders to average over
+FOLDS = 2  # parts of the source that stand in for the cohort to deploy on
+CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
+PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
+AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
+PIXELS = 1280 * 64**2  # and most pixels of them
+FLAT = 1e-3  # variance, relative to the mean, below which a statistic is not scaled up
+FEWEST = 8  # images of a class below which a subgroup's moments are not taken
+
+
+class Chart(NamedTuple):
+    """Moments of a source cohort in the leading directions of what untrained encoders see.
+
+    networks   untrained encoders, whose layers' statistics stand side by side
+    centre     (p,), axes (p, r): layer statistics -> coordinates
+    width      number of an encoder's features
+    untrained  (r, r) inner product of the first untrained encoder's own features
+    clean      Moments of the source
+    shifted    Moments with leading axes (shift, severity 0-5, group); nan where a subgroup has too few images
+    offset     (3, shift, severity 0-5) what to add to the probits of AUC, TPR and FPR so that theory is right for
+               the untrained encoder on the source's own images
+    """
+
+    networks: tuple[Network, ...]
+    centre: np.ndarray
+    axes: np.ndarray
+    width: int
+    untrained: Array
+    clean: theory.Moments
+    shifted: theory.Moments
+    offset: np.ndarray
+
+
+def statistics(networks: Sequence[Network], images: np.ndarray) -> np.ndarray:
+    """Layer statistics of several encoders side by side, (N, p); the first one's features come first."""
+    return np.concatenate([layer_statistics(network, images) for network in networks], 1)
+
+
+def own_features(axes: np.ndarray, scale: np.ndarray, d: int) -> np.ndarray:
+    """Inner product (r, r) of coordinates that is the one of the first ``d`` statistics, from ``directions``."""
+    features = axes[:d] / np.square(scale[:d, None])
+    return features.T @ features
+
+
+def scaled(metric: Array | np.ndarray, clean: theory.Moments) -> Array:
+    """The inner product, scaled so that the source's total variance is that of the coordinates themselves."""
+    second = theory.total_covariance(clean)
+    return jnp.asarray(metric) * jnp.trace(second) / jnp.trace(metric @ second)
+
+
+def directions(clean: np.ndarray, shifted: np.ndarray, scale: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (p,) and axes (p, r): statistics times a scale (p,), then ``most`` principal axes.
+
+    Shifted images take part, since what a shift moves is often flat among clean images.
+    """
+    centre = clean.mean(0)
+    stacked = np.concatenate([clean - centre, shifted.reshape(-1, len(centre))[::7] - centre]) * scale
+    stacked = stacked[np.isfinite(stacked).all(1)]  # of a table of features nothing shifted is known
+    vectors = np.linalg.eigh(stacked.T @ stacked)[1][:, ::-1][:, :most]
+    return centre, scale[:, None] * vectors
+
+
+def by_layer(clean: np.ndarray, d: int) -> np.ndarray:
+    """Scale (p,) that gives the ``d`` features and the other statistics (n, p) of one encoder equal total variance."""
+    spread = clean.var(0)
+    return 1 / np.sqrt(np.concatenate([np.full(d, spread[:d].sum()), np.full(len(spread) - d, spread[d:].sum())]))
+
+
+def one_by_one(clean: np.ndarray) -> np.ndarray:
+    """Scale (p,) that gives every statistic (n, p) the same variance, but for those that hardly vary."""
+    spread = clean.var(0)
+    return 1 / np.sqrt(spread + FLAT * spread.mean())
+
+
+def under_shifts(
+    key: Array, networks: Sequence[Network], images: np.ndarray, shifts: Sequence[Variability]
+) -> np.ndarray:
+    """Layer statistics of several encoders under every shift, (shift, severity 0-5, n, p)."""
+    n = len(images)
+    clean = statistics(networks, images)
+
+    def under(i: int) -> np.ndarray:
+        levels = shifts[i].levels
+        keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
+        repeated = np.tile(np.arange(n), len(levels))
+        severity = np.repeat(np.asarray(levels, np.float32), n)
+        altered = in_chunks(
+            jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=at_once(images)
+        )
+        return np.concatenate([clean[None], statistics(networks, altered).reshape(len(levels), n, -1)])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
+        return np.array(list(pool.map(under, range(len(shifts)))))
+
+
+def folds(key: Array, source: Cohort) -> list[np.ndarray]:
+    """Rows of the source in random order: FOLDS parts to deploy on, and the rest; no patient in two parts.
+
+    A source of fewer patients than parts is split by image.
+    """
+    order = np.asarray(jax.random.permutation(key, len(source.label)))
+    who = np.unique(source.patient[order], return_inverse=True)[1]
+    if who.max() < FOLDS:
+        who = np.arange(len(order))
+    first = np.unique(who, return_index=True)[1][who]  # a patient comes where the first image of theirs does
+    order, first = order[np.argsort(first, kind="stable")], np.sort(first)
+    size = min(ALTERED, len(order) // (FOLDS + 1))
+    return np.split(order, [np.searchsorted(first, first[size * (i + 1)]) for i in range(FOLDS)])
+
+
+def measured(
+    key: Array,
+    clean: np.ndarray,
+    label: np.ndarray,
+    shifted: np.ndarray,
+    shifted_label: np.ndarray,
+    n: int,
+    ridge: float,
+) -> np.ndarray:
+    """AUC, TPR and FPR (3, shift, severity) of ridge probes on untrained features (n, d) and (shift, severity, m, d)."""
+    rates = []
+    for one in jax.random.split(key, PROBES):
+        order = np.asarray(jax.random.permutation(one, len(label)))
+        rows = np.concatenate([order[label[order] == c][: n // 2] for c in (0, 1)])
+        x, y = clean[rows].astype(float), 2.0 * label[rows] - 1
+        centre = (x[y > 0].mean(0) + x[y < 0].mean(0)) / 2
+        x = x - centre
+        penalty = ridge * (x**2).sum() / x.size
+        weight = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ y / len(x))
+        source_score, score = (clean - centre) @ weight, (shifted - centre) @ weight
+        bar = (source_score[label == 1].mean() + source_score[label == 0].mean()) / 2
+        case = shifted_label == 1
+        rates.append([auc(score, shifted_label), (score[..., case] > bar).mean(-1), (score[..., ~case] > bar).mean(-1)])
+    return np.mean(rates, axis=0)
+
+
+def code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:
+    """Number of each deployed image's subgroup among the test part's (-1: not in the test part)."""
+    own, code = cohorts.groups(deployed, group)
+    return np.array([names.index(name) if name in names else -1 for name in own] or [0])[code]
+
+
+def moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int) -> theory.Moments:
+    """Moments with leading axes (shift, severity, group), everyone first."""
+    everyone = np.ones((1, len(label)), bool)
+    member = np.concatenate([everyone, code[None] == np.arange(n_groups)[:, None]]) if n_groups else everyone
+    found = _moments_of(x, label, member.astype(np.float32))
+    few = np.array([min((label[m] == c).sum() for c in (0, 1)) < FEWEST for m in member])
+    return found._replace(mean=jnp.where(few[None, None, :, None, None], jnp.nan, found.mean))
+
+
+@jax.jit
+def _moments_of(x: Array, label: Array, member: Array) -> theory.Moments:
+    """Moments (shift, severity, group) of x (shift, severity, n, r) for groups given as weights (group, n)."""
+    over_groups = jax.vmap(theory.moments, (None, None, 0))
+    return jax.vmap(jax.vmap(over_groups, (0, None, None)), (0, None, None))(x, label, member)
+
+
+def counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    inside = [np.ones(len(label), bool), *(code == g for g in range(n_groups))]
+    cases, controls = (np.array([(label[m] == c).sum() for m in inside]) for c in (1, 0))
+    return cases, controls
+
+
+def at_once(images: np.ndarray) -> int:
+    """How many images (n, *space, C) are altered together."""
+    return max(1, min(AT_ONCE, PIXELS // int(np.prod(images.shape[1:-1]))))
