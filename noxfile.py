@@ -101,3 +101,11 @@ def peers(session: nox.Session) -> None:
     session.install(*PEERS)
     session.install("--no-deps", "medmnistc>=0.1")  # it pins versions of what is installed above
     session.run("python", "benchmarks/variability_against_peers.py", *session.posargs)
+
+
+@nox.session
+def training_peers(session: nox.Session) -> None:
+    """Our contrastive training against PyTorch's; ``nox -s training_peers -- --rounds 9`` passes options on."""
+    install(session)
+    session.install("torch>=2.6")
+    session.run("python", "benchmarks/training_against_pytorch.py", *session.posargs)

@@ -7,6 +7,7 @@ from rafmodel.errors import InputError
 
 PROBES = ("ridge", "logistic", "finetuned")
 BALANCES = ("none", "class", "group")
+PRECISIONS = ("float32", "bfloat16")
 
 KEYS: dict[str, Callable[[str], int | float | str]] = {
     "pretrain_on": str,
@@ -26,6 +27,7 @@ KEYS: dict[str, Callable[[str], int | float | str]] = {
     "steps": int,
     "batch": int,
     "learning_rate": float,
+    "precision": str,
 }
 
 

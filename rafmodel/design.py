@@ -8,7 +8,7 @@ import numpy as np
 
 from rafmodel import architectures, external, proxies, transfer
 from rafmodel.architectures import PLAIN, Architecture
-from rafmodel.choices import BALANCES, PROBES, alternatives
+from rafmodel.choices import BALANCES, PRECISIONS, PROBES, alternatives
 from rafmodel.cohort import Cohort, groups, pixels
 from rafmodel.errors import InputError
 from rafmodel.proxies import Proxy
@@ -38,6 +38,7 @@ class Design:
     weighting      what weighs alike in the probe's loss: none (images), class, or group (each class of each subgroup)
     resampling     the same by showing images of smaller ones several times, to a supervised proxy too
     probe          ridge, logistic, or finetuned: the encoder is trained on with a linear head
+    precision      what the networks compute in while they train: float32 or bfloat16; weights are kept in float32
     """
 
     name: str
@@ -60,6 +61,7 @@ class Design:
     weighting: str = "none"
     resampling: str = "none"
     probe: str = "ridge"
+    precision: str = "float32"
 
 
 _CROP = (CROP, 0.4)
@@ -226,6 +228,7 @@ def _rules(design: Design) -> list[tuple[str, bool, str]]:
         ("resampling", design.resampling in BALANCES, f"one of {', '.join(BALANCES)}"),
         ("resampling", "none" in (design.resampling, design.weighting), "none where weighting is not"),
         ("probe", design.probe in PROBES, f"one of {', '.join(PROBES)}"),
+        ("precision", design.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     ]
 
 

@@ -1,4 +1,8 @@
-"""Pre-training: an encoder and the heads that its proxy task discards, by optimiser steps on pairs drawn as they are needed."""
+"""Pre-training: an encoder and the heads that its proxy task discards, by optimiser steps on pairs drawn as they are needed.
+
+On several devices each draws and encodes its part of a batch; weights are the same on all, and a loss that compares images
+still sees the whole batch.
+"""
 
 from functools import partial
 
@@ -8,6 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
@@ -78,11 +83,19 @@ def train_on(key: Array, learner: Learner, images: Array, label: Array, design: 
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)
     rate = rates(design.steps, design.learning_rate)
-    run = partial(_steps, design.proxy, graph, design.batch)
+    run = partial(_steps, design.proxy, graph, design.batch, over_devices(design.batch), design.precision)
     for start in range(0, design.steps, SCAN):
         few = jnp.asarray(np.resize(rate[start : start + SCAN], SCAN))
         state = run(state, images, label, key, few, start, min(start + SCAN, design.steps), design.steps)
     return nnx.merge(graph, state[0])
+
+
+def over_devices(batch: int) -> NamedSharding | None:
+    """How a batch is divided among this machine's devices; None where there is one, or they cannot have equal parts."""
+    devices = jax.local_devices()
+    if len(devices) == 1 or batch % len(devices):
+        return None
+    return NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
 
 
 # the learning rate is not inside: one program serves every rate and number of steps
@@ -95,16 +108,20 @@ def rates(steps: int, peak: float) -> np.ndarray:
     return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _steps(proxy: Proxy, graph, batch, state, images, label, key, rate, start, stop, steps):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
+def _steps(proxy: Proxy, graph, batch, parts, precision, state, images, label, key, rate, start, stop, steps):
     """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``."""
+
+    def divided(rows):
+        return rows if parts is None else jax.lax.with_sharding_constraint(rows, parts)
 
     def step(i, state):
         weights, moments, slow = state
         key_batch, key_pairs = jax.random.split(jax.random.fold_in(key, i))
-        rows = jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32)
-        inputs, targets = jax.vmap(proxy.pairs)(jax.random.split(key_pairs, batch), images[rows], label[rows])
-        gradient = jax.grad(partial(_loss, proxy, graph))(weights, inputs, targets, slow)
+        rows = divided(jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32))
+        keys = divided(jax.random.split(key_pairs, batch))
+        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, images[rows], label[rows]))
+        gradient = jax.grad(partial(_loss, proxy, graph, precision=precision))(weights, inputs, targets, slow)
         update, moments = _OPTIMISER.update(gradient, moments, weights)
         weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
         return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
@@ -112,17 +129,32 @@ def _steps(proxy: Proxy, graph, batch, state, images, label, key, rate, start, s
     return jax.lax.fori_loop(start, stop, step, state)
 
 
-def _loss(proxy: Proxy, graph, weights, inputs: Array, targets: Array, slow=None) -> Array:
-    """The task's loss; with a slow teacher each view foretells what the teacher makes of the other."""
-    learner = nnx.merge(graph, weights)
+def _loss(
+    proxy: Proxy, graph, weights, inputs: Array, targets: Array, slow=None, *, precision: str = "float32"
+) -> Array:
+    """The task's loss; with a slow teacher each view foretells what the teacher makes of the other.
+
+    Networks compute in ``precision``; weights are kept, and losses taken, in single precision.
+    """
+
+    def rounded(tree):
+        return jax.tree.map(lambda x: x.astype(precision) if x.dtype == jnp.float32 else x, tree)
+
+    learner, inputs = nnx.merge(graph, rounded(weights)), rounded(inputs)
     if not proxy.siamese:
-        return proxy.loss(learner(inputs), targets)
+        return proxy.loss(_single(learner(inputs)), targets)
+    targets = rounded(targets)
     one, two = learner.pair(inputs, targets)
     if not proxy.momentum:
-        return proxy.loss(one, two)
-    teacher = nnx.merge(graph, jax.lax.stop_gradient(weights if slow is None else slow))
-    its_one, its_two = teacher.pair(inputs, targets)
-    return (proxy.loss(learner.foretold(one), its_two) + proxy.loss(learner.foretold(two), its_one)) / 2
+        return proxy.loss(_single(one), _single(two))
+    teacher = nnx.merge(graph, jax.lax.stop_gradient(rounded(weights if slow is None else slow)))
+    its_one, its_two = map(_single, teacher.pair(inputs, targets))
+    told = _single(learner.foretold(one)), _single(learner.foretold(two))
+    return (proxy.loss(told[0], its_two) + proxy.loss(told[1], its_one)) / 2
+
+
+def _single(x: Array) -> Array:
+    return x.astype(jnp.float32)
 
 
 def followed(slow, weights, momentum: float, done: Array | float):
