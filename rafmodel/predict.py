@@ -20,7 +20,7 @@ from rafmodel import cohort as cohorts
 from rafmodel import theory, transfer
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels, select, unforeseen, wrong
+from rafmodel.design import Design, counted, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, auc, probit
 from rafmodel.proxies import Proxy
@@ -108,9 +108,8 @@ def outside(train: Cohort, design: Design) -> list[str]:
     effects to foresee and the other (136) none that were foreseen (`derivations/NOTES.md`).
     """
     side, channels, dims = max(train.image.shape[1:-1]), train.image.shape[-1], train.image.ndim - 2
-    label = train.label[train.split != "test"]
-    rarer = min(int((label == c).sum()) for c in (0, 1))
-    n = n_labels(design, cohorts.part(train, "train").label)
+    rarer = min(counted(train.label[train.split != "test"], train.asked))
+    n = n_labels(design, cohorts.part(train, "train").label, train.asked)
     found = {
         f"images of {side} pixels (checked: 28 and 32)": not 28 <= side <= 32,
         "volumes (checked: images of 2 axes)": dims != 2,
@@ -233,8 +232,9 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
         images, image_label, source_label = transfer.shown(key, design.pretrain_on, CLEAN)
     chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
-        each = n_labels(design, source_label) // 2
-        chosen = np.concatenate([np.flatnonzero(image_label == c)[:each] for c in (0, 1)])
+        asked = design.proxy.asked
+        each, stratum = n_labels(design, source_label, asked) // asked.n_strata, asked.strata(image_label)
+        chosen = np.concatenate([np.flatnonzero(stratum == c)[:each] for c in range(asked.n_strata)])
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once

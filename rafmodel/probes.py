@@ -3,11 +3,46 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import logsumexp
 
+from rafmodel.asked import Asked
 from rafmodel.errors import InputError
 
 Probe = Callable[[np.ndarray], np.ndarray]
 _STEPS = 100  # of Newton's method, which needs about ten
+
+
+def fitted(kind: str, x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarray | None, asked: Asked) -> Probe:
+    """Scores (n,), or (n, Q) where several questions are asked, from features (n, d) and labels (n,) that are codes of ``asked``.
+
+    kind  ``ridge`` or ``logistic``; ridge, weight as of each of these
+    """
+    if not asked.several:
+        return (logistic_probe if kind == "logistic" else ridge_probe)(x, label, ridge, weight)
+    answers = asked.answers(label)
+    if kind != "logistic":
+        return ridge_probes(x, answers, ridge, weight)
+    slope, offset = logistics(x, answers, ridge, weight)
+    return lambda z: z @ slope + offset
+
+
+def ridge_probes(x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None = None) -> Probe:
+    """A linear score (n, Q) for every column of ``answers`` (n, Q) in {0, 1}, all at once; penalty and weight as ``ridge_probe``.
+
+    Minimises Σ weight (±1 − offset − wᵀx)² / n + penalty |w|² for each, so that a column of unequal shares shifts no score.
+    """
+    x = x.astype(np.float64)
+    weight = np.ones(len(x)) if weight is None else weight
+    centre, y = np.average(x, 0, weight), 2.0 * answers - 1
+    slope = _slopes(x - centre, y - np.average(y, 0, weight), ridge, weight)
+    return lambda z: (z - centre) @ slope
+
+
+def _slopes(x: np.ndarray, y: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:
+    """Ridge weights (d, Q) of centred features (n, d) for targets (n, Q)."""
+    second = (weight[:, None] * x).T @ x / len(x)
+    penalty = ridge * np.trace(second) / len(second) + 1e-12
+    return np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ (weight[:, None] * y) / len(x))
 
 
 def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarray | None = None) -> Probe:
@@ -20,9 +55,7 @@ def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarr
     weight = np.ones(len(x)) if weight is None else weight
     centre = np.mean([np.average(x[label == c], 0, weight[label == c]) for c in (0, 1)], axis=0)
     x, y = x - centre, 2.0 * label - 1
-    second = (weight[:, None] * x).T @ x / len(x)
-    penalty = ridge * np.trace(second) / len(second) + 1e-12
-    slope = np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ (weight * y) / len(x))
+    slope = _slopes(x, y[:, None], ridge, weight)[:, 0]
     return lambda z: (z - centre) @ slope
 
 
@@ -65,3 +98,20 @@ def logistic(
         if size == 0 or np.abs(slope).max() < 1e-12:
             break
     return w[:-1], float(w[-1] - centre @ w[:-1])
+
+
+def logistics(
+    x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """``logistic`` for every column of ``answers`` (n, Q): slopes (d, Q) and offsets (Q,)."""
+    found = [logistic(x, column, ridge, weight) for column in answers.T]
+    return np.stack([slope for slope, _ in found], 1), np.array([offset for _, offset in found])
+
+
+def decided(logits: np.ndarray, asked: Asked) -> np.ndarray:
+    """Log odds (n,) of a case, or (n, Q) of every question, from logits of the labels (n, K), or of findings (n, Q)."""
+    if asked.kind == "multi-label":
+        return logits
+    sides = [(logits[:, yes == 1], logits[:, yes == 0]) for yes in asked.table.T]
+    odds = np.stack([logsumexp(cases, 1) - logsumexp(controls, 1) for cases, controls in sides], 1)
+    return odds if asked.several else odds[:, 0]

@@ -66,7 +66,7 @@ THEORY = [
     ("theory", "vectors[:, ::-1], lower=True, trans=\"T\"", "vectors, lower=True, trans=\"T\""),
     ("theory", "jnp.linalg.solve(_ridged(uu, ridge), uv)", "jnp.linalg.solve(_ridged(uu, -ridge), uv)"),
     ("theory", "member = jnp.stack([label == 0, label == 1])", "member = jnp.stack([label == 1, label == 0])"),
-    ("theory", "half_gap = (moments.mean[..., 1, :] - moments.mean[..., 0, :]) / 2", "half_gap = moments.mean[..., 1, :] - moments.mean[..., 0, :]"),
+    ("theory", "moments.mean - jnp.mean(moments.mean, -2, keepdims=True)", "moments.mean"),
     ("theory", "kappa - ridge - kappa / n *", "kappa - ridge + kappa / n *"),
     ("theory", "half_gap = (moments.mean[1] - moments.mean[0]) / 2", "half_gap = (moments.mean[0] - moments.mean[1]) / 2"),
     ("theory", "df2 = jnp.sum(smooth * smooth.T)", "df2 = jnp.trace(smooth)"),
