@@ -37,7 +37,7 @@ def asked(cohort: Cohort, column: str, kind: str, names: Sequence[str] = ()) -> 
     made = take(replace(cohort, label=label), label >= 0)
     made = replace(made, asked=Asked(kind, names, _strata(made, names) if kind == "multi-label" else ()))
     _check(where, made)
-    rest = {k: v for k, v in made.attributes.items() if k != column and _mixed(v, made.label)}
+    rest = {k: v for k, v in made.attributes.items() if k != column and _names_subgroups(v, made)}
     missing = int((label < 0).sum())
     left_out = f" ({missing} of {len(label)} images have none of them and are left out)" if missing else ""
     return replace(made, attributes=rest, contrast=f"{column}: {_words(kind, names)}{left_out}")
@@ -115,9 +115,9 @@ def _check(where: str, cohort: Cohort) -> None:
                 )
 
 
-def _mixed(column: np.ndarray, label: np.ndarray) -> bool:
-    """Whether a value of a column (N,) is met with more than one label."""
-    return len({*zip(column.tolist(), label.tolist(), strict=True)}) > len(set(column.tolist()))
+def _names_subgroups(column: np.ndarray, cohort: Cohort) -> bool:
+    """Whether the images of some value of a column (N,) answer every question with yes and with no."""
+    return any(not cohort.asked.undecided(cohort.label[column == value]) for value in np.unique(column))
 
 
 def _words(kind: str, names: tuple[str, ...]) -> str:

@@ -21,20 +21,24 @@ def fitted(kind: str, x: np.ndarray, label: np.ndarray, ridge: float, weight: np
         return (logistic_probe if kind == "logistic" else ridge_probe)(x, label, ridge, weight)
     answers = asked.answers(label)
     if kind != "logistic":
-        return ridge_probes(x, answers, ridge, weight)
+        return ridge_probes(x, answers, ridge, weight, asked.strata(label))
     slope, offset = logistics(x, answers, ridge, weight)
     return lambda z: z @ slope + offset
 
 
-def ridge_probes(x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None = None) -> Probe:
+def ridge_probes(
+    x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None, stratum: np.ndarray
+) -> Probe:
     """A linear score (n, Q) for every column of ``answers`` (n, Q) in {0, 1}, all at once; penalty and weight as ``ridge_probe``.
 
-    Minimises Σ weight (±1 − offset − wᵀx)² / n + penalty |w|² for each, so that a column of unequal shares shifts no score.
+    Minimises Σ weight (y − wᵀ(x − centre))² / n + penalty |w|² for each, where y is ±1 less its mean.  Centre and that mean give
+    every stratum (n,) the same weight: of two classes half way between them.
     """
     x = x.astype(np.float64)
     weight = np.ones(len(x)) if weight is None else weight
-    centre, y = np.average(x, 0, weight), 2.0 * answers - 1
-    slope = _slopes(x - centre, y - np.average(y, 0, weight), ridge, weight)
+    alike = weight / np.bincount(stratum, weight)[stratum]
+    centre, y = np.average(x, 0, alike), 2.0 * answers - 1
+    slope = _slopes(x - centre, y - np.average(y, 0, alike), ridge, weight)
     return lambda z: (z - centre) @ slope
 
 
