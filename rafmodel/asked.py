@@ -70,8 +70,8 @@ class Asked:
     def undecided(self, label: np.ndarray) -> list[str]:
         """The questions that images with codes (n,) all answer alike, or that no image answers."""
         answers = self.answers(label)
-        alike = answers.all(0) | ~answers.any(0)
-        return [question for question, same in zip(self.questions, alike, strict=True) if same]
+        both = [len(set(column.tolist())) == 2 for column in answers.T]
+        return [question for question, decided in zip(self.questions, both, strict=True) if not decided]
 
 
 BINARY = Asked("classification", ("control", "case"))

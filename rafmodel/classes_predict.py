@@ -93,7 +93,8 @@ def survey(
         member = metrics.members(predict._code(deployed, group, names), len(names))
         cell = member[:, None] * cells(asked, deployed.label)[None]
         learned = _answered(x, asked, fixed.label)
-        found = Seen(chart, (shifted - centre) @ axes, cell.astype(np.float32), *learned, np.zeros(()))
+        placed = (shifted - centre) @ axes, cell.astype(np.float32)
+        found = Seen(chart, *placed, *learned, offset=np.zeros(()))
         stated = _rates(found, untrained, sum(each), reference, asked)[..., 0]
         seen, told = (raw[:, :d], fixed.label), (shifted[..., :d], deployed.label)
         measured = _measured(key_probe, *seen, *told, each, reference.ridge, asked)
@@ -164,7 +165,7 @@ def by_stratum(x: np.ndarray, stratum: np.ndarray) -> theory.Moments:
     return theory.Moments(jnp.asarray(np.stack([p.mean(0) for p in parts])), jnp.asarray(np.stack(cov)), sizes)
 
 
-def _answered(x: np.ndarray, asked: Asked, label: np.ndarray) -> tuple[np.ndarray, ...]:
+def _answered(x: np.ndarray, asked: Asked, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Centre, cross, variance and middle of ``Seen`` from coordinates (m, r), where strata are drawn in equal numbers."""
     _, stratum, size = np.unique(asked.strata(label), return_inverse=True, return_counts=True)
     weight = 1 / (len(size) * size[stratum])

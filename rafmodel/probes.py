@@ -116,6 +116,6 @@ def decided(logits: np.ndarray, asked: Asked) -> np.ndarray:
     """Log odds (n,) of a case, or (n, Q) of every question, from logits of the labels (n, K), or of findings (n, Q)."""
     if asked.kind == "multi-label":
         return logits
-    sides = [(logits[:, yes == 1], logits[:, yes == 0]) for yes in asked.table.T]
-    odds = np.stack([logsumexp(cases, 1) - logsumexp(controls, 1) for cases, controls in sides], 1)
+    sides = [[np.asarray(logsumexp(logits[:, answer == c], 1)) for c in (0, 1)] for answer in asked.table.T]
+    odds = np.stack([case - control for control, case in sides], 1)
     return odds if asked.several else odds[:, 0]

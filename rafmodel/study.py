@@ -182,7 +182,7 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
         "level_value": (("shift", "severity"), levels),
     }
     coordinates = {"question": list(plan.task.questions)} if plan.task.questions else {}
-    if plan.task.questions:
+    if forecast.of_question is not None:
         variables["predicted_auc_of_question"] = (
             OF_QUESTIONS["predicted_auc_of_question"],
             np.moveaxis(forecast.of_question, 1, 0),
