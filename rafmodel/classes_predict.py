@@ -251,7 +251,7 @@ def _measured(
         source_score, score = (clean - centre) @ weight, (shifted - centre) @ weight
         found = []
         for q, (yes, answer) in enumerate(zip(told.T, asked.answers(label).T, strict=True)):
-            bar = (source_score[answer == 1, q].mean() + source_score[answer == 0, q].mean()) / 2
+            bar = float(np.mean([_mean(source_score[answer == c, q]) for c in (0, 1)]))
             found.append([metrics.auc(score[..., q], yes), *metrics.rates(score[..., q], yes, bar)])
         if asked.kind == "ordinal":
             ranks = metrics.concordance(score.sum(-1), shifted_label)

@@ -309,6 +309,8 @@ def test_a_study_lands_in_the_table(made, tmp_path):
     cell, test = again[1][1], cohort.part(made, "test")
     assert cell.score.shape == (1, 6, len(test.label), len(made.asked.questions))
     answers = made.asked.answers(made.label[cell.source_row])
+    short = study.piloted(plan, lambda *_: None)[1]  # under another key
+    assert short.shape == (1, 6, 3) and abs(short[0, 0, 0] - table["observed_auc"][1, :, 0, 0, 0].mean()) < 0.15
     apart = [early.warn(cell.score[..., q], cell.source_score[..., q], answers[:, q])["L1"] for q in range(3)]
     np.testing.assert_allclose(table["early_auc"].sel(estimator="L1", group="all")[1, 1], np.mean(apart, 0), atol=1e-6)
 
