@@ -58,8 +58,8 @@ def _names(where: str, kind: str, values: list[str], named: Sequence[str]) -> tu
         _check_grades(where, values, there)
     least = 1 if kind == "multi-label" else 2
     if not least <= len(names) <= MOST[kind]:
-        hint = f"name {least} to {MOST[kind]} of them with --classes"
-        raise InputError(f"{where}: {len(names)} values ({there or 'none'}), too few or too many for {kind}; {hint}")
+        asked = f"{len(names)} asked about, of the values {there or 'none'}"
+        raise InputError(f"{where}: {asked}; {kind} needs {least} to {MOST[kind]}, name them with --classes")
     return names
 
 

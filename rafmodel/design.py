@@ -106,6 +106,7 @@ MORE = (
 )  # not in a plain study, whose table is compared over time; chosen by name
 
 
+OF_TWO = ("prevalence", "flip_case", "flip_control")  # choices that say nothing where there are more than two classes
 STRONGEST = 2.0  # beyond it a crop would leave nothing of an image
 
 
@@ -239,12 +240,10 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     """
     source, asked = cohort.split == "train", cohort.asked
     label, where = cohort.label[source], f"design '{design.name}'"
+    if asked.several and (chosen := [name for name in OF_TWO if getattr(design, name) is not None]):
+        told = f"{chosen[0]} is a choice about cases and controls, and --task {asked.kind} has other classes"
+        raise InputError(f"{where}: {told}; leave it out, or choose label_flip, flip_in, weighting or resampling")
     drawn, have = n_by_class(design, label, asked), counted(label, asked)
-    if asked.several and (chosen := [name for name in OF_TWO if getattr(design, name) != getattr(Design, name)]):
-        told = f"{chosen[0]} is a choice about cases and controls, and {asked.kind} has other classes"
-        raise InputError(
-            f"{where}: {told}; choose n_labelled, label_flip, flip_in, weighting, resampling, ridge or probe=logistic"
-        )
     if cohort.has_classes and min(drawn) < 1:
         raise InputError(f"{where}: {_told(drawn, asked)} would be labelled; ask for more labels")
     if cohort.has_classes and design.n_labelled != Design.n_labelled and sum(drawn) <= design.n_labelled - len(drawn):
@@ -268,9 +267,6 @@ def check_labels(design: Design, cohort: Cohort) -> None:
         raise InputError(f"{where}: no subgroup '{design.flip_in}' to train on; choose from {', '.join(there)}")
 
 
-OF_TWO = ("prevalence", "flip_case", "flip_control")
-
-
 def _told(count: Sequence[int], asked: Asked) -> str:
     """Numbers of images by stratum, in words."""
     return f"{count[1]} cases and {count[0]} controls" if not asked.several else f"{', '.join(map(str, count))} images"
@@ -291,7 +287,7 @@ def n_by_class(design: Design, label: np.ndarray, asked: Asked = BINARY) -> tupl
     if design.prevalence is None:
         return (min(design.n_labelled // len(have), *have),) * len(have)
     shares = (1 - design.prevalence, design.prevalence)
-    n = min(design.n_labelled, *(int(there / share + 1e-9) for there, share in zip(have, shares, strict=False)))
+    n = min(design.n_labelled, *(int(there / share + 1e-9) for there, share in zip(have, shares, strict=True)))
     cases = round(n * design.prevalence)
     return n - cases, cases
 

@@ -279,6 +279,8 @@ def check_schema(table: xr.Dataset, where: str, schema: dict[str, tuple[str, ...
     """The table itself if it keeps to the schema; InputError naming the first field that does not."""
     hint = "write it again with `rafmodel study` of this version"
     more = SEGMENTED if table.attrs.get("metric") == "dice" and schema is SCHEMA else {}
+    if "question" in table.dims and schema is SCHEMA:
+        more = OF_QUESTIONS
     for name, dims in (schema | more).items():
         if name not in table:
             raise InputError(f"{where}: variable '{name}' is missing from the study table; {hint}")
