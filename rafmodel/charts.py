@@ -63,6 +63,35 @@ def statistics(networks: Sequence[Network], images: np.ndarray) -> np.ndarray:
     return np.concatenate([layer_statistics(network, images) for network in networks], 1)
 
 
+class Columns(NamedTuple):
+    """The statistics of one untrained encoder among those of all, or of all together.
+
+    networks  whose they are, columns where they stand, width how many features come first
+    """
+
+    networks: tuple[Network, ...]
+    columns: slice
+    width: int
+
+    def directions(self, clean: np.ndarray, shifted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Centre, axes, and the inner product (r, r) of the first encoder's own features, from these columns."""
+        several = len(self.networks) > 1
+        scale = one_by_one(clean) if several else by_layer(clean, self.width)
+        centre, axes = directions(clean, shifted, scale, POOLED if several else DIRECTIONS)
+        return centre, axes, own_features(axes, scale, self.width)
+
+
+def columns(networks: tuple[Network, ...], p: int, width: int) -> list[Columns]:
+    """Of ``p`` statistics each network's, and where there are several all of them, last.
+
+    width  number of features of a network whose layers are seen; of another all statistics are features
+    """
+    each = p // len(networks)
+    d = width if hasattr(networks[0], "layers") else each
+    found = [Columns((one,), slice(each * q, each * (q + 1)), d) for q, one in enumerate(networks)]
+    return [*found, *([Columns(networks, slice(0, p), d)] if len(networks) > 1 else [])]
+
+
 def own_features(axes: np.ndarray, scale: np.ndarray, d: int) -> np.ndarray:
     """Inner product (r, r) of coordinates that is the one of the first ``d`` statistics, from ``directions``."""
     features = axes[:d] / np.square(scale[:d, None])

@@ -36,8 +36,10 @@ class Plans(cohorts.Who):
     """Optimiser steps of each trained design.  Default: the design's own (800)."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
-    task: Literal["classification", "segmentation"] = "classification"
-    """What is asked of the images: cases against controls, or pixels of the masks' structure against all others."""
+    task: Literal["classification", "multi-class", "multi-label", "ordinal", "segmentation"] = "classification"
+    """What is asked of the images: case or control, class, findings or grade in the column of --label, or pixels of the masks."""
+    classes: tuple[str, ...] = ()
+    """Classes or findings of that column that are asked about, or its grades from low to high.  Default: all."""
     foreground: tuple[int, ...] = ()
     """Segmentation: classes of the masks that are the structure.  Default: all above 0."""
     head: Literal["probe", "decoder", "tuned"] = "probe"
@@ -185,7 +187,7 @@ def predict(command: Predict, line: str) -> None:
     """Theory alone."""
     cohort = _asked(command)
     set_up_jax()
-    from rafmodel import findings, plot, segment_predict
+    from rafmodel import classes_predict, findings, plot, segment_predict
     from rafmodel import predict as predicts
     from rafmodel import study as studies
 
@@ -203,7 +205,7 @@ def predict(command: Predict, line: str) -> None:
     print()
     for headline, text in findings.forecast(table, levers):
         print(f"{headline}: {text}")
-    outside = segment_predict.outside if command.task == "segmentation" else predicts.outside
+    outside = {"segmentation": segment_predict, "classification": predicts}.get(command.task, classes_predict).outside
     doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
@@ -260,9 +262,15 @@ def _asked(command: Plans) -> "Cohort":
     if command.task == "segmentation":
         if command.pilot:
             raise InputError("--pilot: short runs are made of classifications only; leave it out of a segmentation")
+        if command.classes:
+            raise InputError("--classes: made for images; name classes of the masks with --foreground")
         return cohorts.found(command)
     if command.foreground or command.head != "probe":
         raise InputError("--foreground and --head: made for pixels; add --task segmentation")
+    if command.task != "classification":
+        return cohorts.asked(command, command.task, command.classes)
+    if command.classes:
+        raise InputError("--classes: made for several questions; add --task multi-class, multi-label or ordinal")
     return cohorts.studied(command)
 
 
@@ -274,7 +282,7 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    chosen, asked = design.select(command.designs, steps=command.steps, like=cohort), task.CLASSIFICATION
+    chosen, asked = design.select(command.designs, steps=command.steps, like=cohort), task.classification(cohort.asked)
     if command.task == "segmentation":
         cohort, structure = masks.segmented(cohort, command.foreground, command.head)
         asked = task.segmentation(structure, cohort)
@@ -320,9 +328,10 @@ def _folder(command: Plans, cohort: "Cohort") -> Path:
     if earlier.exists():
         with xr.open_dataset(earlier, engine="h5netcdf") as table:
             name, metric = table.attrs.get("cohort"), table.attrs.get("metric")
+            task = table.attrs.get("task", "segmentation" if metric == "dice" else "classification")
         if name != cohort.name:
             raise InputError(f"--out {folder}: holds a study of '{name}'; choose another folder for '{cohort.name}'")
-        if (metric == "dice") != (command.task == "segmentation"):
+        if task != command.task:
             raise InputError(f"--out {folder}: holds a study of another task; choose another folder for {command.task}")
     return folder
 

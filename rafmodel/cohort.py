@@ -8,17 +8,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rafmodel import sources
+from rafmodel.asked import BINARY, Asked
 from rafmodel.errors import InputError
 from rafmodel.sources import SPLITS, Stored, Window
 from rafmodel.sources.contrast import contrast as binary
-
-if TYPE_CHECKING:
-    from jax import Array
 
 UNKNOWN = "unknown"  # the subgroup of those whose attribute is missing
 NO_CLASSES = "none: masks only"  # the contrast of images without any class
@@ -45,7 +43,7 @@ class Cohort:
     """Labelled images, who they are of, and which part of the study each belongs to.
 
     image       (N, *space, C)  uint8, or float32 in [0, 1]; two or three axes of space
-    label       (N,)  int8, 1 for a case and 0 for a control; -1 for every image of a cohort that has masks and no classes
+    label       (N,)  whole numbers, 1 for a case and 0 for a control, or codes of ``asked``; -1 for every image without a class
     patient     (N,)  text; images of one patient are not independent
     split       (N,)  train, val or test; no patient is in two
     attributes  name -> (N,) text: the columns that can name subgroups, ages in bands
@@ -55,6 +53,7 @@ class Cohort:
     oriented    whether the axes of volumes point to the patient's right, front and head; else they are as stored
     notes       how stored values became [0, 1], and what else was done to the images
     unreadable  a line for each image that was left out because its file is broken
+    asked       what labels say
     """
 
     image: np.ndarray
@@ -71,6 +70,7 @@ class Cohort:
     oriented: bool = False
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    asked: Asked = BINARY
 
     @property
     def has_classes(self) -> bool:
@@ -87,6 +87,7 @@ def load(
     size: int | None = None,
     keep: Sequence[str] = (),
     window: Window = None,
+    classed: bool = True,
     limit_bytes: int = 4 * 2**30,
 ) -> Cohort:
     """A cohort from an npz file, a csv beside its images, a folder with exactly one of them, or a name.
@@ -99,6 +100,7 @@ def load(
     size         images with a larger side are averaged by area to this many pixels a side, never enlarged
     keep         columns to carry as attributes whatever their values, as lists of findings
     window       lowest and highest value shown, of volumes and DICOM; ``file``: each file's own; default: percentiles
+    classed      whether images are cases and controls; else none has a class, and the column is an attribute whatever its values
     limit_bytes  most memory that headers may declare, images counted as float32
 
     Patients come from the column ``patient``, else ``group`` (near-duplicates), else every image is its own.
@@ -111,7 +113,11 @@ def load(
     split = _splits(stored)
     patient = _patients(stored, split)
     column = label or next((name for name in ("labels", "label") if name in stored.text), None)
-    y, contrast = _classes(stored, column, positive, negative)
+    if not classed:
+        if column not in stored.text:
+            raise InputError(_no_such_label(stored, column or "labels"))
+        keep, column = (*keep, str(column)), None
+    y, contrast = _classes(stored, column, positive, negative) if classed else _none(stored)
     kept = np.arange(len(y)) if column is None else np.flatnonzero(y >= 0)
     _check_classes(stored.path, y[kept], split[kept], contrast)
     pictures = stored.decode(kept)
@@ -132,8 +138,12 @@ def _classes(
         where = f"{stored.path}: {column}"
         return binary(where, str(column), stored.text[str(column)], positive, negative)
     if column is None and stored.has_masks and not positive and not negative:
-        return np.full(len(stored.place), -1, np.int8), NO_CLASSES
+        return _none(stored)
     raise InputError(_no_such_label(stored, column or "labels"))
+
+
+def _none(stored: Stored) -> tuple[np.ndarray, str]:
+    return np.full(len(stored.place), -1, np.int8), NO_CLASSES
 
 
 def _attributes(
@@ -238,43 +248,6 @@ def part(cohort: Cohort, split: str) -> Cohort:
     if split not in SPLITS:
         raise InputError(f"split '{split}': choose from {', '.join(SPLITS)}")
     return take(cohort, cohort.split == split)
-
-
-def around_pixels(cohort: Cohort, key: "Array", *, side: int, each: int) -> Cohort:
-    """Patches of ``side`` pixels around drawn pixels: a case where the pixel belongs to the structure of the mask.
-
-    A dense probe as a cohort: what it scores is the AUC of pixels, and the receptive field is the patch.  Of every image that has
-    the structure ``each`` pixels of it are drawn and as many beside it, at most half a side away; borders are extended.
-    Raises InputError where the cohort has no masks, or an image fewer pixels than are to be drawn.
-    """
-    import jax  # here, so that reading a cohort does not wait for it
-    from scipy.ndimage import maximum_filter
-
-    if cohort.mask is None:
-        raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
-    inside = cohort.mask > 0
-    seen = inside.any(tuple(range(1, inside.ndim)))
-    near = np.asarray(maximum_filter(inside, (1, *[side + 1] * (inside.ndim - 1))), bool) & ~inside
-    n, *space = inside.shape
-    drawn = np.asarray(jax.random.uniform(key, (n, math.prod(space))))
-    flat = np.stack([near, inside]).reshape(2, n, -1)
-    if (flat[:, seen].sum(-1) < each).any():
-        raise InputError(f"{cohort.name}: an image has fewer than {each} pixels in or beside its structure; draw fewer")
-    chosen = np.argpartition(np.where(flat, drawn, -1), -each, axis=-1)[..., -each:][:, seen]  # class, image, pixel
-    places = [np.concatenate(part, 1).ravel() for part in np.unravel_index(chosen, space)]
-    which = np.repeat(np.flatnonzero(seen), 2 * each)
-    picked, half = (
-        take(replace(cohort, image=cohort.label, mask=None), which),
-        side // 2,
-    )  # without copying whole images
-    padded = np.pad(cohort.image, ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (side,) * len(space), tuple(range(1, 1 + len(space))))
-    patches = np.ascontiguousarray(
-        np.moveaxis(windows[which, *places], 1, -1)
-    )  # a window's axes come after the channels
-    label = np.tile(np.repeat([0, 1], each), seen.sum()).astype(np.int8)
-    contrast = f"pixels of the structure against pixels beside it, in patches of {side}"
-    return replace(picked, image=patches, label=label, contrast=contrast, name=f"{cohort.name}_pixels")
 
 
 def threshold_split(cohort: Cohort) -> str:
@@ -391,6 +364,7 @@ def fingerprint(cohort: Cohort) -> str:
     attributes = {name: column.tolist() for name, column in sorted(cohort.attributes.items())}
     columns = (cohort.label.tolist(), cohort.split.tolist(), cohort.patient.tolist(), attributes)
     facts = (cohort.contrast, columns, cohort.image.shape, str(cohort.image.dtype))
+    facts += (cohort.asked,) if cohort.asked.several else ()
     digest = hashlib.sha256(repr(facts).encode())  # text by value: numpy pads it to the longest entry
     digest.update(np.ascontiguousarray(cohort.image).data)
     if cohort.spacing is not None:

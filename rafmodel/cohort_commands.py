@@ -210,8 +210,11 @@ def fit(command: Fit) -> None:
     print(f"\nposterior: {path}")
 
 
-def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
-    """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values."""
+def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True) -> "Cohort":
+    """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values.
+
+    classed  whether images of a file are cases and controls; else the column of ``--label`` is an attribute
+    """
     from rafmodel import cohort as cohorts
 
     if command.cohort in (None, *SYNTHETIC):
@@ -233,6 +236,7 @@ def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":
             size=command.size,
             keep=keep,
             window=command.window,
+            classed=classed,
         )
         if line := cohorts.left_out(cohort):
             print(f"rafmodel: {line}", file=sys.stderr)
@@ -253,6 +257,20 @@ def studied(command: Who) -> "Cohort":
         hint = f"name a column with --label ({few}) and --positive"
         raise InputError(f"{cohort.name}: {cohort.contrast}, but a study needs cases and controls; {hint}")
     return cohort
+
+
+def asked(command: Who, kind: str, names: tuple[str, ...]) -> "Cohort":
+    """The cohort that a study or a prediction asks several questions: of its classes, findings or grades in a column."""
+    if command.positive or command.negative:
+        raise InputError(f"--positive and --negative: name cases and controls; with --task {kind} use --classes")
+    cohort = found(command, classed=False)
+    from rafmodel import classes
+    from rafmodel import cohort as cohorts
+
+    usual = next((name for name in ("labels", "label") if name in cohort.attributes), "labels")
+    made = classes.asked(cohort, command.label or usual, kind, names)
+    cohorts.groups(made, command.group)  # the attribute may follow from the class
+    return made
 
 
 def make(command: Make) -> None:

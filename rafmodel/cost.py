@@ -58,7 +58,8 @@ def estimate(plan: Plan, missing: list[Cell], executor: str, cores: int) -> Cost
     busy = min(cores, 2 * len(missing)) or 1  # a cell keeps about two cores busy
     seconds = (cells + compiled) / busy + around / min(cores, 2)
     n_test = int((plan.cohort.split == "test").sum())
-    disk = designs * plan.seeds * len(plan.shifts) * 6 * 4 * (n_test + UNSEEN) + 3e6
+    scores = designs * plan.seeds * len(plan.shifts) * 6 * (n_test + UNSEEN) * (len(plan.task.questions) or 1)
+    disk = 4 * scores + 3e6
     apart = executor.startswith(("local", "dask"))
     here, there = memory(plan, 0 if apart else 2) + THEORY, memory(plan, 1) if apart else 0.0
     return Cost(cells + compiled + around, seconds, here, there, disk)
@@ -118,7 +119,10 @@ def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
     """The plan in words, and what it will take."""
     done = sum(place.exists() for place in places.values())
     label = plan.cohort.label[plan.cohort.split == "train"]
-    counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n_labels(d, label)} labels" for d in plan.designs]
+    counts = [
+        f"  {d.name}: {d.steps} steps of {d.batch}, {n_labels(d, label, plan.cohort.asked)} labels"
+        for d in plan.designs
+    ]
     workers = f", and {cost.worker / 1e9:.1f} GB in each worker process" if cost.worker else ""
     outside = [d.name for d in plan.designs if d.encoder.frozen]
     images = f"{len(plan.cohort.label)} images of {' x '.join(map(str, plan.cohort.image.shape[1:]))}"

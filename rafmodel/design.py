@@ -8,6 +8,7 @@ import numpy as np
 
 from rafmodel import architectures, external, proxies, transfer
 from rafmodel.architectures import PLAIN, Architecture
+from rafmodel.asked import BINARY, Asked
 from rafmodel.choices import BALANCES, PRECISIONS, PROBES, alternatives
 from rafmodel.cohort import Cohort, groups, pixels
 from rafmodel.errors import InputError
@@ -107,6 +108,7 @@ MORE = (
 )  # not in a plain study, whose table is compared over time; chosen by name
 
 
+OF_TWO = ("prevalence", "flip_case", "flip_control")  # choices that say nothing where there are more than two classes
 STRONGEST = 2.0  # beyond it a crop would leave nothing of an image
 
 
@@ -170,10 +172,12 @@ def strengthened(design: Design, strength: float) -> Design:
 
 
 def fitted(designs: Sequence[Design], cohort: Cohort, group: str | None = None) -> tuple[Design, ...]:
-    """The designs, told the attribute ``group`` that names subgroups, and a table of features that its rows are the cohort's.
+    """The designs, told the attribute ``group`` that names subgroups, a supervised task what the labels it learns say, and a
+    table of features that its rows are the cohort's.
 
     Raises InputError, before anything is trained, for the first that does not fit the cohort.
     """
+    designs = [replace(d, proxy=d.proxy.taught((d.pretrain_on or cohort).asked)) for d in designs]
     designs = [replace(d, group=group) if d.group is None and _asks_subgroups(d) else d for d in designs]
     for design in designs:
         check(design, cohort.image.shape[1:])
@@ -237,13 +241,16 @@ def check_labels(design: Design, cohort: Cohort) -> None:
 
     A number of images that is the usual one stands for at most so many.
     """
-    source = cohort.split == "train"
+    source, asked = cohort.split == "train", cohort.asked
     label, where = cohort.label[source], f"design '{design.name}'"
-    both, have = n_by_class(design, label), [int((label == c).sum()) for c in (0, 1)]
-    if cohort.has_classes and min(both) < 1:
-        raise InputError(f"{where}: {both[1]} cases and {both[0]} controls would be labelled; ask for more labels")
-    if cohort.has_classes and design.n_labelled != Design.n_labelled and sum(both) < design.n_labelled - 1:
-        there = f"{have[1]} cases and {have[0]} controls of {cohort.name} give {sum(both)}"
+    if asked.several and (chosen := [name for name in OF_TWO if getattr(design, name) is not None]):
+        told = f"{chosen[0]} is a choice about cases and controls, and --task {asked.kind} has other classes"
+        raise InputError(f"{where}: {told}; leave it out, or choose label_flip, flip_in, weighting or resampling")
+    drawn, have = n_by_class(design, label, asked), counted(label, asked)
+    if cohort.has_classes and min(drawn) < 1:
+        raise InputError(f"{where}: {_told(drawn, asked)} would be labelled; ask for more labels")
+    if cohort.has_classes and design.n_labelled != Design.n_labelled and sum(drawn) <= design.n_labelled - len(drawn):
+        there = f"{_told(have, asked)} of {cohort.name} give {sum(drawn)}"
         raise InputError(
             f"{where}: {design.n_labelled} labels are asked for, but {there} at this prevalence; ask for fewer"
         )
@@ -251,7 +258,7 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     n = int((seen.split == "train").sum())
     if design.n_unlabelled != Design.n_unlabelled and n < design.n_unlabelled:
         raise InputError(f"{where}: {design.n_unlabelled} images are asked for, but {seen.name} has {n} to train on")
-    if design.proxy.labelled and min(n_by_class(design, seen.label[seen.split == "train"])) < 1:
+    if design.proxy.labelled and min(n_by_class(design, seen.label[seen.split == "train"], seen.asked)) < 1:
         raise InputError(f"{where}: {design.proxy.name} learns classes, but {seen.name} has not both to train on")
     if not _asks_subgroups(design):
         return
@@ -263,25 +270,35 @@ def check_labels(design: Design, cohort: Cohort) -> None:
         raise InputError(f"{where}: no subgroup '{design.flip_in}' to train on; choose from {', '.join(there)}")
 
 
+def _told(count: Sequence[int], asked: Asked) -> str:
+    """Numbers of images by stratum, in words."""
+    return f"{count[1]} cases and {count[0]} controls" if not asked.several else f"{', '.join(map(str, count))} images"
+
+
 def _asks_subgroups(design: Design) -> bool:
     return bool(design.flip_in) or "group" in (design.weighting, design.resampling)
 
 
-def n_labels(design: Design, label: np.ndarray) -> int:
+def n_labels(design: Design, label: np.ndarray, asked: Asked = BINARY) -> int:
     """Labels the probe gets from a source with these labels: fewer than asked for where a class runs out."""
-    return sum(n_by_class(design, label))
+    return sum(n_by_class(design, label, asked))
 
 
-def n_by_class(design: Design, label: np.ndarray) -> tuple[int, int]:
-    """Controls and cases among them: half of each class, or as the prevalence says."""
-    have = [int((label == c).sum()) for c in (0, 1)]
+def n_by_class(design: Design, label: np.ndarray, asked: Asked = BINARY) -> tuple[int, ...]:
+    """Controls and cases among them: half of each class, or as the prevalence says; of several as many of each stratum."""
+    have = counted(label, asked)
     if design.prevalence is None:
-        half = min(design.n_labelled // 2, *have)
-        return half, half
+        return (min(design.n_labelled // len(have), *have),) * len(have)
     shares = (1 - design.prevalence, design.prevalence)
     n = min(design.n_labelled, *(int(there / share + 1e-9) for there, share in zip(have, shares, strict=True)))
     cases = round(n * design.prevalence)
     return n - cases, cases
+
+
+def counted(label: np.ndarray, asked: Asked = BINARY) -> list[int]:
+    """Images with codes (n,) in each stratum that labels are drawn from."""
+    stratum = asked.strata(label)
+    return [int((stratum == c).sum()) for c in range(asked.n_strata)]
 
 
 def wrong(design: Design) -> float:

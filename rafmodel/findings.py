@@ -162,6 +162,7 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
     told = [
         ("Designs", _designs(study)),
         ("Shifts", _shifts(study)),
+        ("Questions", _questions(study)),
         ("Prediction without training (L0)", _a_priori(study, check)),
         ("Prediction from other designs (L2)", _calibrated(check)),
         ("Early warning without labels (L1)", _warned(check)),
@@ -259,6 +260,28 @@ def _shifts(study: xr.Dataset) -> str:
     falls = [f"from {clean:.2f} to {float(auc.sel(shift=s).isel(severity=-1)):.2f}" for s in ends]
     text = f"{place(study, ends[1], last)} hurts most: the mean {called(study)} of all designs goes {falls[1]}."
     return text if ends[0] == ends[1] else f"{text} {place(study, ends[0], last)} hurts least: {falls[0]}."
+
+
+def _questions(study: xr.Dataset) -> str:
+    """What each of several questions came to, mean over designs, seeds and shifts; '' of a single one."""
+    if "question" not in study.dims:
+        return ""
+    observed, foreseen = (
+        study[f"{side}_auc_of_question"].sel(group="all").mean(["design", "shift", *more], skipna=True)
+        for side, more in (("observed", ["seed"]), ("predicted", []))
+    )
+    told = [
+        f"{name}: clean {float(one[0]):.2f} (foreseen {float(two[0]):.2f}), under shift {float(one[1:].mean()):.2f} "
+        f"({float(two[1:].mean()):.2f})"
+        for name, one, two in zip(study["question"].values, observed, foreseen, strict=True)
+    ]
+    text = f"Every AUC is the mean of {len(told)} questions. {'; '.join(told)}."
+    if "observed_concordance" not in study:
+        return text
+    ranked = study["observed_concordance"].sel(group="all").mean(("design", "seed", "shift"))
+    return (
+        f"{text} Of two images with unequal grades the higher scores higher in {100 * float(ranked[0]):.0f} % (clean)."
+    )
 
 
 def _a_priori(study: xr.Dataset, check: xr.Dataset | None) -> str:

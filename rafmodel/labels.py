@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rafmodel import cohort as cohorts
+from rafmodel.asked import BINARY, Asked
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_by_class
 from rafmodel.errors import InputError
@@ -17,7 +19,7 @@ class Lesson(NamedTuple):
     """Labelled images as the learner gets them.
 
     cohort  n images, with their true classes
-    label   (n,) in {0, 1} as given, some of them wrong
+    label   (n,) codes of the cohort's ``asked`` as given, some of them wrong
     row     (m,) which images are learned from: each once, or some several times where they are re-sampled
     weight  (m,) of each of these in the loss, mean 1; None: all alike
     """
@@ -36,14 +38,14 @@ class Lesson(NamedTuple):
 def lesson(key: Array, source: Cohort, design: Design) -> Lesson:
     """The labelled images of a design, drawn from a source; what is wrong and what is balanced goes by the labels as given.
 
-    Raises InputError where these are all of one class.
+    Raises InputError where these all answer a question alike.
     """
-    labelled = cohorts.take(source, drawn(key, source.label, n_by_class(design, source.label)))
-    label = flipped(jax.random.fold_in(key, 1), labelled.label, flip_rate(design, labelled))
-    if len(np.unique(label)) < 2:
-        raise InputError(
-            f"design '{design.name}': all {len(label)} labels as given are of one class; ask for more of them"
-        )
+    asked = source.asked
+    labelled = cohorts.take(source, drawn(key, asked.strata(source.label), n_by_class(design, source.label, asked)))
+    label = flipped(jax.random.fold_in(key, 1), labelled.label, flip_rate(design, labelled), asked)
+    if alike := asked.undecided(label):
+        told = f"answer '{alike[0]}' alike" if asked.several else "are of one class"
+        raise InputError(f"design '{design.name}': all {len(label)} labels as given {told}; ask for more of them")
     # an image that weighs more is drawn more often where the loss takes batches
     balance = design.weighting if design.probe == "finetuned" and design.resampling == "none" else design.resampling
     if balance != "none":
@@ -54,22 +56,29 @@ def lesson(key: Array, source: Cohort, design: Design) -> Lesson:
     return Lesson(labelled, label, np.arange(len(label)), weight)
 
 
-def drawn(key: Array, label: np.ndarray, count: tuple[int, int]) -> np.ndarray:
-    """Indices of as many controls and cases, drawn at random without repeats."""
+def drawn(key: Array, label: np.ndarray, count: tuple[int, ...]) -> np.ndarray:
+    """Indices of as many controls and cases, or of as many images of each stratum, drawn at random without repeats."""
     order = np.asarray(jax.random.permutation(key, len(label)))
-    return np.concatenate([order[label[order] == c][: count[c]] for c in (0, 1)])
+    return np.concatenate([order[label[order] == c][:n] for c, n in enumerate(count)])
 
 
 def flip_rate(design: Design, labelled: Cohort) -> np.ndarray:
     """Chance (n,) that each image's label is wrong: by its class, and in one subgroup only where the design says so."""
     of_class = [design.label_flip if rate is None else rate for rate in (design.flip_control, design.flip_case)]
-    rate = np.array(of_class)[labelled.label]
+    rate = np.array(of_class)[(labelled.label > 0).astype(int)]  # of several classes both are ``label_flip``
     return rate * (subgroup(design, labelled) == design.flip_in) if design.flip_in else rate
 
 
-def flipped(key: Array, label: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
-    """Labels of which each is wrong with a chance ``rate``."""
-    return np.where(np.asarray(jax.random.bernoulli(key, rate, (len(label),))), 1 - label, label)
+def flipped(key: Array, label: np.ndarray, rate: np.ndarray | float, asked: Asked = BINARY) -> np.ndarray:
+    """Labels of which each is wrong with a chance ``rate``: any other class as likely as another; of findings each one apart."""
+    n, k = len(label), len(asked.names)
+    if asked.kind == "multi-label":
+        chance = jnp.broadcast_to(jnp.asarray(rate), (n,))
+        wrong = np.asarray(jax.random.bernoulli(key, chance[:, None], (n, k)))
+        return (label ^ wrong @ 2 ** np.arange(k)).astype(label.dtype)
+    further = 1 + np.asarray(jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, k - 1, jnp.int32))
+    wrong = np.asarray(jax.random.bernoulli(key, rate, (n,)))
+    return np.where(wrong, (label + further) % k, label).astype(label.dtype)
 
 
 def subgroup(design: Design, labelled: Cohort) -> np.ndarray:
@@ -81,7 +90,8 @@ def subgroup(design: Design, labelled: Cohort) -> np.ndarray:
 def cell(design: Design, balance: str, labelled: Cohort, label: np.ndarray) -> np.ndarray:
     """What is to count alike (n,): the classes, or each class in each subgroup, as numbers from 0."""
     who = subgroup(design, labelled) if balance == "group" else np.full(len(label), "")
-    return np.unique(np.char.add(np.char.add(label.astype(str), " "), who.astype(str)), return_inverse=True)[1]
+    stratum = labelled.asked.strata(label).astype(str)
+    return np.unique(np.char.add(np.char.add(stratum, " "), who.astype(str)), return_inverse=True)[1]
 
 
 def balancing(cell: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 Both theory and simulation read this; what a dense probe makes of the pixels is in ``segment_predict`` and in ``segment``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -12,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from scipy.ndimage import maximum_filter
 
+from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
@@ -121,6 +124,40 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
 @cache
 def _has_maps(architecture: Architecture, shape: tuple[int, ...], widths: tuple[int, ...]) -> bool:
     return hasattr(architecture.build(jax.random.key(0), shape, widths), "maps")
+
+
+def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort:
+    """Patches of ``side`` pixels around drawn pixels: a case where the pixel belongs to the structure of the mask.
+
+    A dense probe as a cohort: what it scores is the AUC of pixels, and the receptive field is the patch.  Of every image that has
+    the structure ``each`` pixels of it are drawn and as many beside it, at most half a side away; borders are extended.
+    Raises InputError where the cohort has no masks, or an image fewer pixels than are to be drawn.
+    """
+    if cohort.mask is None:
+        raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
+    inside = cohort.mask > 0
+    seen = inside.any(tuple(range(1, inside.ndim)))
+    near = np.asarray(maximum_filter(inside, (1, *[side + 1] * (inside.ndim - 1))), bool) & ~inside
+    n, *space = inside.shape
+    drawn = np.asarray(jax.random.uniform(key, (n, math.prod(space))))
+    flat = np.stack([near, inside]).reshape(2, n, -1)
+    if (flat[:, seen].sum(-1) < each).any():
+        raise InputError(f"{cohort.name}: an image has fewer than {each} pixels in or beside its structure; draw fewer")
+    chosen = np.argpartition(np.where(flat, drawn, -1), -each, axis=-1)[..., -each:][:, seen]  # class, image, pixel
+    places = [np.concatenate(part, 1).ravel() for part in np.unravel_index(chosen, space)]
+    which = np.repeat(np.flatnonzero(seen), 2 * each)
+    picked, half = (
+        cohorts.take(replace(cohort, image=cohort.label, mask=None), which),
+        side // 2,
+    )  # without copying whole images
+    padded = np.pad(cohort.image, ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side,) * len(space), tuple(range(1, 1 + len(space))))
+    patches = np.ascontiguousarray(
+        np.moveaxis(windows[which, *places], 1, -1)
+    )  # a window's axes come after the channels
+    label = np.tile(np.repeat([0, 1], each), seen.sum()).astype(np.int8)
+    contrast = f"pixels of the structure against pixels beside it, in patches of {side}"
+    return replace(picked, image=patches, label=label, contrast=contrast, name=f"{cohort.name}_pixels")
 
 
 # ---- masks under a shift

@@ -19,6 +19,9 @@ class Outcome(NamedTuple):
     auc, tpr, fpr      (shift, severity 0-5, group), nan where a class is absent; severity 0 is clean
     n_case, n_control  (group,) images behind each value; of a segmentation those with pixels of either class
     dice               as auc, of a segmentation; its auc, tpr and fpr are those of pixels
+    concordance        as auc, of grades: chance that of two images with unequal grades the higher one scores higher
+    of_question        auc (question, shift, severity 0-5, group) where several are asked; then auc, tpr and fpr are means over
+                       them, nan where one has none, and counts are those of the question with the fewest
     """
 
     auc: np.ndarray
@@ -27,6 +30,8 @@ class Outcome(NamedTuple):
     n_case: np.ndarray
     n_control: np.ndarray
     dice: np.ndarray | None = None
+    concordance: np.ndarray | None = None
+    of_question: np.ndarray | None = None
 
 
 NAMES = {"auc": "AUC", "dice": "Dice"}  # metrics that a table can be judged by, its attribute ``metric``
@@ -112,6 +117,27 @@ def outcome(score: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: in
     )
     n_case, n_control = (np.array([int((label[m] == c).sum()) for m in inside]) for c in (1, 0))
     return Outcome(auc_, tpr, fpr, n_case, n_control)
+
+
+def mean_outcome(each: list[Outcome]) -> Outcome:
+    """One outcome from those of several questions: means over them, nan where one has none, and the smallest counts."""
+    auc_, tpr, fpr = (np.mean([getattr(one, name) for one in each], axis=0) for name in ("auc", "tpr", "fpr"))
+    n_case, n_control = (np.min([getattr(one, name) for one in each], axis=0) for name in ("n_case", "n_control"))
+    return Outcome(auc_, tpr, fpr, n_case, n_control, of_question=np.stack([one.auc for one in each]))
+
+
+def concordance(score: np.ndarray, grade: np.ndarray) -> np.ndarray:
+    """P(higher score | higher grade) over pairs of unequal grades, ties half, in [0, 1]; scores (..., n), grades (n,).
+
+    nan where all grades are one.  Harrell et al. 1982, nobody censored.
+    """
+    won, pairs = np.zeros(score.shape[:-1]), 0
+    for high in np.unique(grade):
+        case, lower = grade == high, grade < high
+        either, n = case | lower, int(case.sum()) * int(lower.sum())
+        if n:
+            won, pairs = won + n * auc(score[..., either], case[either]), pairs + n
+    return won / pairs if pairs else np.full(score.shape[:-1], np.nan)
 
 
 def members(code: np.ndarray, n_groups: int) -> np.ndarray:
@@ -200,19 +226,28 @@ def raf_interval(
 ) -> dict[str, np.ndarray]:
     """Bootstrap over patients, then images, of one design's seed mean.
 
-    scores (seed, shift, severity 0-5, n); the replicates are the same for all seeds, and for all designs
-    given one key, so that differences between designs keep their pairing.
+    scores (seed, shift, severity 0-5, n), label (n,), or of several questions (seed, shift, severity 0-5, n, Q) and (n, Q),
+    whose AUCs are averaged; the replicates are the same for all seeds, and for all designs given one key, so that
+    differences between designs keep their pairing.
     Returns (lower, upper) of each part of RAF; ``auc_se`` (shift, severity, group), the standard error of the
     AUC; and ``undefined`` (4,), replicates in which a part has no value, which are left out.  Where that is
     half of them or more the interval is nan.
     """
     weight, inside = patient_weights(key, patient, n_replicates), members(code, n_groups)
-    states = np.stack([_states(one) for one in scores])
-    areas = np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
+    each = zip(
+        *((scores[None], label[None]) if label.ndim == 1 else (np.moveaxis(scores, -1, 0), label.T)), strict=True
+    )
+    areas = np.mean([_areas(one, answer, weight, inside) for one, answer in each], axis=0)
     areas = np.moveaxis(by_shift(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
     found = intervals(raf(areas), level)
     found["auc_se"] = over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
     return found
+
+
+def _areas(scores: np.ndarray, label: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """AUC (replicate, seed, state, group) of scores (seed, shift, severity 0-5, n) under weights (replicate, n)."""
+    states = np.stack([_states(one) for one in scores])
+    return np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
 
 
 def intervals(parts: RAF, level: float) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from jax import Array
 from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
-from rafmodel import metrics, simulate
+from rafmodel import simulate
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.variability import Variability
@@ -45,12 +45,12 @@ def short_run(
     What ``simulate`` would say of it, without threshold and early warning; nan where the run failed.
     """
     run = simulate.trained(key, train, short(design, steps))
-    names, code = cohorts.groups(test, group)
+    names, _ = cohorts.groups(test, group)
     if run.health.failed:
         return np.full((len(shifts), 6, 1 + len(names)), np.nan)
     key_shift = jax.random.split(key, 3)[2]
     score = simulate.scores_under(key_shift, run.network, run.probe, cohorts.pixels(test), shifts)
-    return metrics.outcome(score, test.label, code, len(names), 0.0).auc
+    return simulate.judged(score, 0.0, test, group).auc
 
 
 def combined(foreseen: np.ndarray, runs: np.ndarray, weights: tuple[float, float] = WEIGHTS) -> np.ndarray:

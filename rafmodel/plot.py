@@ -380,7 +380,8 @@ def _group_key(figure: "Figure", study: xr.Dataset) -> None:
     for i, name in enumerate(map(str, study["group"].values[1:])):
         colour, marker = _group_look(i)
         cases, controls = (int(study[n].sel(group=name)) for n in ("n_case", "n_control"))
-        counted = f"{cases} cases, {controls} controls" if metric(study) == "auc" else f"{cases} images"
+        least = "at least " if "question" in study.dims else ""  # of several questions, the one with the fewest
+        counted = f"{least}{cases} cases, {least}{controls} controls" if metric(study) == "auc" else f"{cases} images"
         text = f"{short(name)}: {counted}"
         handles.append(handle(text, color=colour, marker=marker, lw=1.2))
     handles.append(handle("predicted (L0)", color="#555555", lw=1, ls="--"))

@@ -19,7 +19,7 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_labels, select, unforeseen, wrong
+from rafmodel.design import Design, counted, n_labels, select, unforeseen, wrong
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, probit
 from rafmodel.proxies import Proxy
@@ -78,9 +78,8 @@ def outside(train: Cohort, design: Design) -> list[str]:
     effects to foresee and the other (136) none that were foreseen (`derivations/NOTES.md`).
     """
     side, channels, dims = max(train.image.shape[1:-1]), train.image.shape[-1], train.image.ndim - 2
-    label = train.label[train.split != "test"]
-    rarer = min(int((label == c).sum()) for c in (0, 1))
-    n = n_labels(design, cohorts.part(train, "train").label)
+    rarer = min(counted(train.label[train.split != "test"], train.asked))
+    n = n_labels(design, cohorts.part(train, "train").label, train.asked)
     found = {
         f"images of {side} pixels (checked: 28 and 32)": not 28 <= side <= 32,
         "volumes (checked: images of 2 axes)": dims != 2,
@@ -127,25 +126,20 @@ def survey(
         key_here, images = jax.random.fold_in(key_shift, i), cohorts.pixels(deployed)
         all_shifted = charts.under_shifts(key_here, networks, images, shifts)
         code = charts.code(deployed, group, names)
-        p = all_raw.shape[1] // len(networks)
-        d = widths[-1] if hasattr(networks[0], "layers") else p
 
-        def chart(which: slice) -> Chart:
-            raw, shifted, several = all_raw[:, which], all_shifted[..., which], which.stop - which.start > p
-            scale = charts.one_by_one(raw) if several else charts.by_layer(raw, d)
-            centre, axes = charts.directions(raw, shifted, scale, charts.POOLED if several else charts.DIRECTIONS)
+        def chart(one: charts.Columns) -> Chart:
+            raw, shifted, d = all_raw[:, one.columns], all_shifted[..., one.columns], one.width
+            centre, axes, untrained = one.directions(raw, shifted)
             clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
             by_group = charts.moments_by_group((shifted - centre) @ axes, deployed.label, code, len(names))
-            own = charts.scaled(charts.own_features(axes, scale, d), clean)
-            seen = networks[which.start // p : which.stop // p]
-            found = Chart(seen, centre, axes, d, own, clean, by_group, np.zeros(()))
+            own = charts.scaled(untrained, clean)
+            found = Chart(one.networks, centre, axes, d, own, clean, by_group, np.zeros(()))
             stated = _rates(found, own, n, reference)[..., 0]
             features = raw[:, :d], fixed.label, shifted[..., :d], deployed.label
             measured = charts.measured(key_probe, *features, n, reference.ridge)
             return found._replace(offset=probit(measured) - probit(stated))
 
-        every = [slice(p * q, p * (q + 1)) for q in range(len(networks))]
-        return [chart(which) for which in (*every, *([slice(0, p * len(networks))] if every[1:] else []))]
+        return [chart(one) for one in charts.columns(networks, all_raw.shape[1], widths[-1])]
 
     found = [fold(i) for i in range(charts.FOLDS)]
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
@@ -247,8 +241,9 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
         images, image_label, source_label = transfer.shown(key, design.pretrain_on, charts.CLEAN)
     chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
-        each = n_labels(design, source_label) // 2
-        chosen = np.concatenate([np.flatnonzero(image_label == c)[:each] for c in (0, 1)])
+        asked = design.proxy.asked
+        each, stratum = n_labels(design, source_label, asked) // asked.n_strata, asked.strata(image_label)
+        chosen = np.concatenate([np.flatnonzero(stratum == c)[:each] for c in range(asked.n_strata)])
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once

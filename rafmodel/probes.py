@@ -3,11 +3,50 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import logsumexp
 
+from rafmodel.asked import Asked
 from rafmodel.errors import InputError
 
 Probe = Callable[[np.ndarray], np.ndarray]
 _STEPS = 100  # of Newton's method, which needs about ten
+
+
+def fitted(kind: str, x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarray | None, asked: Asked) -> Probe:
+    """Scores (n,), or (n, Q) where several questions are asked, from features (n, d) and labels (n,) that are codes of ``asked``.
+
+    kind  ``ridge`` or ``logistic``; ridge, weight as of each of these
+    """
+    if not asked.several:
+        return (logistic_probe if kind == "logistic" else ridge_probe)(x, label, ridge, weight)
+    answers = asked.answers(label)
+    if kind != "logistic":
+        return ridge_probes(x, answers, ridge, weight, asked.strata(label))
+    slope, offset = logistics(x, answers, ridge, weight)
+    return lambda z: z @ slope + offset
+
+
+def ridge_probes(
+    x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None, stratum: np.ndarray
+) -> Probe:
+    """A linear score (n, Q) for every column of ``answers`` (n, Q) in {0, 1}, all at once; penalty and weight as ``ridge_probe``.
+
+    Minimises Σ weight (y − wᵀ(x − centre))² / n + penalty |w|² for each, where y is ±1 less its mean.  Centre and that mean give
+    every stratum (n,) the same weight: of two classes half way between them.
+    """
+    x = x.astype(np.float64)
+    weight = np.ones(len(x)) if weight is None else weight
+    alike = weight / np.bincount(stratum, weight)[stratum]
+    centre, y = np.average(x, 0, alike), 2.0 * answers - 1
+    slope = _slopes(x - centre, y - np.average(y, 0, alike), ridge, weight)
+    return lambda z: (z - centre) @ slope
+
+
+def _slopes(x: np.ndarray, y: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:
+    """Ridge weights (d, Q) of centred features (n, d) for targets (n, Q)."""
+    second = (weight[:, None] * x).T @ x / len(x)
+    penalty = ridge * np.trace(second) / len(second) + 1e-12
+    return np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ (weight[:, None] * y) / len(x))
 
 
 def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarray | None = None) -> Probe:
@@ -20,9 +59,7 @@ def ridge_probe(x: np.ndarray, label: np.ndarray, ridge: float, weight: np.ndarr
     weight = np.ones(len(x)) if weight is None else weight
     centre = np.mean([np.average(x[label == c], 0, weight[label == c]) for c in (0, 1)], axis=0)
     x, y = x - centre, 2.0 * label - 1
-    second = (weight[:, None] * x).T @ x / len(x)
-    penalty = ridge * np.trace(second) / len(second) + 1e-12
-    slope = np.linalg.solve(second + penalty * np.eye(len(second)), x.T @ (weight * y) / len(x))
+    slope = _slopes(x, y[:, None], ridge, weight)[:, 0]
     return lambda z: (z - centre) @ slope
 
 
@@ -65,3 +102,20 @@ def logistic(
         if size == 0 or np.abs(slope).max() < 1e-12:
             break
     return w[:-1], float(w[-1] - centre @ w[:-1])
+
+
+def logistics(
+    x: np.ndarray, answers: np.ndarray, ridge: float, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """``logistic`` for every column of ``answers`` (n, Q): slopes (d, Q) and offsets (Q,)."""
+    found = [logistic(x, column, ridge, weight) for column in answers.T]
+    return np.stack([slope for slope, _ in found], 1), np.array([offset for _, offset in found])
+
+
+def decided(logits: np.ndarray, asked: Asked) -> np.ndarray:
+    """Log odds (n,) of a case, or (n, Q) of every question, from logits of the labels (n, K), or of findings (n, Q)."""
+    if asked.kind == "multi-label":
+        return logits
+    sides = [[np.asarray(logsumexp(logits[:, answer == c], 1)) for c in (0, 1)] for answer in asked.table.T]
+    odds = np.stack([case - control for control, case in sides], 1)
+    return odds if asked.several else odds[:, 0]

@@ -15,6 +15,7 @@ import optax
 from jax import Array
 
 from rafmodel import grids
+from rafmodel.asked import BINARY, Asked
 from rafmodel.errors import InputError
 from rafmodel.variability import Variability
 
@@ -44,6 +45,7 @@ class Proxy:
     law      what a view is made by; also inside ``pairs``
     siamese  the target is an image too, and is encoded by the same network
     labelled the task sees only images with labels
+    asked    what these labels say
     patched  the input is several patches (patches, *cell, C); the head sees the features of all of them side by side
     cells    along each side, what the image is cut into: fewer pixels than two a cell are too few
     turned   the image is turned by quarters, so its sides must be equal
@@ -60,6 +62,7 @@ class Proxy:
     law: ViewLaw = ()
     siamese: bool = False
     labelled: bool = False
+    asked: Asked = BINARY
     patched: bool = False
     cells: int = 1
     turned: bool = False
@@ -79,6 +82,10 @@ class Proxy:
             raise InputError(f"{self.name}: needs {needed}, but images are {shape[:-1]}; enlarge them")
         if self.turned and len(set(shape[:-1])) > 1:
             raise InputError(f"{self.name}: turns by quarters, but the sides {shape[:-1]} differ; crop to equal sides")
+
+    def taught(self, asked: Asked) -> "Proxy":
+        """The task for labels that say something else; itself where it needs none."""
+        return supervised(self.law, asked) if self.labelled and asked != self.asked else self
 
     def inputs(self, shape: Shape) -> Shape:
         """Shape of the input for images of this shape."""
@@ -268,13 +275,24 @@ def cross_entropy(output: Array, target: Array) -> Array:
     return optax.softmax_cross_entropy(output, target).mean()
 
 
-def supervised(law: ViewLaw) -> Proxy:
-    """Predict the label from a view."""
+def supervised(law: ViewLaw, asked: Asked = BINARY) -> Proxy:
+    """Predict the label from a view: its class or grade among all, or every finding by a logit of its own."""
+    findings = asked.kind == "multi-label"
+    answers = asked.table if findings else np.eye(len(asked.names))
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
-        return view(key, image, law), jax.nn.one_hot(label, 2, dtype=image.dtype)
+        return view(key, image, law), jnp.asarray(answers, image.dtype)[label]
 
-    return Proxy("supervised", pairs, cross_entropy, lambda _: 2, law, labelled=True, on=supervised)
+    def on(law: ViewLaw) -> Proxy:
+        return supervised(law, asked)
+
+    loss, n = each_apart if findings else cross_entropy, answers.shape[1]
+    return Proxy("supervised", pairs, loss, lambda _: n, law, labelled=True, asked=asked, on=on)
+
+
+def each_apart(output: Array, target: Array) -> Array:
+    """Logistic cross-entropy of every answer (B, k) in {0, 1}, mean over answers."""
+    return optax.sigmoid_binary_cross_entropy(output, target).mean()
 
 
 def rotation_prediction(law: ViewLaw) -> Proxy:

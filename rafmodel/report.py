@@ -77,6 +77,7 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
         study=study.attrs,
         metric=name,
         question=findings.question(study),
+        questions=[str(q) for q in study["question"].values] if "question" in study.dims else [],
         answers=findings.answers(study, check),
         figures=_figures(study, check),
         check=_check_rows(check),

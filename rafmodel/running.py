@@ -41,6 +41,7 @@ TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
+    "asked",
     "design",
     "proxies",
     "grids",
@@ -187,7 +188,7 @@ def read(plan: Plan, place: Path) -> Any:
     """A cell's result from its file."""
     with np.load(place) as stored:
         found = plan.task.record(**stored)
-    return found._replace(**{name: float(getattr(found, name)) for name in _SCALARS})
+    return found._replace(**{name: v.item() for name in _SCALARS if not (v := getattr(found, name)).ndim})
 
 
 def _keep(result: Any, place: Path) -> None:

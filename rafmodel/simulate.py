@@ -19,7 +19,7 @@ from rafmodel.encoder import Network, features
 from rafmodel.labels import Lesson, lesson
 from rafmodel.metrics import Outcome
 from rafmodel.pretrain import Learner, pretrain, train_on
-from rafmodel.probes import Probe, logistic, logistic_probe, ridge_probe
+from rafmodel.probes import Probe, decided, fitted, logistics
 from rafmodel.proxies import supervised
 from rafmodel.variability import Variability, alter
 
@@ -31,16 +31,16 @@ UNSEEN = 256  # most source images kept aside to be scored with the test part
 class Deployment(NamedTuple):
     """Scores of every test image under every shift, and of source images that the probe never saw.
 
-    score         (shift, severity 0-5, n); severity 0 is clean
-    threshold     score above which an image is called a case, set on the source's validation part
-    source_score  (shift, severity 0-5, m) of the unseen source images under the same laws, drawn anew
+    score         (shift, severity 0-5, n), or (shift, severity 0-5, n, Q) of several questions; severity 0 is clean
+    threshold     score above which an image is called a case, (Q,) of several, set on the source's validation part
+    source_score  (shift, severity 0-5, m[, Q]) of the unseen source images under the same laws, drawn anew
     source_row    (m,) their rows in the source cohort
     rank, spread  of the trained features of the labelled images, see ``collapse.Health``
     error         what was raised in place of a result, in one line; then nothing is known
     """
 
     score: np.ndarray
-    threshold: float
+    threshold: float | np.ndarray
     source_score: np.ndarray
     source_row: np.ndarray
     rank: float
@@ -73,9 +73,24 @@ def simulate(
 
 def score(deployment: Deployment, test: Cohort, group: str | None) -> Outcome:
     """Scores reduced to AUC, TPR and FPR by subgroup; nan where training diverged or collapsed."""
-    names, code = cohorts.groups(test, group)
     scores = np.full_like(deployment.score, np.nan) if deployment.failed else deployment.score
-    return metrics.outcome(scores, test.label, code, len(names), deployment.threshold)
+    return judged(scores, deployment.threshold, test, group)
+
+
+def judged(scores: np.ndarray, threshold: float | np.ndarray, test: Cohort, group: str | None) -> Outcome:
+    """Scores (shift, severity 0-5, n[, Q]) of test images reduced by subgroup; of several questions to the mean over them."""
+    names, code = cohorts.groups(test, group)
+    if not test.asked.several:
+        return metrics.outcome(scores, test.label, code, len(names), float(threshold))
+    bars = np.broadcast_to(threshold, scores.shape[-1:])
+    answers = test.asked.answers(test.label)
+    each = zip(np.moveaxis(scores, -1, 0), answers.T, bars, strict=True)
+    mean = metrics.mean_outcome([metrics.outcome(s, a, code, len(names), float(bar)) for s, a, bar in each])
+    if test.asked.kind != "ordinal":
+        return mean
+    inside = metrics.members(code, len(names))
+    ranked = [metrics.concordance(scores.sum(-1)[..., who], test.label[who]) for who in inside]
+    return mean._replace(concordance=np.stack(ranked, -1))
 
 
 def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequence[Variability]) -> Deployment:
@@ -88,18 +103,18 @@ def deploy(key: Array, train: Cohort, test: Cohort, design: Design, shifts: Sequ
     network, probe, labelled, found = trained(key, train, design)
     aside = unseen(jax.random.fold_in(key_label, 2), train, labelled)
     if found.failed == FAILED[2]:
-        nothing = (np.full((len(shifts), 6, n), np.nan, np.float32) for n in (len(test.label), len(aside)))
-        return Deployment(next(nothing), np.nan, next(nothing), aside, *found)
+        nothing = lost(len(test.label), len(shifts), "", len(aside), shape=train.asked.shape)
+        return nothing._replace(source_row=aside, rank=found.rank, spread=found.spread)
     score = scores_under(key_shift, network, probe, cohorts.pixels(test), shifts)
     again = cohorts.pixels(cohorts.take(train, aside))
     source_score = scores_under(jax.random.fold_in(key_shift, len(shifts)), network, probe, again, shifts)
     return Deployment(score, midpoint(network, probe, train, labelled), source_score, aside, *found)
 
 
-def lost(n: int, shifts: int, error: str) -> Deployment:
-    """What stands for a deployment on n images that raised an error: no score is known."""
-    nothing = (np.full((shifts, 6, m), np.nan, np.float32) for m in (n, 0))
-    return Deployment(next(nothing), np.nan, next(nothing), np.empty(0, int), np.nan, np.nan, error)
+def lost(n: int, shifts: int, error: str, m: int = 0, *, shape: tuple[int, ...] = ()) -> Deployment:
+    """What stands for a deployment on n images, and m of the source, that raised an error: no score, of this shape, is known."""
+    score, source_score = (np.full((shifts, 6, k, *shape), np.nan, np.float32) for k in (n, m))
+    return Deployment(score, np.nan, source_score, np.empty(0, int), np.nan, np.nan, error)
 
 
 class Trained(NamedTuple):
@@ -124,8 +139,8 @@ def trained(key: Array, train: Cohort, design: Design) -> Trained:
     if found.failed == FAILED[2]:
         return Trained(network, lambda z: np.full(len(z), np.nan), learned.cohort, found)
     if design.probe != "finetuned":
-        fit = logistic_probe if design.probe == "logistic" else ridge_probe
-        probe = fit(encoded[learned.row], learned.label[learned.row], design.ridge, learned.weight)
+        seen, given = encoded[learned.row], learned.label[learned.row]
+        probe = fitted(design.probe, seen, given, design.ridge, learned.weight, train.asked)
     return Trained(network, probe, learned.cohort, found)
 
 
@@ -145,18 +160,23 @@ def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> 
 
     FINE_STEPS at FINE_RATE of the design's learning rate, on images as they are.
     """
-    task = replace(design, proxy=supervised(()), steps=FINE_STEPS, learning_rate=FINE_RATE * design.learning_rate)
-    slope, offset = logistic(features(network, cohorts.pixels(learned)), learned.label, design.ridge)
+    asked = learned.asked
+    task = replace(
+        design, proxy=supervised((), asked), steps=FINE_STEPS, learning_rate=FINE_RATE * design.learning_rate
+    )
+    findings = asked.kind == "multi-label"
+    targets = asked.answers(learned.label) if findings else np.eye(len(asked.names))[learned.label]
+    share = 1.0 if findings else 1 - 1 / len(asked.names)  # a softmax of two has half the slope on either side
+    slopes, offsets = logistics(features(network, cohorts.pixels(learned)), targets, design.ridge)
     learner = Learner(key, task, learned.image.shape[1:])
     learner.encoder = network
-    signs = jnp.array([-0.5, 0.5], jnp.float32)
-    head = {"kernel": jnp.asarray(slope, jnp.float32)[:, None] * signs[None], "bias": offset * signs}
-    nnx.update(learner.out, head)
+    nnx.update(
+        learner.out, {k: jnp.asarray(share * v, jnp.float32) for k, v in (("kernel", slopes), ("bias", offsets))}
+    )
     label = jnp.asarray(learned.label, jnp.int32)
     after = train_on(jax.random.fold_in(key, 1), learner, jnp.asarray(cohorts.pixels(learned)), label, task)
     head = {name: np.asarray(value, np.float64) for name, value in nnx.to_pure_dict(nnx.state(after.out)).items()}
-    slope, offset = head["kernel"] @ [-1, 1], head["bias"] @ [-1, 1]
-    return after.encoder, lambda z: z @ slope + offset
+    return after.encoder, lambda z: decided(z @ head["kernel"] + head["bias"], asked)
 
 
 def sound(network: Network) -> bool:
@@ -172,23 +192,25 @@ def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:
     return np.concatenate([order[fresh[order] & (train.split[order] == part)] for part in ("val", "train")])[:UNSEEN]
 
 
-def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float:
-    """Threshold half way between the two classes' mean scores on the validation part.
+def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float | np.ndarray:
+    """Threshold half way between the mean scores of cases and controls on the validation part, (Q,) of several questions.
 
-    Without a validation part that has both classes, on the labelled images.
+    Without a validation part that has both for each question, on the labelled images.
     """
-    validation = cohorts.part(train, "val")
-    held = validation if len(np.unique(validation.label)) == 2 else labelled
-    value = probe(features(network, cohorts.pixels(held)))
-    return float(np.mean([value[held.label == c].mean() for c in (0, 1)]))
+    asked, validation = train.asked, cohorts.part(train, "val")
+    held = labelled if asked.undecided(validation.label) else validation
+    value = probe(features(network, cohorts.pixels(held))).reshape(len(held.label), -1)
+    each = zip(value.T, asked.answers(held.label).T, strict=True)
+    found = np.array([np.mean([v[yes == c].mean() for c in (0, 1)]) for v, yes in each])
+    return found if asked.several else float(found[0])
 
 
 def scores_under(key: Array, network: Network, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
-    """Scores (shift, severity 0-5, n) of images (n, *space, C)."""
+    """Scores (shift, severity 0-5, n) of images (n, *space, C), or (shift, severity 0-5, n, Q) of several questions."""
     if not len(images):
         return np.empty((len(shifts), 6, 0), np.float32)
     clean = probe(features(network, images))
-    scores = np.empty((len(shifts), 6, len(images)), np.float32)
+    scores = np.empty((len(shifts), 6, *clean.shape), np.float32)
     for i, shift in enumerate(shifts):
         encoded = _encode_altered(jax.random.fold_in(key, i), network, images, shift)
         scores[i] = np.concatenate([clean[None], probe(encoded)])

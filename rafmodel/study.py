@@ -41,6 +41,11 @@ SCHEMA: dict[str, tuple[str, ...]] = {
     "undefined_fairness_cells": ("design", "seed"),
 }
 SEGMENTED = {"observed_dice": _CELL, "predicted_dice": _FORESEEN, "observed_dice_se": _FORESEEN}  # beside pixels' AUC
+# beside the mean AUC of several questions, that of each; of grades ``observed_concordance`` and ``predicted_concordance`` too
+OF_QUESTIONS = {
+    "observed_auc_of_question": ("question", *_CELL),
+    "predicted_auc_of_question": ("question", *_FORESEEN),
+}
 EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
@@ -67,7 +72,8 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
         for design in plan.designs:
             outcomes.append(waiting[_foreseen_as(design)].result())
             tell("predict", len(outcomes), total)
-    return outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in plan.task.measures})
+    known = (*plan.task.measures, *(["of_question"] if plan.task.questions else []))
+    return outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in known})
 
 
 def piloted(plan: Plan, tell: Tell) -> np.ndarray:
@@ -115,6 +121,9 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list], command: st
     outcomes = [[task.score(cell, test, plan.group) for cell in row] for row in deployments]
     for name in task.measures:
         table[f"observed_{name}"] = _CELL, np.array([[getattr(o, name) for o in row] for row in outcomes])
+    if task.questions:
+        by_question = np.array([[o.of_question for o in row] for row in outcomes])
+        table["observed_auc_of_question"] = OF_QUESTIONS["observed_auc_of_question"], np.moveaxis(by_question, 2, 0)
     observed = plan.raf(table[f"observed_{task.metric}"].values)
     for part in _PARTS:
         table[f"{part}_observed"] = ("design", "seed"), getattr(observed, part)
@@ -141,16 +150,23 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list], command: st
 
 
 def _warned(plan: Plan, cell: Deployment) -> np.ndarray:
-    """What each label-free estimator says of one deployment, (estimator, shift, severity 0-5, group)."""
+    """What each label-free estimator says of one deployment, (estimator, shift, severity 0-5, group); means over questions."""
     source, test = cohorts.take(plan.cohort, cell.source_row), cohorts.part(plan.cohort, "test")
     names, code = cohorts.groups(test, plan.group)
-    if cell.failed:
+    if cell.failed or not len(cell.source_row):
         return np.full((len(early.ESTIMATORS), *cell.score.shape[:2], 1 + len(names)), np.nan)
     theirs, source_code = cohorts.groups(source, plan.group)
     place = np.array([names.index(name) if name in names else -1 for name in theirs] or [-1])[source_code]
-    inside = zip(metrics.members(code, len(names)), metrics.members(place, len(names)), strict=True)
-    found = [early.warn(cell.score[..., who], cell.source_score[..., like], source.label[like]) for who, like in inside]
-    return np.stack([[group[name] for name in early.ESTIMATORS] for group in found], -1)
+    inside = [*zip(metrics.members(code, len(names)), metrics.members(place, len(names)), strict=True)]
+    scores, source_scores = (s.reshape(*s.shape[:3], -1) for s in (cell.score, cell.source_score))
+    answers = plan.cohort.asked.answers(source.label)
+
+    def of(question: int) -> np.ndarray:
+        one, again, yes = scores[..., question], source_scores[..., question], answers[:, question]
+        found = [early.warn(one[..., who], again[..., like], yes[like]) for who, like in inside]
+        return np.stack([[group[name] for name in early.ESTIMATORS] for group in found], -1)
+
+    return np.mean([of(question) for question in range(answers.shape[1])], axis=0)
 
 
 def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
@@ -165,7 +181,13 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
         "n_control": (("group",), forecast.n_control),
         "level_value": (("shift", "severity"), levels),
     }
-    coordinates = {
+    coordinates = {"question": list(plan.task.questions)} if plan.task.questions else {}
+    if forecast.of_question is not None:
+        variables["predicted_auc_of_question"] = (
+            OF_QUESTIONS["predicted_auc_of_question"],
+            np.moveaxis(forecast.of_question, 1, 0),
+        )
+    coordinates |= {
         "design": [design.name for design in plan.designs],
         "shift": [shift.name for shift in plan.shifts],
         "unit": ("shift", [shift.unit for shift in plan.shifts]),
@@ -207,6 +229,7 @@ def _attributes(plan: Plan, command: str) -> dict[str, str | int | float]:
         "jax_version": version("jax"),
         "git_commit": _commit(),
         "seed": plan.seed,
+        "task": plan.task.name,
         "metric": plan.task.metric,
         "chance": plan.task.chance,
         "head": plan.task.head,
@@ -256,6 +279,8 @@ def check_schema(table: xr.Dataset, where: str, schema: dict[str, tuple[str, ...
     """The table itself if it keeps to the schema; InputError naming the first field that does not."""
     hint = "write it again with `rafmodel study` of this version"
     more = SEGMENTED if table.attrs.get("metric") == "dice" and schema is SCHEMA else {}
+    if "question" in table.dims and schema is SCHEMA:
+        more = OF_QUESTIONS
     for name, dims in (schema | more).items():
         if name not in table:
             raise InputError(f"{where}: variable '{name}' is missing from the study table; {hint}")

@@ -1,19 +1,20 @@
-"""What is asked of the images of a study: to tell cases from controls, or pixels of a structure from all others.
+"""What is asked of the images of a study: cases or controls, classes, findings or grades, or pixels of a structure.
 
 A task is a value: how a design is foreseen, trained, deployed and judged.  A study is the same whichever it is given.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from rafmodel import classes_predict, dice, metrics, predict, segment, segment_predict, simulate
 from rafmodel import cohort as cohorts
-from rafmodel import dice, metrics, predict, segment, segment_predict, simulate
+from rafmodel.asked import Asked
 from rafmodel.cohort import Cohort
 from rafmodel.masks import Segmentation
 from rafmodel.metrics import Outcome
@@ -37,6 +38,8 @@ class Task:
     modules          of the package, that decide a result beside those of a classification
     content          digest of what else does
     head             how pixels are scored, '' where images are
+    name             as ``--task`` has it
+    questions        in words, where several are asked of an image
     """
 
     metric: str
@@ -52,6 +55,8 @@ class Task:
     modules: tuple[str, ...] = ()
     content: str = ""
     head: str = ""
+    name: str = "classification"
+    questions: tuple[str, ...] = ()
 
     def sound(self, row: list) -> list:
         """The seeds of a design that trained well; where there is none, one without scores."""
@@ -76,6 +81,7 @@ def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
         ("masks", "dice", "segment"),
         content,
         asked.head,
+        "segmentation",
     )
 
 
@@ -88,7 +94,8 @@ def _blank(cell: Any) -> Any:
 
 def _spread_of_scores(row: list[Deployment], test: Cohort, group: str | None, key: jax.Array) -> dict[str, np.ndarray]:
     names, code = cohorts.groups(test, group)
-    return metrics.raf_interval(np.stack([c.score for c in row]), test.label, code, len(names), test.patient, key)
+    told = test.asked.answers(test.label) if test.asked.several else test.label
+    return metrics.raf_interval(np.stack([c.score for c in row]), told, code, len(names), test.patient, key)
 
 
 def _spread_of_pixels(
@@ -111,3 +118,18 @@ CLASSIFICATION = Task(
     simulate.lost,
     _spread_of_scores,
 )
+
+
+def classification(asked: Asked) -> Task:
+    """The task of answering what is asked of images: CLASSIFICATION, or several questions, whose mean AUC is judged."""
+    if not asked.several:
+        return CLASSIFICATION
+    return replace(
+        CLASSIFICATION,
+        measures=(*RATES, "concordance") if asked.kind == "ordinal" else RATES,
+        survey=classes_predict.survey,
+        foresee=classes_predict.foresee,
+        lost=partial(simulate.lost, shape=asked.shape),
+        name=asked.kind,
+        questions=asked.questions,
+    )

@@ -293,9 +293,10 @@ def moments(features: Array, label: Array, weight: Array | None = None) -> Momen
 
 
 def total_covariance(moments: Moments) -> Array:
-    """Covariance (..., d, d) of all images where both classes are equally frequent: within plus between."""
-    half_gap = (moments.mean[..., 1, :] - moments.mean[..., 0, :]) / 2
-    return (moments.cov[..., 0, :, :] + moments.cov[..., 1, :, :]) / 2 + half_gap[..., :, None] * half_gap[..., None, :]
+    """Covariance (..., d, d) of all images where the classes, two or more, are equally frequent: within plus between."""
+    apart = moments.mean - jnp.mean(moments.mean, -2, keepdims=True)
+    between = jnp.mean(apart[..., :, None] * apart[..., None, :], -3)
+    return jnp.mean(moments.cov, -3) + between
 
 
 def effective_ridge(spectrum: Array, n: Array | float, ridge: Array | float) -> Array:

@@ -1,4 +1,5 @@
-"""Probes when classes are unequal: in number, in covariance, in the quality of their labels, in their weight in the loss.
+"""Probes when classes are unequal: in number, in covariance, in the quality of their labels, in their weight in the loss;
+and probes that answer several questions at once, of which a class against the rest is one.
 
 Beside ``theory.probe``, which takes balanced classes of one covariance and a squared loss.  Class axes are ordered control
 (0), case (1); the label after "Eq." is the one of the paper.
@@ -12,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from rafmodel.errors import InputError
-from rafmodel.theory import Moments, ProbeLaw, effective_ridge, rate
+from rafmodel.theory import Moments, ProbeLaw, auc, effective_ridge, rate
 
 LOSSES = ("squared", "logistic")
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
@@ -153,3 +154,73 @@ def resampled_size(n: Array | float, drawn: Array | float) -> Array | float:
     Never more than n: drawing the rare class again and again adds no image and some chance, which weights do not.
     """
     return 1 / (1 / n + (1 - 1 / n) / drawn)
+
+
+# ---- several questions to one representation
+
+
+class AnswersLaw(NamedTuple):
+    """Law of the ridge weights of Q questions over draws of the labelled images; score q = weightsᵀ(x − mean of the images).
+
+    mean    (d, Q)  of the weights
+    spread  (d, d)  their covariance is noise[q] times this
+    noise   (Q,)    variance of an answer that the weights leave
+    valid           as in ``theory.probe``
+    """
+
+    mean: Array
+    spread: Array
+    noise: Array
+    valid: Array
+
+
+def answers(total: Array, cross: Array, n: Array | int, *, ridge: Array | float) -> AnswersLaw:
+    """Law of ridge regression with an intercept of Q answers, each of variance 1, on n labelled images.
+
+    total  (d, d) covariance of the features over the labelled images' population, cross (d, Q) with the answers (``told``)
+    ridge  > 0; the probe minimises Σ (answer − wᵀ(x − centre))² + n ridge |w|², the centre the mean of the images
+    Eq. (kappa, df2, probe-*), d05, where the covariance with the answer stands for half the gap of two equal classes: the
+    resolvent is one for all questions.  ``theory.probe`` is the case of one question that half of the images answer with yes.
+    Raises InputError where the shapes disagree.
+    """
+    if total.ndim != 2 or cross.ndim != 2 or total.shape != cross.shape[:1] * 2:
+        raise InputError(f"answers: total {total.shape} and cross {cross.shape} disagree; pass (d, d) and (d, Q)")
+    kappa = effective_ridge(jnp.linalg.eigvalsh(total), n, ridge)
+    resolvent = jnp.linalg.inv(total + kappa * jnp.eye(len(total), dtype=total.dtype))
+    smooth = resolvent @ total
+    df2 = jnp.sum(smooth * smooth.T)
+    pull = resolvent @ cross
+    noise = 1 - jnp.sum(cross * pull + kappa * pull * pull, axis=0)
+    spread = smooth @ resolvent
+    valid = (jnp.asarray(n) >= 20) & (df2 <= 0.9 * n)
+    return AnswersLaw(pull, (spread + spread.T) / (2 * (n - df2)), noise, valid)
+
+
+def told(cross: Array, variance: Array, flip: Array | float, classes: int | None = None) -> Array:
+    """Covariance (d, Q) of the features with answers as labelled, scaled to variance 1, where a share of labels is wrong.
+
+    cross     (d, Q) covariance with the true answers, variance (Q,) of these over the labelled images
+    classes   K equally frequent ones, of which a wrong label names any other: an answer keeps 1 − flip K / (K − 1) of its
+              covariance, and its variance, for as many labels come to a class as leave it.  None: every answer in {0, 1} is wrong
+              on its own, keeps 1 − 2 flip, and varies by flip (1 − flip) on top
+    """
+    kept = 1 - jnp.asarray(flip) * (2 if classes is None else classes / (classes - 1))
+    shown = kept**2 * variance + flip * (1 - flip) if classes is None else variance
+    return cross * (kept / jnp.sqrt(shown))[None, :]
+
+
+def ranked(mean: Array, variance: Array, count: Array, above: Array) -> Array:
+    """AUC (..., Q) of Gaussian scores in C cells, each side of a question a mixture of some.  Eq. (auc-mixture), d01.
+
+    mean, variance  (..., C, Q) of the score that answers each question
+    count           (..., C) images of each cell where it is deployed
+    above           (Q, C, C) in {0, 1}, whether an image of the first cell is to score above one of the second
+    A question is its cells of yes above those of no; of grades each cell above all lower ones makes the concordance.
+    nan where no such pair of cells has images.
+    """
+    here = (count > 0)[..., None]
+    mean, variance = jnp.where(here, mean, 0.0), jnp.where(here, variance, 1.0)
+    gap = mean[..., :, None, :] - mean[..., None, :, :]
+    won = auc(gap, variance[..., :, None, :], variance[..., None, :, :])
+    pairs = jnp.einsum("...i,...j,qij->...q", count, count, above)
+    return jnp.einsum("...i,...j,qij,...ijq->...q", count, count, above, won) / pairs

@@ -19,7 +19,7 @@ import jax
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, imbalance, running, variability
+from rafmodel import design, imbalance, masks, running, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.files import atomically
@@ -52,7 +52,7 @@ def _effusion() -> Cohort:
 def _left_ventricle() -> Cohort:
     """Pixels of the left ventricle, as a dense linear probe sees them."""
     whole = cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE)
-    return cohorts.around_pixels(whole, jax.random.key(0), side=32, each=2)
+    return masks.around_pixels(whole, jax.random.key(0), side=32, each=2)
 
 
 SOURCES = (

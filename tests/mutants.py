@@ -2,7 +2,7 @@
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
-sampling, learning, early, pilot, program, segmentation or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
 FILE says was caught is not tried again, what was missed is.
 """
 
@@ -66,7 +66,7 @@ THEORY = [
     ("theory", "vectors[:, ::-1], lower=True, trans=\"T\"", "vectors, lower=True, trans=\"T\""),
     ("theory", "jnp.linalg.solve(_ridged(uu, ridge), uv)", "jnp.linalg.solve(_ridged(uu, -ridge), uv)"),
     ("theory", "member = jnp.stack([label == 0, label == 1])", "member = jnp.stack([label == 1, label == 0])"),
-    ("theory", "half_gap = (moments.mean[..., 1, :] - moments.mean[..., 0, :]) / 2", "half_gap = moments.mean[..., 1, :] - moments.mean[..., 0, :]"),
+    ("theory", "moments.mean - jnp.mean(moments.mean, -2, keepdims=True)", "moments.mean"),
     ("theory", "kappa - ridge - kappa / n *", "kappa - ridge + kappa / n *"),
     ("theory", "half_gap = (moments.mean[1] - moments.mean[0]) / 2", "half_gap = (moments.mean[0] - moments.mean[1]) / 2"),
     ("theory", "df2 = jnp.sum(smooth * smooth.T)", "df2 = jnp.trace(smooth)"),
@@ -120,8 +120,8 @@ PROGRAM = [
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LESSONS),
-    ("labels", "1 - label, label)", "label, 1 - label)", SIMULATION),
-    ("labels", "order[label[order] == c][: count[c]]", "order[label[order] == 0][: count[c]]", SIMULATION),
+    ("labels", "(label + further) % k, label)", "label, (label + further) % k)", SIMULATION),
+    ("labels", "order[label[order] == c][:n]", "order[label[order] == 0][:n]", SIMULATION),
     ("labels", "(design.flip_control, design.flip_case)", "(design.flip_case, design.flip_control)", LESSONS),
     ("labels", "== design.flip_in)", "!= design.flip_in)", LESSONS),
     ("labels", "len(cell) / len(count) / count", "count / len(cell)", LESSONS),
@@ -342,6 +342,48 @@ SEGMENTATION = [
 ]  # fmt: skip
 
 
+SCORED, FORESEEN = ("test_several_questions_are_scored_right",), ("test_several_questions_are_foreseen_exactly",)
+REFUSED = ("test_several_questions_refuse_bad_input",)
+SEVERAL = [
+    ("asked", "np.arange(n)[:, None] >= np.arange(1, n)[None]", "np.arange(n)[:, None] <= np.arange(1, n)[None]", SCORED),
+    ("asked", ">> np.arange(n)[None] & 1", ">> np.arange(n)[None][:, ::-1] & 1", SCORED),
+    ("asked", "== 2 for column", ">= 1 for column", REFUSED),
+    ("classes", "order[table[:, order].argmax(1)]", "order[table[:, order[::-1]].argmax(1)]", SCORED),
+    ("classes", "sum(2**place for place in places)", "sum(2**place for place in places[:1])", SCORED),
+    ("classes", "if gaps:", "if not gaps:", REFUSED),
+    ("classes", "min(have.sum(), (~have).sum()) < fewest", "have.sum() < fewest - 1", REFUSED),
+    ("labels", "(label + further) % k", "(label + 1) % k", SCORED),
+    ("labels", "label ^ wrong @ 2 ** np.arange(k)", "label ^ wrong @ 2 ** np.arange(k)[::-1] * 0", SCORED),
+    ("probes", "weight / np.bincount(stratum, weight)[stratum]", "weight", SCORED),
+    ("probes", "y - np.average(y, 0, alike)", "y", SCORED),
+    ("probes", "[case - control for control, case in sides]", "[control - case for control, case in sides]", SCORED),
+    ("proxies", "jnp.asarray(answers, image.dtype)[label]", "jnp.asarray(answers, image.dtype)[::-1][label]", SCORED),
+    ("simulate", "each = zip(np.moveaxis(scores, -1, 0), answers.T, bars", "each = zip(np.moveaxis(scores, -1, 0), answers.T[::-1], bars", SCORED),
+    ("simulate", "share = 1.0 if findings", "share = 0.5 if findings", SCORED),
+    ("simulate", "for v, yes in each])", "for yes, v in each])", SCORED),
+    ("metrics", "lower = grade == high, grade < high", "lower = grade == high, grade > high", SCORED),
+    ("metrics", "won + n * auc(score", "won + auc(score", SCORED),
+    ("metrics", "np.min([getattr(one, name) for one in each], axis=0)", "np.max([getattr(one, name) for one in each], axis=0)", SCORED),
+    ("metrics", "areas = np.mean([_areas", "areas = np.max([_areas", SCORED),
+    ("study", "return np.mean([of(question) for question", "return np.max([of(question) for question", SCORED),
+    ("unequal", "1 - jnp.sum(cross * pull + kappa * pull * pull, axis=0)", "1 - jnp.sum(cross * pull - kappa * pull * pull, axis=0)", FORESEEN),
+    ("unequal", "(2 * (n - df2))", "(2 * n)", FORESEEN),
+    ("unequal", "classes / (classes - 1))", "2)", FORESEEN),
+    ("unequal", "kept**2 * variance + flip * (1 - flip)", "variance", FORESEEN),
+    ("unequal", "gap = mean[..., :, None, :] - mean[..., None, :, :]", "gap = mean[..., None, :, :] - mean[..., :, None, :]", FORESEEN),
+    ("unequal", "won = auc(gap, variance[..., :, None, :], variance[..., None, :, :])", "won = auc(gap, variance[..., :, None, :], variance[..., :, None, :])", FORESEEN),
+    ("unequal", '"...i,...j,qij,...ijq->...q", count, count, above, won', '"...i,...j,qij,...ijq->...q", count, count**0, above, won', FORESEEN),
+    ("classes_predict", "yes[:, :, None] * no[:, None, :]", "no[:, :, None] * yes[:, None, :]", FORESEEN),
+    ("classes_predict", "np.tri(len(asked.names), k=-1)[None]", "np.tri(len(asked.names), k=0)[None]", FORESEEN),
+    ("classes_predict", "around[..., None] * noise", "0 * around[..., None] * noise", SCORED),
+    ("classes_predict", "within + wander[..., None] * noise + (count", "within + (count", SCORED),
+    ("classes_predict", "probit(measured) - probit(stated)", "probit(stated) - probit(measured)", SCORED),
+    ("classes_predict", "(_mean(x[column > 0]) + _mean(x[column <= 0])) / 2", "_mean(x[column > 0])", SCORED),
+    ("predict", "np.flatnonzero(stratum == c)[:each] for c in range(asked.n_strata)", "np.flatnonzero(stratum == c)[:each] for c in range(2)", SCORED),
+    ("theory", "moments.mean - jnp.mean(moments.mean, -2, keepdims=True)", "moments.mean", FORESEEN),
+]  # fmt: skip
+
+
 def caught(copy: Path, module: str, old: str, new: str, tests: tuple[str, ...]) -> bool:
     """Whether a test fails when ``old`` is replaced by ``new`` in a module of the copied package.
 
@@ -414,6 +456,7 @@ LISTS = {
     "theory": [(*mutant, FORMULAS) for mutant in THEORY],
     "program": PROGRAM,
     "segmentation": SEGMENTATION,
+    "several": SEVERAL,
     "sampling": [("sampling", *mutant, FORMULAS[:1]) for mutant in SAMPLING],
     "learning": [("learning", *mutant, FORMULAS[:1]) for mutant in LEARNING],
     "early": [("early", *mutant, ("test_early_warning_without_labels",)) for mutant in EARLY],

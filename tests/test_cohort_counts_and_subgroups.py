@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rafmodel import cohort
+from rafmodel import cohort, masks
 from rafmodel.errors import InputError
 
 N = 60
@@ -237,7 +237,7 @@ def test_patches_around_pixels_carry_the_class_of_their_centre(load):
     whole = load(masks=mask)
     place = np.broadcast_to(np.arange(30 * 21).reshape(1, 30, 21, 1), (N, 30, 21, 1))
     whole = replace(whole, image=place.astype(np.float32) / 1000)
-    found = cohort.around_pixels(whole, jax.random.key(0), side=8, each=3)
+    found = masks.around_pixels(whole, jax.random.key(0), side=8, each=3)
     assert found.image.shape == (40 * 6, 8, 8, 1)
     centre = np.rint(found.image[:, 4, 4, 0] * 1000).astype(int)
     row, column = np.divmod(centre, 21)
@@ -248,6 +248,6 @@ def test_patches_around_pixels_carry_the_class_of_their_centre(load):
     np.testing.assert_array_equal(found.patient, np.repeat(whole.patient[:40], 6))
     assert len(np.unique(centre.reshape(40, 6), axis=0)) > 30  # each image its own draw
     with pytest.raises(InputError, match="no masks"):
-        cohort.around_pixels(replace(whole, mask=None), jax.random.key(0), side=8, each=3)
+        masks.around_pixels(replace(whole, mask=None), jax.random.key(0), side=8, each=3)
     with pytest.raises(InputError, match="draw fewer"):
-        cohort.around_pixels(whole, jax.random.key(0), side=8, each=200)
+        masks.around_pixels(whole, jax.random.key(0), side=8, each=200)

@@ -71,7 +71,8 @@ def test_figures_know_the_family_behind_the_choices():
 
 def test_every_choice_is_one_of_a_design():
     values = {"pretrain_on": "phantom", "weighting": "class", "resampling": "none", "probe": "logistic", "flip_in": "A"}
-    values |= {key: "1" for key, kind in choices.KEYS.items() if kind is not str} | {"group": "site"}
+    values |= {key: "1" for key, kind in choices.KEYS.items() if kind is not str}
+    values |= {"group": "site", "precision": "bfloat16"}
     fields = set(design.Design.__dataclass_fields__)
     assert set(choices.KEYS) - fields == {"strength"}
     assert fields - set(choices.KEYS) == {
@@ -345,7 +346,7 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
     monkeypatch.setattr(predict, "PAIRED", 50)
     part = cohort.pixels(OTHER)[..., 0].mean((1, 2))  # each image gets a grey of its own
     flat = replace(OTHER, image=np.broadcast_to(part[:, None, None, None], OTHER.image.shape).astype(np.float32))
-    surveyed = predict.Survey((), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)))
+    surveyed = predict.Survey((), (), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)))
     for name in ("jigsaw", "supervised"):
         one = replace(chosen(name), pretrain_on=flat)
         grey = predict._pairs(KEY, surveyed, one)[0].reshape(50, -1)

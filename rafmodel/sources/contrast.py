@@ -21,7 +21,7 @@ def contrast(
     """
     distinct, code = np.unique(entries, return_inverse=True)
     lists = [set(entry.split("|")) - {""} for entry in distinct.tolist()]
-    values = sorted(set().union(*lists), key=_by_number)
+    values = sorted(set().union(*lists), key=by_number)
     cases, controls = _sides(where, values, positive, negative)
     y = np.array([1 if v & cases else 0 if v & controls else -1 for v in lists], np.int8)[code]
     rest = len(controls) > 6 and negative is None
@@ -33,7 +33,7 @@ def contrast(
     return y, words + (f" ({left_out} of {len(y)} images have neither and are left out)" if left_out else "")
 
 
-def _by_number(value: str) -> tuple[float, str]:
+def by_number(value: str) -> tuple[float, str]:
     """Key that sorts numbers by size and puts them before words."""
     try:
         return float(value), value
@@ -53,7 +53,7 @@ def _sides(
     if both:
         raise InputError(f"{where}: '{min(both)}' is asked to be positive and negative; leave one out")
     if not positive and not negative:
-        if len(values) > 2 and _by_number(values[-1])[0] == math.inf:
+        if len(values) > 2 and by_number(values[-1])[0] == math.inf:
             raise InputError(f"{where}: {len(values)} values; name those of a case with --positive: {there}")
         positive = values[-1:]
     cases = set(positive) if positive else set(values) - set(negative or ())
