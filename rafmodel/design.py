@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -301,21 +301,53 @@ def counted(label: np.ndarray, asked: Asked = BINARY) -> list[int]:
     return [int((stratum == c).sum()) for c in range(asked.n_strata)]
 
 
-def wrong(design: Design) -> float:
-    """Share of wrong labels, the mean of both classes; by as much twice over they draw the classes' means together."""
-    of_class = [design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)]
-    return sum(of_class) / 2
+class Taught(NamedTuple):
+    """What a probe's labels come to, controls then cases, for theory (``unequal.probe``).
+
+    count  images of each class, flip share of each class's labels that are wrong, weight of each class in the loss (mean over
+           images 1), loss squared or logistic
+    """
+
+    count: tuple[int, int]
+    flip: tuple[float, float]
+    weight: tuple[float, float] = (1.0, 1.0)
+    loss: str = "squared"
+
+    @property
+    def alike(self) -> bool:
+        """Whether both classes are alike and the loss is squared, as ``theory.probe`` has it."""
+        pairs = (self.count, self.flip, self.weight)
+        return all(one == other for one, other in pairs) and self.loss == "squared"
+
+
+def taught(design: Design, label: np.ndarray) -> Taught:
+    """Of cases against controls, labels drawn from a source with these labels (n,).
+
+    To show the images of a class several times is to weigh them more; balance of subgroups is taken for that of classes.
+    """
+    count, flip = n_by_class(design, label), flips(design)
+    balanced = (design.weighting, design.resampling) != ("none", "none")
+    weight = (sum(count) / (2 * count[0]), sum(count) / (2 * count[1])) if balanced else (1.0, 1.0)
+    return Taught((count[0], count[1]), flip, weight, "logistic" if design.probe == "logistic" else "squared")
+
+
+def flips(design: Design) -> tuple[float, float]:
+    """Share of wrong labels among controls and among cases."""
+    control, case = (design.label_flip if s is None else s for s in (design.flip_control, design.flip_case))
+    return control, case
 
 
 def unforeseen(design: Design) -> list[str]:
     """What theory does not see of how the design learns its labels, or was not checked on."""
-    flips = {design.label_flip if share is None else share for share in (design.flip_control, design.flip_case)}
-    alike = design.weighting == design.resampling == "none" and not design.flip_in and len(flips) == 1
+    by_group = "group" in (design.weighting, design.resampling)
+    plain = design.weighting == design.resampling == "none" and design.probe == "ridge"
     found = {
         "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
-        f"a {design.probe} probe, foreseen as if it were a ridge probe": design.probe != "ridge",
-        "labels of unequal number, weight or quality, foreseen as if they were alike": (
-            not alike or design.prevalence not in (None, 0.5)
+        "a finetuned probe, foreseen as if it were a ridge probe": design.probe == "finetuned",
+        "unequal classes in a ridge probe without weights, foreseen as if half way between them were known": (
+            plain and design.prevalence not in (None, 0.5)
         ),
+        "labels balanced by subgroup, foreseen as if by class": by_group,
+        "labels wrong in one subgroup, foreseen as if they were in all": bool(design.flip_in),
     }
     return [why for why, so in found.items() if so]

@@ -6,6 +6,7 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,12 +15,12 @@ import numpy as np
 from jax import Array
 from scipy.special import ndtr, ndtri
 
-from rafmodel import charts, theory, transfer
+from rafmodel import charts, theory, transfer, unequal
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, counted, n_labels, select, unforeseen, wrong
+from rafmodel.design import Design, Taught, counted, n_by_class, n_labels, select, taught, unforeseen
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, probit
 from rafmodel.proxies import Proxy
@@ -116,7 +117,7 @@ def survey(
     labels = cohorts.part(train, "train").label
     networks = untrained(key_networks, architecture, source, widths)
     folds, reference = charts.folds(key_images, source), replace(UNTRAINED, widths=widths)
-    n = n_labels(reference, labels)
+    n, shown = n_labels(reference, labels), taught(reference, labels)
     names, test_code = cohorts.groups(test, group)
 
     def fold(i: int) -> list[Chart]:
@@ -134,7 +135,7 @@ def survey(
             by_group = charts.moments_by_group((shifted - centre) @ axes, deployed.label, code, len(names))
             own = charts.scaled(untrained, clean)
             found = Chart(one.networks, centre, axes, d, own, clean, by_group, np.zeros(()))
-            stated = _rates(found, own, n, reference)[..., 0]
+            stated = _rates(found, own, shown, reference.ridge)[..., 0]
             features = raw[:, :d], fixed.label, shifted[..., :d], deployed.label
             measured = charts.measured(key_probe, *features, n, reference.ridge)
             return found._replace(offset=probit(measured) - probit(stated))
@@ -162,9 +163,9 @@ def charts_of(survey: Survey, design: Design) -> tuple[Chart, ...]:
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over charts, since each untrained encoder is one draw."""
-    n = n_labels(design, survey.label)
+    shown = taught(design, survey.label)
     found = [
-        ndtr(ndtri(_rates(chart, metric, n, design)) + chart.offset[..., None])
+        ndtr(ndtri(_rates(chart, metric, shown, design.ridge)) + chart.offset[..., None])
         for metric, chart in zip(representations(key, survey, design), charts_of(survey, design), strict=True)
     ]
     known = ~np.isnan(found)  # a chart that has too few of a subgroup is left out
@@ -173,21 +174,42 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     return Outcome(auc, tpr, fpr, *survey.counts)
 
 
-def _rates(chart: Chart, metric: Array, n: int, design: Design) -> np.ndarray:
-    """AUC, TPR and FPR (3, shift, severity, group) that theory states for a design's representation."""
-    return np.stack(_outcome(metric, chart.clean, chart.shifted, n, wrong(design), design.ridge, chart.width))
+def _rates(chart: Chart, metric: Array, shown: Taught, ridge: float) -> np.ndarray:
+    """AUC, TPR and FPR (3, shift, severity, group) that theory states for a representation and what its probe is taught."""
+    chosen = {"alike": shown.alike, "loss": shown.loss}
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, *shown[:3], ridge, chart.width, **chosen))
 
 
-@jax.jit
+@partial(jax.jit, static_argnames=("alike", "loss"))
 def _outcome(
-    metric: Array, clean: theory.Moments, shifted: theory.Moments, n: int, flip: float, ridge: float, width: int
+    metric: Array,
+    clean: theory.Moments,
+    shifted: theory.Moments,
+    count: tuple[float, float],
+    flip: tuple[float, float],
+    weight: tuple[float, float],
+    ridge: float,
+    width: int,
+    *,
+    alike: bool,
+    loss: str,
 ) -> tuple[Array, Array, Array]:
-    """AUC, TPR and FPR of a ridge probe on the representation ``metric^½ φ``, on shifted moments of φ."""
+    """AUC, TPR and FPR of a linear probe on the representation ``metric^½ φ``, on shifted moments of φ."""
     spectrum, basis = jnp.linalg.eigh(metric)
     root = (basis * jnp.sqrt(jnp.maximum(spectrum, 0))[None, :]) @ basis.T
     learned = theory.Moments(clean.mean @ root, root @ clean.cov @ root, clean.weight)
-    penalty = ridge * jnp.trace(theory.total_covariance(learned)) / width
-    law = theory.probe(learned, n, flip=flip, ridge=penalty)
+    if alike:
+        penalty = ridge * jnp.trace(theory.total_covariance(learned)) / width
+        law = theory.probe(learned, 2 * count[0], flip=flip[0], ridge=penalty)
+    else:
+        counts, weights = jnp.asarray(count, float), jnp.asarray(weight, float)
+        share = counts * weights / counts.sum()
+        between = (
+            4 * share[0] * share[1] if loss == "logistic" else 1.0
+        )  # about the mean, or half way between the classes
+        gap = (learned.mean[1] - learned.mean[0]) / 2
+        penalty = ridge * (share @ jnp.einsum("cii->c", learned.cov) + between * gap @ gap) / width
+        law = unequal.probe(learned, counts, flip=jnp.asarray(flip), ridge=penalty, weight=weights, loss=loss)
     outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=clean.mean.mean(0))
     return theory.deploy(outward, shifted, theory.threshold(outward, clean))
 
@@ -242,8 +264,8 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
     chosen = np.arange(min(len(images), design.n_unlabelled))
     if design.proxy.labelled:
         asked = design.proxy.asked
-        each, stratum = n_labels(design, source_label, asked) // asked.n_strata, asked.strata(image_label)
-        chosen = np.concatenate([np.flatnonzero(stratum == c)[:each] for c in range(asked.n_strata)])
+        each, stratum = n_by_class(design, source_label, asked), asked.strata(image_label)
+        chosen = np.concatenate([np.flatnonzero(stratum == c)[:n] for c, n in enumerate(each)])
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
     # not compiled as a whole: the pieces of different laws are the same, and compile once

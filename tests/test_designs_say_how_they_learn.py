@@ -358,18 +358,31 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
 
 def test_theory_says_what_it_does_not_see():
     one = chosen("contrastive+noise")
-    assert not any("labels of unequal" in why or "pre-training" in why for why in predict.outside(IMAGES, one))
-    for change in (
-        {"prevalence": 0.2},
-        {"flip_case": 0.1},
-        {"flip_in": "A"},
-        {"weighting": "class"},
-        {"resampling": "group"},
+    rare = {"prevalence": 0.2}
+    for change in ({}, rare | {"weighting": "class"}, {"flip_case": 0.1}, rare | {"probe": "logistic"}):
+        assert not design.unforeseen(replace(one, **change))
+    for change, told in (
+        (rare, "half way between them"),
+        ({"flip_in": "A"}, "wrong in one subgroup"),
+        ({"resampling": "group"}, "balanced by subgroup"),
+        ({"probe": "finetuned"}, "finetuned probe"),
+        ({"pretrain_on": OTHER}, "pre-training on another"),
     ):
-        assert any("labels of unequal" in why for why in predict.outside(IMAGES, replace(one, **change)))
-    assert any("finetuned probe" in why for why in predict.outside(IMAGES, replace(one, probe="finetuned")))
-    assert any("pre-training on another" in why for why in predict.outside(IMAGES, replace(one, pretrain_on=OTHER)))
-    assert design.wrong(replace(one, label_flip=0.1, flip_case=0.3)) == pytest.approx(0.2)
+        assert any(told in why for why in predict.outside(IMAGES, replace(one, **change)))
+
+
+def test_what_a_probe_is_taught_is_told_to_theory():
+    label = np.repeat([0, 1], [300, 100])
+    one = chosen("untrained")
+    assert design.taught(one, label) == ((100, 100), (0.0, 0.0), (1.0, 1.0), "squared")
+    assert design.taught(one, label).alike
+    rare = replace(one, n_labelled=100, prevalence=0.2, flip_case=0.3, label_flip=0.1, probe="logistic")
+    assert design.taught(rare, label) == ((80, 20), (0.1, 0.3), (1.0, 1.0), "logistic")
+    for change in ({"weighting": "class"}, {"resampling": "class"}):
+        assert design.taught(replace(rare, **change), label).weight == (100 / 160, 100 / 40)
+    assert not any(
+        design.taught(replace(one, **{k: v}), label).alike for k, v in (("prevalence", 0.2), ("flip_case", 0.1))
+    )
 
 
 def test_cells_of_other_cohorts_and_choices_have_other_names(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rafmodel import charts, cohort, design, predict, theory, variability
+from rafmodel import charts, cohort, design, labels, metrics, predict, probes, theory, variability
+from rafmodel.asked import BINARY
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=400)
@@ -130,7 +131,7 @@ def test_the_untrained_level_is_the_one_measured_on_the_source(survey):
     """Whatever the Gaussian theory gets wrong for the untrained encoder is taken off again."""
     foreseen = predict.foresee(KEY, survey, named("untrained"))
     chart = survey.charts[0]
-    theory = predict._rates(chart, chart.untrained, 256, named("untrained"))[0, ..., 0]
+    theory = predict._rates(chart, chart.untrained, design.Taught((128, 128), (0.0, 0.0)), 0.01)[0, ..., 0]
     assert np.abs(norm.ppf(foreseen.auc[..., 0]) - norm.ppf(theory) - chart.offset[0]).max() < 1e-3
     assert np.abs(chart.offset).max() > 0.02
 
@@ -167,3 +168,46 @@ def test_the_untrained_encoder_in_a_pool_is_the_first_one(survey):
         inner = z @ charts.own_features(axes, scale, 4) @ z.T
         features = (raw - raw.mean(0))[:, :4]
         np.testing.assert_allclose(inner, features @ features.T, rtol=1e-6, atol=1e-6 * np.abs(inner).max())
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"prevalence": 0.15, "weighting": "class"},
+        {"probe": "logistic"},
+        {"prevalence": 0.3, "probe": "logistic", "flip_case": 0.3},
+    ],
+)
+def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
+    """Gaussian features of known moments, a representation that is not the identity, and the simulator's own probes."""
+    rng = np.random.default_rng(0)
+    d, draws = 16, 150
+    mean = np.stack([np.zeros(d), np.concatenate([rng.normal(0, 0.6, 6), np.zeros(d - 6)])])
+    turned = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    roots = np.stack([np.diag(np.geomspace(1.5, 0.3, d)), turned * np.geomspace(1, 0.4, d)])
+    metric = np.diag(np.geomspace(4, 0.2, d))
+    clean = theory.Moments(*(np.asarray(v, np.float32) for v in (mean, roots @ roots.transpose(0, 2, 1), np.ones(2))))
+    shifted = theory.Moments(*(np.asarray(v)[None, None, None] for v in clean))
+    chart = charts.Chart((), np.zeros(d), np.eye(d), d, np.eye(d), clean, shifted, np.zeros(()))
+    one = named("untrained", n_labelled=300, **choice)
+    pool = np.repeat([0, 1], 500)
+    shown = design.taught(one, pool)
+    told = predict._rates(chart, metric, shown, one.ridge)[:, 0, 0, 0]
+
+    def sampled(counts):
+        label = np.repeat([0, 1], counts)
+        x = np.concatenate([mean[c] + rng.normal(size=(n, d)) @ roots[c].T for c, n in enumerate(counts)])
+        return x @ np.sqrt(metric), label
+
+    weigh = None if one.weighting == "none" else labels.balancing(np.repeat([0, 1], shown.count))
+    seen = []
+    for _ in range(draws):
+        x, label = sampled(shown.count)
+        given = np.where(rng.random(len(label)) < np.array(shown.flip)[label], 1 - label, label)
+        probe = probes.fitted(one.probe, x, given, one.ridge, weigh, BINARY)
+        fresh, truth = sampled((1000, 1000))
+        seen.append(metrics.auc(probe(fresh)[None], truth)[0])
+    error = np.std(seen) / np.sqrt(draws)
+    assert abs(told[0] - np.mean(seen)) < 4 * error + 0.004, (told[0], np.mean(seen), error)
+    plain = predict._rates(chart, metric, design.Taught((150, 150), (0.0, 0.0)), one.ridge)[0, 0, 0, 0]
+    assert abs(plain - told[0]) > 0.002  # the choice is seen
