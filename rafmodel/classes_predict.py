@@ -94,7 +94,8 @@ def survey(
             own = charts.scaled(untrained, clean)
             chart = Chart(one.networks, centre, axes, d, own, clean, clean, np.zeros(()))
             learned = _answered(x, asked, fixed.label)
-            found = Seen(chart, (shifted - centre) @ axes, cell, *learned, offset=np.zeros(()))
+            placed = ((shifted - centre) @ axes).astype(np.float32)
+            found = Seen(chart, placed, cell, *learned, offset=np.zeros(()))
             stated = _rates(found, own, sum(each), reference, asked)[..., 0]
             seen, told = (raw[:, :d], fixed.label), (shifted[..., :d], deployed.label)
             measured = _measured(key_probe, *seen, *told, each, reference.ridge, asked)
