@@ -134,6 +134,16 @@ def test_the_untrained_level_is_the_one_measured_on_the_source(survey):
     theory = predict._rates(chart, chart.untrained, design.Taught((128, 128), (0.0, 0.0)), 0.01)[0, ..., 0]
     assert np.abs(norm.ppf(foreseen.auc[..., 0]) - norm.ppf(theory) - chart.offset[0]).max() < 1e-3
     assert np.abs(chart.offset).max() > 0.02
+    _, key_images, key_shift, key_probe = jax.random.split(KEY, 4)
+    source = cohort.take(IMAGES, np.flatnonzero(IMAGES.split != "test"))
+    first, rest = charts.folds(key_images, source)
+    deployed, fixed = cohort.take(source, first[: charts.ALTERED]), cohort.take(source, rest)
+    features = charts.statistics(chart.networks, cohort.pixels(fixed))[:, :64], fixed.label
+    shifted = charts.under_shifts(jax.random.fold_in(key_shift, 0), chart.networks, cohort.pixels(deployed), SHIFTS)
+    n = design.n_labels(named("untrained"), cohort.part(IMAGES, "train").label)
+    measured = charts.measured(key_probe, *features, shifted[..., :64], deployed.label, n, 0.01)
+    for rate, told in zip(measured, foreseen[:3], strict=True):
+        np.testing.assert_allclose(told[..., 0], rate, atol=1e-3)
 
 
 def test_labels_form_what_several_untrained_encoders_see_together():
