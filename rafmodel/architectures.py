@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from rafmodel.encoder import Encoder, beside, convolved, encoder, pooled
+from rafmodel.encoder import Encoder, Maps, beside, convolved, encoder, pooled
 from rafmodel.errors import InputError
 from rafmodel.variability.law import sample
 
@@ -95,7 +95,9 @@ class Residual(nnx.Module):
             found.append(x)
         return found
 
-    maps = layers
+    def maps(self, images: Array) -> Maps:
+        """The blocks' answers, which lie at the first pixel of their stride."""
+        return Maps(self.layers(images), corner=True)
 
 
 def _weight(keys: nnx.Rngs, n_in: int, n_out: int, *, gain: float = 2.0) -> nnx.Param:
@@ -148,7 +150,9 @@ class VisionTransformer(nnx.Module):
             found.append(x)
         return [tokens.reshape(n, *grid, -1) for tokens in [*found[:-1], self.norm(found[-1])]]
 
-    maps = layers
+    def maps(self, images: Array) -> Maps:
+        """The tokens, which lie in the middle of their patches."""
+        return Maps(self.layers(images), corner=False)
 
 
 def _tokens(x: Array, side: int) -> Array:
@@ -260,9 +264,9 @@ class FourFold(nnx.Module):
         *found, last = self._oriented(images)
         return [*(x.reshape(*x.shape[:2], 4 * x.shape[2], -1) for x in found), _strongest(last)]
 
-    def maps(self, images: Array) -> list[Array]:
+    def maps(self, images: Array) -> Maps:
         """Maps (N, h, w, width) of the strongest orientation; they turn with the image."""
-        return [_strongest(x) for x in self._oriented(images)]
+        return Maps([_strongest(x) for x in self._oriented(images)], corner=False)
 
     def _oriented(self, images: Array) -> list[Array]:
         x, found = (images - 0.5) / 0.25, []

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,18 @@ class Network(Protocol):
     """Any encoder: features (N, d) of images (N, *space, C)."""
 
     def __call__(self, images: Any, /) -> Any: ...
+
+
+class Maps(NamedTuple):
+    """What layers answer at their own positions, and where these lie.
+
+    layers   (N, *positions, width) each
+    corner   a layer that keeps every s-th pixel along a side has its i-th position at pixel i s, as convolutions with a stride
+             do; otherwise a position lies in the middle of its s pixels, as patches and means of neighbours do
+    """
+
+    layers: list[Array]
+    corner: bool
 
 
 class Encoder(nnx.Module):
@@ -47,7 +59,9 @@ class Encoder(nnx.Module):
             found.append(x)
         return found
 
-    maps = layers
+    def maps(self, images: Array) -> Maps:
+        """The layers' answers, which lie at the first pixel of their stride."""
+        return Maps(self.layers(images), corner=True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -189,7 +203,24 @@ def _statistics(graph, state, images: Array) -> Array:
 @partial(jax.jit, static_argnums=0)
 def _columns(graph, state, images: Array) -> Array:
     maps = nnx.merge(graph, state).maps(images)
-    return jnp.concatenate([jax.image.resize(x, (*images.shape[:-1], x.shape[-1]), "linear") for x in maps], -1)
+    return jnp.concatenate([at_pixels(x, images.shape[1:-1], maps.corner) for x in maps.layers], -1)
+
+
+def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
+    """A layer's maps (N, *positions, k) at every pixel of ``space``, linear between their own positions, flat beyond the last.
+
+    corner  where these lie, see ``Maps``; a stride is a power of 2
+    """
+    if not corner:
+        return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")
+    for axis, side in enumerate(space, 1):
+        n, stride = x.shape[axis], 1
+        while -(-side // stride) > n:
+            stride *= 2
+        place = np.minimum(np.arange(side) / stride, n - 1)
+        share = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(n)[None]))
+        x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(share.T, x.dtype), (axis, 0)), -1, axis)
+    return x
 
 
 def _in_turn(f: Callable[[Array], Array], images: Array) -> Array:

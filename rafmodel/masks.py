@@ -19,7 +19,7 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
-from rafmodel.encoder import Network, in_chunks
+from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
 from rafmodel.variability import Variability
 
@@ -214,25 +214,20 @@ def at_once(images: np.ndarray) -> int:
 
 @partial(jax.jit, static_argnums=0)
 def _gathered(graph, state, images: Array, place: Array) -> Array:
-    found = [_at(x, images.shape[1:-1]).reshape(len(images), -1, x.shape[-1]) for x in maps(graph, state, images)]
+    seen, space = maps(graph, state, images), images.shape[1:-1]
+    found = [at_pixels(x, space, seen.corner).reshape(len(images), -1, x.shape[-1]) for x in seen.layers]
     return jnp.concatenate([jnp.take_along_axis(x, place[..., None], 1) for x in found], -1)
 
 
-def maps(graph, state, images: Array) -> list[Array]:
+def maps(graph, state, images: Array) -> Maps:
     """What each layer of a network, split into graph and state, answers at its own positions."""
     return nnx.merge(graph, state).maps(images)
 
 
-def merged(layers: Sequence[Array], weights: Sequence[Array], space: tuple[int, ...]) -> Array:
+def merged(seen: Maps, weights: Sequence[Array], space: tuple[int, ...]) -> Array:
     """Dense features times a matrix, (N, *space, k): the same as of ``dense_features``, whose columns are never made.
 
-    layers (N, *positions, width) of each layer, weights (width, k) of each; interpolation and matrix commute
+    weights  (width, k) of each layer; interpolation and matrix commute
     """
-    return sum(
-        (_at(x @ w, space) for x, w in zip(layers[1:], weights[1:], strict=True)), _at(layers[0] @ weights[0], space)
-    )
-
-
-def _at(x: Array, space: tuple[int, ...]) -> Array:
-    """Maps (N, *positions, k) at every pixel, linear between their own."""
-    return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")
+    each = [at_pixels(x @ w, space, seen.corner) for x, w in zip(seen.layers, weights, strict=True)]
+    return sum(each[1:], each[0])

@@ -20,7 +20,7 @@ from rafmodel import dice
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
-from rafmodel.encoder import Network, _patches, beside, features, in_chunks
+from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks
 from rafmodel.labels import Lesson, flipped
 from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, pixel_features
 from rafmodel.metrics import Outcome
@@ -214,9 +214,9 @@ def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:
     return Head(merge, jnp.zeros((WIDTH,), jnp.float32), conv, jnp.zeros((WIDTH,), jnp.float32), out)
 
 
-def answered(head: Head, layers: Sequence[Array], space: tuple[int, ...]) -> Array:
+def answered(head: Head, seen: Maps, space: tuple[int, ...]) -> Array:
     """The head's score of every pixel, (N, *space)."""
-    x = beside(merged(layers, head.merge, space), head.offset)
+    x = beside(merged(seen, head.merge, space), head.offset)
     if head.conv is None or head.bias is None or head.out is None:
         return x[..., 0]
     x = jax.nn.relu(beside(_patches(jax.nn.relu(x), stride=1) @ head.conv, head.bias))
@@ -297,9 +297,8 @@ def _scored(graph, state, head: Head, images: Array) -> Array:
 
 def _widths(network: Network, images: np.ndarray) -> list[int]:
     """Channels of each layer's maps."""
-    found = jax.eval_shape(
-        partial(maps, *nnx.split(network)), jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    )
+    seen = partial(maps, *nnx.split(network))
+    found = jax.eval_shape(lambda x: seen(x).layers, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
     return [x.shape[-1] for x in found]
 
 

@@ -203,9 +203,9 @@ def _moments(x: Array, label: Array, weight: Array) -> theory.Moments:
 
 @partial(jax.jit, static_argnums=0)
 def _scored(graph, state, weight: Array, images: Array) -> Array:
-    layers = maps(graph, state, images)
-    cuts = np.cumsum([x.shape[-1] for x in layers])[:-1]
-    return merged(layers, [w[:, None] for w in jnp.split(weight, cuts)], images.shape[1:-1])[..., 0]
+    seen = maps(graph, state, images)
+    cuts = np.cumsum([x.shape[-1] for x in seen.layers])[:-1]
+    return merged(seen, [w[:, None] for w in jnp.split(weight, cuts)], images.shape[1:-1])[..., 0]
 
 
 def _on_statistics(network: Network, images: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,9 +213,8 @@ def _on_statistics(network: Network, images: np.ndarray, centre: np.ndarray) -> 
 
     The statistics hold the means of the last layer first, then those before it, then mean squares, which are left out.
     """
-    shapes = jax.eval_shape(
-        partial(maps, *nnx.split(network)), jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    )
+    seen = partial(maps, *nnx.split(network))
+    shapes = jax.eval_shape(lambda x: seen(x).layers, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
     blocks = np.split(np.arange(len(centre)), np.cumsum([x.shape[-1] for x in shapes])[:-1])
     order = np.concatenate(blocks[::-1])
     axes = np.zeros((2 * len(centre), len(centre)))

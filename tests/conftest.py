@@ -25,3 +25,14 @@ def cohort_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no real cohorts: set RAFMODEL_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forget compiled programs before the system's limit on memory maps (65,530 by default on Linux) ends the process."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > 25_000:
+        import jax
+
+        jax.clear_caches()

@@ -53,7 +53,7 @@ def test_quarter_turns_leave_p4_features_alone_and_turn_its_maps(side):
     made = network(built.P4, images)
     turned = jnp.rot90(images, 1, (1, 2))
     np.testing.assert_allclose(made(turned), made(images), rtol=1e-4, atol=1e-5)
-    for upright, after in zip(made.maps(images), made.maps(turned), strict=True):
+    for upright, after in zip(made.maps(images).layers, made.maps(turned).layers, strict=True):
         np.testing.assert_allclose(jnp.rot90(upright, 1, (1, 2)), after, atol=1e-4)
     assert np.abs(network(built.PLAIN, images)(turned) - network(built.PLAIN, images)(images)).max() > 1e-2
     mirrored = jnp.flip(images, 2)
@@ -131,21 +131,15 @@ def test_dense_features_lie_on_the_image():
     made = network(built.PLAIN, IMAGES)
     found = dense_features(made, IMAGES)
     assert found.shape == (5, 28, 28, sum(WIDTHS))
-    coarse = np.asarray(made.layers(IMAGES)[0])
-    np.testing.assert_allclose(
-        found[..., :8].reshape(5, 14, 2, 14, 2, 8).mean((2, 4))[:, 2:-2, 2:-2],
-        _smoothed(coarse)[:, 2:-2, 2:-2],
-        atol=1e-4,
-    )
+    start = 0
+    for depth, (layer, width) in enumerate(zip(made.layers(IMAGES), WIDTHS, strict=True), 1):
+        step = 2**depth  # a position of the layer stands at the pixel in the middle of its first patch
+        np.testing.assert_allclose(found[:, ::step, ::step, start : start + width], layer, atol=1e-5)
+        between = (layer[:, 0, 0] + layer[:, 1, 0]) / 2
+        np.testing.assert_allclose(found[:, step // 2, 0, start : start + width], between, atol=1e-5)
+        start += width
     with pytest.raises(InputError, match="do not lie on the image"):
         dense_features(network(built.STN, IMAGES), IMAGES)
-
-
-def _smoothed(x):
-    """What linear interpolation to twice the size and the mean of pairs leave of maps: weights 1/8, 3/4, 1/8."""
-    for axis in (1, 2):
-        x = (np.roll(x, 1, axis) + 6 * x + np.roll(x, -1, axis)) / 8
-    return x
 
 
 # ---- as designs
@@ -198,3 +192,18 @@ def test_each_encoder_learns_by_the_supervised_task(name):
         assert float(jnp.abs(trained.encoder.affine[...]).max()) > 1e-4  # the transformer itself learns
     assert np.isfinite(features(trained.encoder, images)).all()
     assert nnx.state(trained.encoder)
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "vit", "p4"])
+def test_a_bright_pixel_is_bright_where_it_is(name):
+    """Averaged over untrained networks, what one pixel changes in the dense features of a layer is centred on that pixel."""
+    row, column = 16, 8  # the first pixel of a stride in every layer
+    dark = jnp.full((1, 32, 32, 1), 0.5)
+    spot = dark.at[0, row, column].set(1.0)
+    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (32, 32, 1), (16, 16, 16)) for i in range(8)]
+    moved = np.abs(sum(np.abs(dense_features(one, spot) - dense_features(one, dark)).sum(-1)[0] for one in made))
+    moved = np.where(moved > 0.05 * moved.max(), moved, 0)  # a transformer attends everywhere a little
+    place = [np.average(np.arange(32), weights=moved.sum(axis)) for axis in (1, 0)]
+    reach = 0.4 if name in ("plain", "residual") else 3.0  # or half a patch
+    assert abs(place[0] - row) < reach
+    assert abs(place[1] - column) < reach
