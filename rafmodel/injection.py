@@ -1,8 +1,8 @@
 """What estimators of an image's state are worth on a cohort: known amounts are added to its images and looked for.
 
-All states are changed at once, by amounts as large as the cohort's own spread, so that what leaks from one estimate into another
-is seen and undone: ``change found = mixing @ change made + error``.  For each state that estimator is taken, by parts or of all
-states at once, which follows the amounts more closely.  A state that does not answer is not identified, and it is said why.
+All states are changed at once, by amounts as large as the subgroup's own spread, for what comes back depends on both.  For each
+state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
+change made + error``, subgroup by subgroup.  A state that does not answer is not identified, and it is said why.
 """
 
 from typing import NamedTuple
@@ -25,12 +25,11 @@ from rafmodel.variability.resolution import gaussian_blur
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
-USABLE = 0.4  # correlation from which an estimate still helps to unmix the others
+USABLE = 0.4  # correlation from which a state's difference between subgroups is made, so that what leaks from it is corrected
 SLOPES = (0.5, 1.5)  # between which the recovered share of what was added must lie
 IMAGES = 256  # of a cohort that amounts are added to
 ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
-SURE = 3.0  # standard errors from which a leak of one state into another is undone
 FEW = 24  # images of a subgroup from which its own response and error are taken
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
 FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as an artifact, or a change as a failure
@@ -47,12 +46,12 @@ class Recovery(NamedTuple):
     """What each estimator recovers, (len(STATES),) each, and each detector, (len(SCORES),).
 
     whole               whether the estimate is that of all states at once, else by parts
-    unmix               (len(STATES), len(STATES)) true states from estimates; 0 where an estimate is of no use
-    slope               of an estimate's change on the state's own, where all states change
-    correlation         of the change found, once unmixed, and the change made: of all, or of the subgroup where it is lowest
+    undo                what an estimate is multiplied by, one over its slope; 0 where it is of no use
+    slope               of an estimate's change on its own state's, all others held
+    correlation         of the change found and the change made, where all states change; the lowest of all and of each subgroup
     bias                change found where none was made, in the state's unit
-    error               (subgroups, len(STATES)) s.d. of one measurement, once unmixed
-    response            (subgroups, len(STATES)) share of a change that comes back in a subgroup, once unmixed
+    error               (subgroups, len(STATES)) s.d. of one measurement
+    response            (subgroups, len(STATES)) share of a change that comes back in a subgroup
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
     identified          whether the state can be told from these images
     threshold           score from which an artifact is called
@@ -64,7 +63,7 @@ class Recovery(NamedTuple):
     """
 
     whole: np.ndarray
-    unmix: np.ndarray
+    undo: np.ndarray
     slope: np.ndarray
     correlation: np.ndarray
     bias: np.ndarray
@@ -185,31 +184,24 @@ def _worth(
     group    (N,) subgroup of each image
     more     variance of the noise that the last round added, relative to the images' own
     """
-    step = steps[:-1].reshape(-1, len(_NAMES))
+    step = np.where(np.arange(len(_NAMES)) == _NOISE, 0.0, steps[:-1].reshape(-1, len(_NAMES)))
     both = np.moveaxis(changes[:-1], 1, 0).reshape(2, -1, len(_NAMES))
     follows = np.stack([_correlation(step, _tame(one)) for one in both])
     whole = follows[1] > follows[0]
     found, noisy = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1]))
     lone = steps[-1][:, _NOISE], noisy[:, _NOISE]
     use = np.arange(len(_NAMES)) != _NOISE
-    slope, correlation = np.zeros((2, len(_NAMES)))
+    slope, bias = _lines(step, found)
+    correlation = _correlation(step, found)
     slope[_NOISE], correlation[_NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
-    for _ in range(len(_NAMES)):
-        line = np.linalg.lstsq(np.c_[step[:, use], np.ones(len(step))], found, rcond=None)[0]
-        mixing, bias = _sure(line[:-1].T[use], step[:, use], found[:, use], line[-1][use]), line[-1]
-        unmix = np.zeros((len(_NAMES), len(_NAMES)))
-        unmix[np.ix_(use, use)] = np.linalg.pinv(mixing)
-        slope[use], correlation[use] = np.diag(mixing), _correlation(step, found @ unmix.T)[use]
-        good = use & (correlation >= USABLE)
-        if (good == use).all() or not good.any():
-            break
-        use = good
-    unmix[_NOISE, _NOISE] = 1.0  # it is what it is, in the image as it is
-    rest = np.where(use, (found - bias) @ unmix.T - step, 0.0)
-    grain = noisy @ unmix.T
+    use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
+    undo = np.where(use, 1 / np.where(use, slope, 1.0), 0.0)
+    undo[_NOISE] = 1.0  # it is what it is, in the image as it is
+    rest = np.where(use, (found - bias) * undo - step, 0.0)
+    grain = noisy * undo
     grain[:, _NOISE] -= steps[-1][:, _NOISE]
     many = np.tile(group, len(steps) - 1)
-    bias = np.where(use, bias @ unmix.T, grain.mean(0))
+    bias = np.where(np.arange(len(_NAMES)) == _NOISE, grain.mean(0), bias * undo)
     parts = [_of_subgroup(rest, step, grain, steps[-1], (many == g, group == g), more) for g in range(n_groups)]
     error, response, response_error, follows = (np.stack(x) for x in zip(*parts, strict=True))
     correlation = np.minimum(correlation, follows.min(0))
@@ -218,14 +210,13 @@ def _worth(
     identified = (correlation >= FEWEST) & answers
     usual = np.where(identified, response, 1.0)
     error, response_error = error / usual, response_error / usual
-    return whole, unmix, slope, correlation, bias, error, response, response_error, identified
+    return whole, undo, slope, correlation, bias, error, response, response_error, identified
 
 
-def _sure(mixing: np.ndarray, step: np.ndarray, found: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """A mixing of states (k, k) without the leaks that may be chance: those of fewer than SURE standard errors."""
-    rest = found - step @ mixing.T - bias
-    error = rest.std(0)[:, None] * np.sqrt(np.diag(np.linalg.pinv(np.cov(step.T) * len(step))))[None] * np.sqrt(ROUNDS)
-    return np.where((np.abs(mixing) > SURE * error) | np.eye(len(mixing), dtype=bool), mixing, 0.0)
+def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope of each change found on the same state's change made, all others held, and what is found where none was made."""
+    line = np.linalg.lstsq(np.c_[step, np.ones(len(step))], found, rcond=None)[0]
+    return np.diag(line[:-1]).copy(), line[-1]
 
 
 def _of_subgroup(
@@ -280,9 +271,9 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def measured(reference: Reference, recovery: Recovery, images: Array) -> np.ndarray:
-    """States of images (N, H, W, 1), unmixed, (N, len(STATES)); 0 where an estimate is of no use."""
+    """States of images (N, H, W, 1) in their own units, (N, len(STATES)); 0 where an estimate is of no use."""
     pair = state.both(reference, images)
-    return np.where(recovery.whole, pair[1], pair[0]) @ recovery.unmix.T
+    return np.where(recovery.whole, pair[1], pair[0]) * recovery.undo
 
 
 def answered(recovery: Recovery, value: np.ndarray, code: np.ndarray) -> np.ndarray:
@@ -310,7 +301,7 @@ def offsets(
 
     value  (N, len(STATES)) as ``measured`` gives them
     """
-    n_groups, useful = int(code.max()) + 1, (np.diag(recovery.unmix) != 0) & (np.arange(len(_NAMES)) != _NOISE)
+    n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(_NAMES)) != _NOISE)
     wrong, doubt = np.zeros((2, n_groups, len(_NAMES)))
     size = np.bincount(code, minlength=n_groups)
     middle = np.stack([_centre(value[code == g]) for g in range(n_groups)])

@@ -1,6 +1,6 @@
 """A cohort's own variability by subgroup: the laws that its images' states were drawn from, and how sure they are.
 
-States are measured, unmixed by what injection found, and put in relation to each other by taking one subgroup's images to the
+States are measured, scaled by what injection found, and put in relation to each other by taking one subgroup's images to the
 others; their laws are those of ``own_laws``.  Artifacts are found by detectors of known sensitivity.
 """
 
@@ -62,8 +62,12 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     """States, strengths and presences of a cohort's images, relative to their own mean or, with ``like``, to another's.
 
     code  (N,) subgroup of each image, 0, 1, ...; None: one
-    Raises InputError where there are too few images.
+    Raises InputError where there are too few images, or volumes.
     """
+    if cohort.image.ndim != 4:
+        raise InputError(
+            f"{cohort.name}: own variability is measured in images, but these are volumes {cohort.image.shape[1:-1]}"
+        )
     if len(cohort.label) < FEWEST:
         raise InputError(f"{cohort.name}: {len(cohort.label)} images; own variability needs {FEWEST}")
     code = np.zeros(len(cohort.label), int) if code is None else code
@@ -101,8 +105,8 @@ def fit(
     *,
     group: str | None = None,
     like: Measured | None = None,
-    warmup: int = 400,
-    draws: int = 400,
+    warmup: int = 500,
+    draws: int = 800,
     chains: int = 2,
 ) -> xr.Dataset:
     """Posterior of a cohort's own variability, dims chain, draw, quantity or presence, group.
@@ -282,12 +286,12 @@ def summary(posterior: xr.Dataset) -> str:
     rows.append("  as a shift: what cannot be told stays as it is; an artifact of unknown strength has level 3 of 5")
     told = posterior.attrs
     rows.append(f"\nlargest R-hat {told['max_rhat']:.3f}, smallest effective sample {told['min_ess']:.0f}")
-    if warning := unmixed(posterior):
+    if warning := disagreement(posterior):
         rows.append(warning)
     return "\n".join(rows)
 
 
-def unmixed(posterior: xr.Dataset) -> str:
+def disagreement(posterior: xr.Dataset) -> str:
     """A warning where chains do not agree, R-hat of RHAT or more; else ""."""
     told = posterior.attrs
     if told["max_rhat"] < RHAT:

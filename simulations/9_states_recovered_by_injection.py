@@ -1,11 +1,12 @@
 """Is every image's state recovered when known amounts are added, and do the intervals of a cohort's own variability hold?
 
-    python simulations/9_states_recovered_by_injection.py --out derivations
+    python simulations/9_states_recovered_by_injection.py --replicates 100
 
 On each development cohort known gains, gammas, turns, moves, sizes, noises, blurs and fields are added, all at once, to up to
 256 images, and artifacts one at a time; the table holds slope, correlation, bias and error of one measurement.  Then 100
 replicates of two subgroups are made from one phantom image by known laws, measured and fitted: the share of 90 % intervals that
-hold the truth, where the state counts as identified.  Resumes where it stopped, replicate by replicate.
+hold the truth, where the state counts as identified.  Resumes where it stopped, replicate by replicate; writes STATES.md and
+states.json.
 """
 
 import json
@@ -62,8 +63,10 @@ PREVALENCE = {"spike": (0.1, 0.4), "zipper": (0.05, 0.3)}
 class Options:
     """What to run."""
 
-    out: Path = Path("derivations")
+    out: Path = Path("docs")
     """folder for STATES.md"""
+    data: Path = Path("paper/data")
+    """folder for states.json"""
     kept: Path = Path("runs/states")
     """folder for what is done already"""
     replicates: int = 100
@@ -81,7 +84,8 @@ def recovered(name: str) -> dict:
     images = state.grey_images(cohort.image)
     images = images[np.asarray(jax.random.permutation(jax.random.key(1), len(images)))[: own_variability.MOST]]
     found = injection.recover(jax.random.key(2), state.reference(images), images)
-    return {field: np.asarray(value).tolist() for field, value in found._asdict().items()} | {"images": len(images)}
+    wanted = ("slope", "correlation", "error", "identified", "found", "tried", "turning", "whole", "grows")
+    return {name: np.asarray(getattr(found, name)).tolist() for name in wanted} | {"images": len(images)}
 
 
 def kept(path: Path, make) -> dict:
@@ -265,8 +269,14 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def written(of: dict[str, dict], states: dict, presence: dict, options: Options) -> str:
-    """STATES.md."""
+def share(held: float) -> str:
+    """A share of intervals, marked where it is not what 90 % intervals should have."""
+    return f"{100 * held:.0f} %{'' if 0.85 <= held <= 0.95 else ' *'}"
+
+
+def written(found: dict) -> str:
+    """STATES.md from states.json."""
+    of, states, presence = found["cohorts"], found["states"], found["prevalence"]
     heads = [f"{name} ({one['images']})" for name, one in of.items()]
 
     def by_state(text) -> list[list[str]]:
@@ -276,39 +286,33 @@ def written(of: dict[str, dict], states: dict, presence: dict, options: Options)
         mark = "" if one["identified"][i] else " ✗"
         return f"{one['slope'][i]:.2f} ({one['correlation'][i]:.2f}){mark}"
 
-    def errs(one: dict, i: int) -> str:
-        return f"{number(one['bias'][i])}, {number(one['error'][0][i])}"
-
     detectors = [
         [name, *(f"{one['found'][i]} of {one['tried'][i]}" for one in of.values())] for i, name in enumerate(SCORES)
     ]
     held = []
     for i, name in enumerate(NAMES):
-        if not states["identified"][i]:
-            held.append([name, "0", *("–",) * 6])
-            continue
-        shares = [f"{100 * h:.0f} %{'' if 0.85 <= h <= 0.95 else ' *'}" for h in states["held"][i]]
-        medians = [f"{number(m)} ({number(t)})" for m, t in zip(states["median"][i], states["truth"][i], strict=True)]
-        held.append(
-            [name, str(states["identified"][i]), *(x for pair in zip(shares, medians, strict=True) for x in pair)]
-        )
+        n = states["identified"][i]
+        pairs = zip(states["held"][i], states["median"][i], states["truth"][i], strict=True)
+        told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
+        held.append([name, str(n), *told])
     shares = [
-        [name, *(f"{100 * h:.0f} %{'' if 0.85 <= h <= 0.95 else ' *'}" for h in presence["held"][i])]
+        [name, *map(share, presence["held"][i])]
         + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
         + [f"{presence['found'][i]:.2f}"]
         for i, name in enumerate(PREVALENCE)
     ]
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
+    replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
         "# States recovered by injection",
-        "Made by `python simulations/9_states_recovered_by_injection.py --out derivations`; columns are explained there.",
-        "## Slope (correlation) of what is recovered on what was added; ✗: not identified",
+        "Made by `python simulations/9_states_recovered_by_injection.py`, from `paper/data/states.json`.",
+        "## Slope (correlation) of what is found on what was added, where all states change at once; ✗: not identified",
         table(["state", *heads], by_state(worth)),
-        "## Bias, and error of one measurement, in the state's unit",
-        table(["state", *heads], by_state(errs)),
+        "## Error of one measurement, in the state's unit",
+        table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]))),
         f"## Injected artifacts that their detectors call, level {injection.LEVEL + 1} of 5",
         table(["artifact", *heads], detectors),
-        f"## 90 % intervals that hold the truth, {options.replicates} replicates of {EACH} images a subgroup; *: outside 85–95 %",
+        f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
         table(["state", "identified in", *pairs], held),
         "## 90 % intervals of prevalence that hold the truth",
         table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], shares),
@@ -316,22 +320,39 @@ def written(of: dict[str, dict], states: dict, presence: dict, options: Options)
 
 
 def main(options: Options) -> None:
-    names = COHORTS
+    names, replicates = COHORTS, options.replicates
     if options.quick:
-        names, options = COHORTS[:1], Options(options.out, options.kept, 4, True)
-    of = {}
+        names, replicates = COHORTS[:1], 4
+        options = Options(options.out, options.out, options.out / "kept", replicates, True)
+    found = {
+        "each": EACH,
+        "replicates": replicates,
+        "states": coverage_of_states(options),
+        "prevalence": coverage_of_prevalence(options),
+        "cohorts": {},
+    }
     for name in names:
         try:
-            of[name] = kept(options.kept / f"{name}.json", lambda name=name: recovered(name))
+            found["cohorts"][name] = kept(options.kept / f"{name}.json", lambda name=name: recovered(name))
         except InputError as problem:
             print(f"left out: {problem}")
         print(name, flush=True)
-    tag = options.replicates
-    states = kept(options.kept / f"coverage_{tag}.json", lambda: coverage_of_states(options))
-    presence = kept(options.kept / f"prevalence_{tag}.json", lambda: coverage_of_prevalence(options))
-    text = written(of, states, presence, options)
+    rounded = json.dumps(shortened(found), indent=1)
+    atomically(options.data / "states.json", lambda file: file.write(rounded.encode()))
+    text = written(json.loads(rounded))
     atomically(options.out / "STATES.md", lambda file: file.write(text.encode()))
     print(text)
+
+
+def shortened(value):
+    """Numbers to four digits, for a small file; nan as null."""
+    if isinstance(value, dict):
+        return {key: shortened(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shortened(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if np.isfinite(value) else None
+    return value
 
 
 if __name__ == "__main__":
