@@ -196,7 +196,9 @@ def show(command: Show) -> None:
 def fit(command: Fit) -> None:
     """Posterior of a cohort's own variability, and its table."""
     if command.out and (command.out.suffix != ".nc" or command.out.is_dir()):
-        raise InputError(f"--out {command.out}: must be the name of a file that ends in .nc, for --shifts FILE.nc:SUBGROUP")
+        raise InputError(
+            f"--out {command.out}: must be the name of a file that ends in .nc, for --shifts FILE.nc:SUBGROUP"
+        )
     cohort = found(command)
     set_up_jax()
     import jax
@@ -212,7 +214,9 @@ def fit(command: Fit) -> None:
     if warning := own_variability.disagreement(posterior):
         print(f"rafmodel: {warning}", file=sys.stderr)
     groups = [str(name) for name in posterior["group"].values]
-    print(f"\nposterior: {path}\nuse it: rafmodel predict --cohort {command.cohort or 'phantom'} --shifts {path}:{groups[-1]}")
+    print(
+        f"\nposterior: {path}\nuse it: rafmodel predict --cohort {command.cohort or 'phantom'} --shifts {path}:{groups[-1]}"
+    )
 
 
 def found(command: Who, keep: tuple[str, ...] = ()) -> "Cohort":

@@ -124,18 +124,28 @@ def state_law(
     middle, typical = wide * _drawn("middle", dist.Normal(0, 1)), _drawn("log_sd", dist.Normal(0, 1))
     between, uneven = wide * _drawn("between", dist.HalfNormal(1.0)), _drawn("uneven", dist.HalfNormal(0.5))
     with numpyro.plate("groups", n_groups):
-        means = _drawn("mean", dist.Normal(middle, between + 1e-3))  # images tell it far better than other subgroups do
+        raw = _drawn("raw", dist.Normal(0, 1))
         sds = jnp.exp(typical + uneven * _drawn("sd_z", dist.Normal(0, 1)))
+        means = wide * raw
         seen = means + doubt * _drawn("doubt_z", dist.Normal(0, 1))
         slope = jnp.exp(slope_error * _drawn("slope_z", dist.Normal(0, 1)))
     shared = _drawn("shared", dist.Uniform(0, 1))  # share of the variance that a patient's images have in common
+    numpyro.deterministic("mean", means)
     numpyro.deterministic("sd", sds)
+    # centred, for images tell a mean far better than other subgroups do; the density of ``raw`` itself is taken back
+    pooled = -0.5 * ((means - middle) / (between + 1e-3)) ** 2 - jnp.log(between + 1e-3)
+    numpyro.factor("pooled", jnp.sum(pooled + 0.5 * raw**2))
     variance = (slope * sds)[group] ** 2
     each = (1 - shared) * variance + error[group] ** 2 + 1e-8
     whole = each + count * shared * variance
     apart = count * (mean - seen[group]) ** 2 / whole + square / each
     log = jnp.log(whole) + (count - 1) * jnp.log(each)
     numpyro.factor("seen", -0.5 * jnp.sum(jnp.where(count > 0, apart + log, 0.0)))
+
+
+def _log_beta(x: Array, a: Array | float, b: Array | float) -> Array:
+    """Log density of Beta(a, b) at x, without its constant."""
+    return (a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x)
 
 
 def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed: Array, n_groups: int) -> None:
@@ -147,10 +157,12 @@ def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed:
     """
     size, exact = len(found), tried == 0
     with numpyro.plate("presences", size):
-        middle = _drawn("middle", dist.Normal(jnp.where(exact, 0.0, -3.0), 1.5))
+        middle = jnp.where(exact, 0.0, -3.0) + 1.5 * _drawn("middle", dist.Normal(0, 1))
         between = _drawn("between", dist.HalfNormal(1.0))
-        sensitive = _drawn("sensitivity", dist.Beta(*(jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))))
-        false = _drawn("false_alarms", dist.Beta(*_FALSE))
+        sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
+        false = _drawn("false_alarms", dist.Uniform(0, 1))
+    hit, miss = (jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))
+    numpyro.factor("known", jnp.sum(_log_beta(sensitive, hit, miss) + _log_beta(false, *_FALSE)))
     z = _drawn("z", dist.Normal(0, 1).expand([size, n_groups]).to_event(2))
     share = jax.nn.sigmoid(middle[:, None] + between[:, None] * z)
     numpyro.deterministic("share", share)
