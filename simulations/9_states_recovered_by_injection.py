@@ -181,26 +181,27 @@ def one_of_states(number: int) -> dict:
     }
 
 
+def intervals(number: int, one: dict) -> dict:
+    """Means and 90 % intervals of one replicate's posterior, (state, 3): difference of means, s.d. in A, s.d. in B."""
+    how = tuple(np.array(one[name]) for name in ("error", "doubt", "slope_error"))
+    lanes, group = own_laws.lanes(np.array(one["value"], float), how, np.arange(2 * EACH).astype(str), CODE)
+    key, sums = jax.random.fold_in(jax.random.key(5), number), tuple(jnp.asarray(x) for x in lanes[:7])
+    draws = own_laws.state_chains(key, sums, group, n_groups=2, warmup=200, draws=250)
+    mean, sd = (np.asarray(draws[name]) * lanes.scale[:, None, None] for name in ("mean", "sd"))
+    found = np.stack([mean[..., 1] - mean[..., 0], sd[..., 0], sd[..., 1]], -1)
+    low, high = np.quantile(found, INTERVAL, axis=1)
+    return {"mean": found.mean(1).tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
 def coverage_of_states(options: Options) -> dict:
     """Share of replicates whose 90 % interval holds the truth, (state, 3): difference of means, s.d. in A, s.d. in B."""
     n = options.replicates
     all_ = [kept(options.kept / f"replicate_{r}.json", lambda r=r: one_of_states(r)) for r in range(n)]
-    patient = np.arange(2 * EACH).astype(str)
-    told = []
-    for one in all_:
-        how = np.array(one["error"]), np.array(one["doubt"]), np.array(one["slope_error"])
-        told.append(own_laws.lanes(np.array(one["value"], float), how, patient, CODE))
-    fields = own_laws.Lanes._fields
-    lanes = own_laws.Lanes(*(np.concatenate([getattr(lane, field) for lane, _ in told]) for field in fields))
-    sums = tuple(jnp.asarray(x) for x in lanes[:7])
-    draws = own_laws.state_chains(jax.random.key(5), sums, told[0][1], n_groups=2, warmup=200, draws=250)
-    mean = np.asarray(draws["mean"]) * lanes.scale[:, None, None] + lanes.centre[:, None, None]
-    sd = np.asarray(draws["sd"]) * lanes.scale[:, None, None]
-    found = np.stack([mean[..., 1] - mean[..., 0], sd[..., 0], sd[..., 1]], -1).reshape(n, len(NAMES), -1, 3)
+    told = [kept(options.kept / f"interval_{r}.json", lambda r=r: intervals(r, all_[r])) for r in range(n)]
+    low, high, middles = (np.array([one[name] for one in told]) for name in ("low", "high", "mean"))
     truth, known = np.array([one["truth"] for one in all_]), np.array([one["identified"] for one in all_])
-    low, high = np.quantile(found, INTERVAL, axis=2)
     held = np.where(known[..., None], (low <= truth) & (truth <= high), np.nan)
-    middle = np.where(known[..., None], found.mean(2), np.nan)
+    middle = np.where(known[..., None], middles, np.nan)
     return {
         "held": share_of(held).tolist(),
         "median": middle_of(middle).tolist(),
@@ -274,6 +275,17 @@ def share(held: float) -> str:
     return f"{100 * held:.0f} %{'' if 0.85 <= held <= 0.95 else ' *'}"
 
 
+def prevalent(presence: dict) -> str:
+    """The table of prevalences."""
+    rows = [
+        [name, *map(share, presence["held"][i])]
+        + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
+        + [f"{presence['found'][i]:.2f}"]
+        for i, name in enumerate(PREVALENCE)
+    ]
+    return table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], rows)
+
+
 def written(found: dict) -> str:
     """STATES.md from states.json."""
     of, states, presence = found["cohorts"], found["states"], found["prevalence"]
@@ -295,12 +307,9 @@ def written(found: dict) -> str:
         pairs = zip(states["held"][i], states["median"][i], states["truth"][i], strict=True)
         told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
         held.append([name, str(n), *told])
-    shares = [
-        [name, *map(share, presence["held"][i])]
-        + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
-        + [f"{presence['found'][i]:.2f}"]
-        for i, name in enumerate(PREVALENCE)
-    ]
+    prevalences = (
+        [] if presence is None else ["## 90 % intervals of prevalence that hold the truth", prevalent(presence)]
+    )
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
     replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
@@ -314,8 +323,7 @@ def written(found: dict) -> str:
         table(["artifact", *heads], detectors),
         f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
         table(["state", "identified in", *pairs], held),
-        "## 90 % intervals of prevalence that hold the truth",
-        table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], shares),
+        *prevalences,
     ]) + "\n"  # fmt: skip
 
 
