@@ -318,7 +318,7 @@ def written(found: dict) -> str:
         "## Slope (correlation) of what is found on what was added, where all states change at once; ✗: not identified",
         table(["state", *heads], by_state(worth)),
         "## Error of one measurement, in the state's unit",
-        table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]))),
+        table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]) if one["identified"][i] else "–")),
         f"## Injected artifacts that their detectors call, level {injection.LEVEL + 1} of 5",
         table(["artifact", *heads], detectors),
         f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
