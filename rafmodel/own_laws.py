@@ -70,7 +70,15 @@ def lanes(
     sums = [jnp.asarray(x.T) for x in (count, mean, square)]
     error, doubt = (jnp.asarray((x / scale).T) for x in how[:2])
     return Lanes(
-        *sums, error, doubt, jnp.asarray(how[2].T), jnp.asarray(np.maximum(wide / scale, 1.0)), centre, scale
+        sums[0],
+        sums[1],
+        sums[2],
+        error,
+        doubt,
+        jnp.asarray(how[2].T),
+        jnp.asarray(np.maximum(wide / scale, 1.0)),
+        centre,
+        scale,
     ), jnp.asarray(group)
 
 
