@@ -195,6 +195,10 @@ def show(command: Show) -> None:
 
 def fit(command: Fit) -> None:
     """Posterior of a cohort's own variability, and its table."""
+    if command.out and (command.out.suffix != ".nc" or command.out.is_dir()):
+        raise InputError(
+            f"--out {command.out}: must be the name of a file that ends in .nc, for --shifts FILE.nc:SUBGROUP"
+        )
     cohort = found(command)
     set_up_jax()
     import jax
@@ -207,7 +211,12 @@ def fit(command: Fit) -> None:
     posterior = own_variability.fit(jax.random.key(command.seed), cohort, group=group)
     study.save(posterior, path)
     print(own_variability.summary(posterior))
-    print(f"\nposterior: {path}")
+    if warning := own_variability.disagreement(posterior):
+        print(f"rafmodel: {warning}", file=sys.stderr)
+    groups = [str(name) for name in posterior["group"].values]
+    print(
+        f"\nposterior: {path}\nuse it: rafmodel predict --cohort {command.cohort or 'phantom'} --shifts {path}:{groups[-1]}"
+    )
 
 
 def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True) -> "Cohort":

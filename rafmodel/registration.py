@@ -66,6 +66,17 @@ class _Sight(NamedTuple):
     image: Array
 
 
+def pose_slopes(pose: Array, place: Array, down: Array, across: Array) -> Array:
+    """How a template seen at ``warp(pose, position)`` changes with the pose (4, H, W), per unit of ``Pose``.
+
+    place         (2, H, W) what ``warp`` gives
+    down, across  (H, W) slopes of the template there, per unit of position
+    """
+    rows, columns = place[0] + 2 * pose[1], place[1] + 2 * pose[2]  # without the shift
+    turned = (across * rows - down * columns) * (jnp.pi / 180)
+    return jnp.stack([turned, -2 * down, -2 * across, -(down * rows + across * columns)])
+
+
 def _normal_equations(sight: _Sight, scaled: Array) -> tuple[Array, Array, Array]:
     """Gauss-Newton's curvature (4, 4), its right side (4,) and the cost 2 (1 − correlation) + pull, at a scaled pose (4,)."""
     unit = jnp.array(_UNIT, scaled.dtype)
@@ -73,13 +84,7 @@ def _normal_equations(sight: _Sight, scaled: Array) -> tuple[Array, Array, Array
     weight, place = _window(sight.image[..., None]), warp(pose, position)
     seen, down, across = jnp.moveaxis(sample(sight.template, place), -1, 0)
     template, norm = _standard(seen, weight)
-    rows, columns = place[0] + 2 * pose[1], place[1] + 2 * pose[2]  # without the shift
-    slopes = jnp.stack([
-        (across * rows - down * columns) * (jnp.pi / 180),
-        -2 * down,
-        -2 * across,
-        -(down * rows + across * columns),
-    ])  # fmt: skip
+    slopes = pose_slopes(pose, place, down, across)
     slopes = slopes * unit[:, None, None] / norm
     slopes = slopes - jnp.sum(weight[None] * slopes, (1, 2), keepdims=True)
     along = jnp.sum(weight[None] * slopes * template[None], (1, 2))
@@ -108,12 +113,16 @@ def _refined(sight: _Sight, start: Array) -> tuple[Array, Array]:
     return best[0], best[-1]
 
 
+def with_slopes(template: Array) -> Array:
+    """Template (H, W) with its slopes down and across per unit of position, (H, W, 3)."""
+    down, across = jnp.gradient(template)
+    height, side = template.shape
+    return jnp.stack([template, down * (height / 2), across * (side / 2)], -1)
+
+
 def _with_slopes(template: Array, width: float) -> Array:
     """Blurred template and its slopes along both axes of position, (H, W, 3)."""
-    blurred = gaussian_blur({}, template, jnp.array(width, template.dtype))[..., 0]
-    down, across = jnp.gradient(blurred)
-    height, side = blurred.shape
-    return jnp.stack([blurred, down * (height / 2), across * (side / 2)], -1)
+    return with_slopes(gaussian_blur({}, template, jnp.array(width, template.dtype))[..., 0])
 
 
 def _sight(template: Array, image: Array, width: float) -> _Sight:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rafmodel.appearance import matched
 from rafmodel.encoder import in_chunks
 from rafmodel.registration import Pose, aligned, refined, register, warp
 from rafmodel.variability.intensity import _legendre
@@ -79,8 +80,21 @@ def reference(images: Array) -> Reference:
 
 
 def states(reference: Reference, images: Array) -> np.ndarray:
-    """State of each image (N, len(STATES)), in the order and units of STATES; images (N, H, W, 1)."""
+    """State of each image (N, len(STATES)), in the order and units of STATES, part by part; images (N, H, W, 1)."""
     return in_chunks(partial(_states, reference), images, chunk=CHUNK)
+
+
+def both(reference: Reference, images: Array) -> tuple[np.ndarray, np.ndarray]:
+    """States by parts, and all fitted at once (``appearance``), (N, len(STATES)) each; noise is the same in both."""
+    return in_chunks(partial(_both, reference), images, chunk=CHUNK)
+
+
+def _both(reference: Reference, images: Array) -> tuple[Array, Array]:
+    apart = _states(reference, images)
+    field = apart[:, 8:] * jnp.exp(-apart[:, 1:2])  # by parts it is what is seen, after gamma
+    start = jnp.concatenate([apart[:, :6], field, jnp.zeros_like(apart[:, :1])], 1)
+    found = matched(reference.template, reference.middle, images, start.astype(images.dtype))
+    return apart, jnp.concatenate([found[:, :6], apart[:, 6:7], found[:, 11:], found[:, 6:11]], 1)
 
 
 def _states(reference: Reference, images: Array) -> Array:
@@ -151,18 +165,24 @@ def log_noise(images: Array) -> Array:
     """Log s.d. of white noise (N,), from second differences where the image is smooth and not clipped.
 
     Immerkær 1996 with mean squares in place of mean magnitudes, so that variances add, and without edges (Tai, Yang 2008).
-    Finest texture counts as noise.  Smooth: the half of the pixels with the smallest gradient after a blur.
+    Finest texture counts as noise.  Smooth: the half of the pixels with the smallest gradient after a blur.  Not clipped:
+    twice the s.d. away from black and white, which takes two passes; else strong noise near black reads a tenth too small.
     """
 
     def one(image: Array) -> Array:
         smooth = gaussian_blur({}, image, jnp.array(0.06, image.dtype))[..., 0]
         rows, columns = jnp.gradient(smooth)
-        steep = jnp.hypot(rows, columns)[1:-1, 1:-1]
-        inside = smooth[1:-1, 1:-1]
-        open_ = jax.nn.sigmoid((inside - 0.06) * 100) * jax.nn.sigmoid((0.94 - inside) * 100) + 1e-4
-        flat = open_ * (steep <= jnp.nanquantile(jnp.where(open_ > 0.5, steep, jnp.nan), 0.5)) + 1e-6 * open_
-        square = jnp.sum(flat * _crossed(image[..., 0]) ** 2) / jnp.sum(flat) / 36
-        return 0.5 * jnp.log(square + _FLOOR**2)
+        steep, inside = jnp.hypot(rows, columns)[1:-1, 1:-1], smooth[1:-1, 1:-1]
+        energy = _crossed(image[..., 0]) ** 2 / 36
+
+        def variance(margin: Array) -> Array:
+            open_ = jax.nn.sigmoid((inside - margin) * 100) * jax.nn.sigmoid((1 - margin - inside) * 100) + 1e-4
+            flat = open_ * (steep <= jnp.nanquantile(jnp.where(open_ > 0.5, steep, jnp.nan), 0.5)) + 1e-6 * open_
+            return jnp.sum(flat * energy) / jnp.sum(flat)
+
+        least = jnp.array(0.06, image.dtype)
+        first = jnp.sqrt(variance(least))
+        return 0.5 * jnp.log(variance(jnp.maximum(least, jnp.minimum(2 * first, 0.3))) + _FLOOR**2)
 
     return jax.lax.map(one, images, batch_size=64)
 

@@ -1,15 +1,17 @@
 """Is every image's state recovered when known amounts are added, and do the intervals of a cohort's own variability hold?
 
-    python simulations/9_states_recovered_by_injection.py --out derivations
+    python simulations/9_states_recovered_by_injection.py --replicates 100
 
-On each development cohort known gains, gammas, turns, moves, sizes, noises, blurs, fields and artifacts are added to up to
-256 images; the table holds slope, correlation, bias and error of one measurement.  Then 100 replicates of two subgroups are made
-from one phantom image by known laws, measured and fitted: the share of 90 % intervals that hold the truth.  Resumes where it
-stopped.
+On each development cohort known gains, gammas, turns, moves, sizes, noises, blurs and fields are added, all at once, to up to
+256 images, and artifacts one at a time; the table holds slope, correlation, bias and error of one measurement.  Then 100
+replicates of two subgroups are made from one phantom image by known laws, measured and fitted: the share of 90 % intervals that
+hold the truth, where the state counts as identified.  Resumes where it stopped, replicate by replicate; writes STATES.md and
+states.json.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -18,21 +20,25 @@ import numpy as np
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import injection, own_variability, state
+from rafmodel import injection, own_laws, own_variability, state
+from rafmodel.cohort import Cohort
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 from rafmodel.phantoms import named, phantom
-from rafmodel.state import SCORES, STATES
+from rafmodel.state import SCORES, STATES, Reference
 from rafmodel.variability import CATALOGUE, alter, fitted
 from rafmodel.variability.fitted import Difference
 from rafmodel.variability.law import Variability
+from rafmodel.variability.resolution import gaussian_blur
 
 SYNTHETIC = ("phantom", "cardiac-ultrasound")
 COHORTS = (*SYNTHETIC, "pneumoniamnist", "breastmnist", "nih_cxr1000", "sunnybrook_cmr")
 SIZE = 32
-EACH = 64  # images of each of two subgroups in a replicate
+EACH = 80  # images of each of two subgroups in a replicate
 NAMES = tuple(STATES)
+CODE = np.repeat([0, 1], EACH)
 INTERVAL = (0.05, 0.95)
+MIDDLE = -1.6  # grey value, log, that gamma leaves where it is
 
 # the known laws: offset and spread of each state, in subgroup A and in B
 LAWS = {
@@ -57,8 +63,10 @@ PREVALENCE = {"spike": (0.1, 0.4), "zipper": (0.05, 0.3)}
 class Options:
     """What to run."""
 
-    out: Path = Path("derivations")
+    out: Path = Path("docs")
     """folder for STATES.md"""
+    data: Path = Path("paper/data")
+    """folder for states.json"""
     kept: Path = Path("runs/states")
     """folder for what is done already"""
     replicates: int = 100
@@ -76,7 +84,8 @@ def recovered(name: str) -> dict:
     images = state.grey_images(cohort.image)
     images = images[np.asarray(jax.random.permutation(jax.random.key(1), len(images)))[: own_variability.MOST]]
     found = injection.recover(jax.random.key(2), state.reference(images), images)
-    return {field: np.asarray(value).tolist() for field, value in found._asdict().items()} | {"images": len(images)}
+    wanted = ("slope", "correlation", "error", "identified", "found", "tried", "turning", "whole", "grows")
+    return {name: np.asarray(getattr(found, name)).tolist() for name in wanted} | {"images": len(images)}
 
 
 def kept(path: Path, make) -> dict:
@@ -99,9 +108,9 @@ def law_of(which: int, prevalence: dict[str, float], states: bool) -> Variabilit
         value["noise target"], value["noise spread"] = NOISE[which]
         value["blur added"], value["blur spread"] = BLUR[which]
     for name, share in prevalence.items():
-        value[f"{name} prevalence"], value[f"{name} strength"] = share, np.log(CATALOGUE[name].levels[3])
+        value[f"{name} prevalence"], value[f"{name} strength"] = share, np.log(CATALOGUE[name].levels[injection.LEVEL])
     sets = (tuple(float(value[column]) for column in fitted._COLUMNS),)
-    return Variability("known", "dose", Difference(sets, -1.0), fitted.altered, fitted.LEVELS, fitted.where_from)
+    return Variability("known", "dose", Difference(sets, MIDDLE), fitted.altered, fitted.LEVELS, fitted.where_from)
 
 
 def replicate(key: jax.Array, base: jax.Array, *, states: bool) -> jax.Array:
@@ -114,77 +123,138 @@ def replicate(key: jax.Array, base: jax.Array, *, states: bool) -> jax.Array:
     return jnp.concatenate(parts)
 
 
+@cache
 def base_image() -> jax.Array:
-    """One phantom image at site A with a lesion: the anatomy that all replicates share."""
+    """One phantom image at site A with a lesion, without its noise: the anatomy that all replicates share."""
     cohort = phantom(jax.random.key(11), n_patients=60, size=SIZE, lesion=0.5)
     row = np.flatnonzero((cohort.attributes["site"] == "A") & (cohort.label == 1))[0]
-    return jnp.asarray(cohort.image[row])
+    return gaussian_blur({}, jnp.asarray(cohort.image[row]), jnp.float32(0.03))
 
 
-def true_values() -> dict[str, tuple[float, float, float]]:
-    """Difference of means B − A, s.d. in A, s.d. in B."""
+def true_values(reference: Reference) -> np.ndarray:
+    """Difference of means B − A, s.d. in A, s.d. in B, (states, 3).
+
+    The law bends grey values about MIDDLE, from the bare image; states are relative to the mean of all images, and gains at
+    its mid-grey.  There the bare image's log grey value above MIDDLE is u, and a gain is lifted by e^γ u.  Moves are seen from
+    the mean image, in which the bare one lies turned and scaled.
+    """
     pairs = LAWS | {"noise": NOISE, "blur": BLUR}
-    return {name: (pairs[name][1][0] - pairs[name][0][0], pairs[name][0][1], pairs[name][1][1]) for name in NAMES}
+    truth = {name: [pairs[name][1][0] - pairs[name][0][0], pairs[name][0][1], pairs[name][1][1]] for name in NAMES}
+    offset, bend = np.array(LAWS["gamma"]).T
+    bent = np.exp(offset + bend**2 / 2)  # means of e^γ
+    gained = np.array(LAWS["gain"])
+    u = (float(reference.middle) - MIDDLE - gained[:, 0].mean()) / bent.mean()
+    means = gained[:, 0] + u * bent
+    truth["gain"] = [means[1] - means[0], *np.sqrt(gained[:, 1] ** 2 + (u * bent) ** 2 * np.expm1(bend**2))]
+    angle, _, _, scale = state.both(reference, base_image()[None])[1][0, 2:6]
+    cos, sin = np.exp(-scale) * np.cos(np.deg2rad(angle)), np.exp(-scale) * np.sin(np.deg2rad(angle))
+    seen = np.array([[cos, -sin], [sin, cos]])
+    moves = np.array([truth["down"], truth["across"]])
+    truth["down"], truth["across"] = np.c_[seen @ moves[:, 0], np.sqrt(seen**2 @ moves[:, 1:] ** 2)]
+    return np.array([truth[name] for name in NAMES])
+
+
+def cohort_of(images: jax.Array) -> Cohort:
+    """A replicate as a cohort: every image is a patient of subgroup A or B."""
+    n = len(images)
+    site = {"site": np.repeat(["A", "B"], EACH)}
+    return Cohort(
+        np.asarray(images), np.zeros(n, int), np.arange(n).astype(str), np.full(n, "test"), site, *["replicate"] * 4
+    )
+
+
+def one_of_states(number: int) -> dict:
+    """What is measured of one replicate, and what its law was, with gains at the reference's mid-grey."""
+    images = replicate(jax.random.key(101 + number), base_image(), states=True)
+    seen = own_variability.measure(jax.random.key(8001 + number), cohort_of(images), CODE)
+    k = len(NAMES)
+    value = own_laws.without_extremes(seen.value[:, :k], CODE, 2)
+    return {
+        "value": value.tolist(),
+        "error": seen.error[:, :k].tolist(),
+        "doubt": seen.doubt[:, :k].tolist(),
+        "slope_error": seen.recovery.response_error.tolist(),
+        "slope": seen.recovery.slope.tolist(),
+        "correlation": seen.recovery.correlation.tolist(),
+        "identified": seen.recovery.identified.tolist(),
+        "truth": true_values(seen.reference).tolist(),
+    }
+
+
+def intervals(number: int, one: dict) -> dict:
+    """Means and 90 % intervals of one replicate's posterior, (state, 3): difference of means, s.d. in A, s.d. in B."""
+    how = tuple(np.array(one[name]) for name in ("error", "doubt", "slope_error"))
+    lanes, group = own_laws.lanes(np.array(one["value"], float), how, np.arange(2 * EACH).astype(str), CODE)
+    key, sums = jax.random.fold_in(jax.random.key(5), number), tuple(jnp.asarray(x) for x in lanes[:7])
+    draws = own_laws.state_chains(key, sums, group, n_groups=2, warmup=200, draws=250)
+    mean, sd = (np.asarray(draws[name]) * lanes.scale[:, None, None] for name in ("mean", "sd"))
+    found = np.stack([mean[..., 1] - mean[..., 0], sd[..., 0], sd[..., 1]], -1)
+    low, high = np.quantile(found, INTERVAL, axis=1)
+    return {"mean": found.mean(1).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def coverage_of_states(options: Options) -> dict:
     """Share of replicates whose 90 % interval holds the truth, (state, 3): difference of means, s.d. in A, s.d. in B."""
-    base, n = base_image(), options.replicates
-    first = replicate(jax.random.key(100), base, states=True)
-    reference = state.reference(first)
-    recovery = injection.recover(jax.random.key(3), reference, first)
-    values = np.stack([
-        state.states(reference, replicate(jax.random.key(101 + r), base, states=True)) / recovery.slope for r in range(n)
-    ])  # fmt: skip
-    code, patient = np.repeat([0, 1], EACH), np.arange(2 * EACH).astype(str)
-    told = [
-        own_variability.lanes(own_variability.without_extremes(v, code, 2), recovery.error, patient, code)
-        for v in values
-    ]
-    sums = [jnp.concatenate([getattr(one[0], field) for one in told]) for field in ("count", "mean", "square", "error")]
-    centre, scale = (np.concatenate([getattr(one[0], field) for one in told]) for field in ("centre", "scale"))
-    draws = own_variability.state_chains(jax.random.key(5), tuple(sums), told[0][1], n_groups=2, warmup=200, draws=250)
-    mean = np.asarray(draws["mean"]) * scale[:, None, None] + centre[:, None, None]
-    sd = np.asarray(draws["sd"]) * scale[:, None, None]
-    found = np.stack([mean[..., 1] - mean[..., 0], sd[..., 0], sd[..., 1]], -1).reshape(n, len(NAMES), -1, 3)
-    truth = np.array([true_values()[name] for name in NAMES])
-    low, high = np.quantile(found, INTERVAL, axis=2)
+    n = options.replicates
+    all_ = [kept(options.kept / f"replicate_{r}.json", lambda r=r: one_of_states(r)) for r in range(n)]
+    told = [kept(options.kept / f"interval_{r}.json", lambda r=r: intervals(r, all_[r])) for r in range(n)]
+    low, high, middles = (np.array([one[name] for one in told]) for name in ("low", "high", "mean"))
+    truth, known = np.array([one["truth"] for one in all_]), np.array([one["identified"] for one in all_])
+    held = np.where(known[..., None], (low <= truth) & (truth <= high), np.nan)
+    middle = np.where(known[..., None], middles, np.nan)
     return {
-        "held": ((low <= truth) & (truth <= high)).mean(0).tolist(),
-        "median": np.median(found.mean(2), 0).tolist(),
-        "identified": recovery.identified.tolist(),
-        "slope": recovery.slope.tolist(),
+        "held": share_of(held).tolist(),
+        "median": middle_of(middle).tolist(),
+        "truth": truth.mean(0).tolist(),
+        "width": share_of(np.where(known[..., None], high - low, np.nan)).tolist(),
+        "identified": known.sum(0).tolist(),
+        "slope": np.nanmean([one["slope"] for one in all_], 0).tolist(),
     }
+
+
+def share_of(values: np.ndarray) -> np.ndarray:
+    """Mean over replicates, nan where there is none."""
+    return np.ma.masked_invalid(values).mean(0).filled(np.nan)
+
+
+def middle_of(values: np.ndarray) -> np.ndarray:
+    """Median over replicates, nan where there is none."""
+    return np.ma.median(np.ma.masked_invalid(values), 0).filled(np.nan)
+
+
+def one_of_presence(number: int) -> dict:
+    """Calls of every detector in one replicate, by subgroup, and what the detectors are worth on it."""
+    images = replicate(jax.random.key(1001 + number), base_image(), states=False)
+    grain = jax.random.normal(jax.random.key(5001 + number), images.shape)
+    images = jnp.clip(images + 0.02 * grain, 0, 1).astype(jnp.float32)
+    reference = state.reference(images)
+    threshold, found, tried, crossed, *_ = injection._detectors(
+        jax.random.key(9001 + number), reference, images, images
+    )
+    called = state.scores(reference, images) > threshold
+    hits = [np.bincount(CODE, c, 2).tolist() for c in called.T]
+    return {"hits": hits, "found": found.tolist(), "tried": tried.tolist(), "crossed": crossed.tolist()}
 
 
 def coverage_of_prevalence(options: Options) -> dict:
     """Share of replicates whose 90 % interval holds the prevalence, (artifact, subgroup), and the median of its means."""
-    base, n = base_image(), options.replicates
-    quiet = jnp.broadcast_to(base, (2 * EACH, *base.shape))
-    noisy = jnp.clip(quiet + 0.02 * jax.random.normal(jax.random.key(4), quiet.shape), 0, 1)
-    reference = state.reference(noisy)
-    recovery = injection.recover(jax.random.key(3), reference, noisy)
-    code, which = np.repeat([0, 1], EACH), [SCORES.index(name) for name in PREVALENCE]
-    hits = []
-    for r in range(n):
-        images = replicate(jax.random.key(1001 + r), base, states=False)
-        images = jnp.clip(images + 0.02 * jax.random.normal(jax.random.key(5001 + r), images.shape), 0, 1)
-        called = state.scores(reference, images)[:, which] > recovery.threshold[which]
-        hits.append([np.bincount(code, c, 2) for c in called.T])
-    hits = np.array(hits).reshape(-1, 2)
-    lanes = len(hits)
-    found, tried = (np.tile(getattr(recovery, name)[which], n) for name in ("found", "tried"))
-    counts = (hits, np.full((lanes, 2), EACH), found, tried, np.zeros(lanes))
-    draws = own_variability.presence_chains(
-        jax.random.key(6), tuple(jnp.asarray(x, float) for x in counts), n_groups=2, warmup=200, draws=250
+    n = options.replicates
+    all_ = [kept(options.kept / f"presence_{r}.json", lambda r=r: one_of_presence(r)) for r in range(n)]
+    hits, found, tried, crossed = (
+        np.array([one[x] for one in all_], float) for x in ("hits", "found", "tried", "crossed")
     )
-    share = np.asarray(draws).reshape(n, len(which), -1, 2)
+    told = tuple(jnp.asarray(x) for x in (hits, np.full(hits.shape, EACH), found, tried, crossed))
+    share = np.asarray(own_laws.presence_chains(jax.random.key(6), told, n_groups=2, warmup=200, draws=250))
+    share = np.moveaxis(share, 1, 2)[
+        :, [SCORES.index(name) for name in PREVALENCE]
+    ]  # (replicate, artifact, draw, group)
     low, high = np.quantile(share, INTERVAL, axis=2)
     truth = np.array(list(PREVALENCE.values()))
+    which = [SCORES.index(name) for name in PREVALENCE]
     return {
         "held": ((low <= truth) & (truth <= high)).mean(0).tolist(),
         "median": np.median(share.mean(2), 0).tolist(),
-        "found": (recovery.found / recovery.tried)[which].tolist(),
+        "found": (found / tried).mean(0)[which].tolist(),
     }
 
 
@@ -200,8 +270,25 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def written(of: dict[str, dict], states: dict, presence: dict, options: Options) -> str:
-    """STATES.md."""
+def share(held: float) -> str:
+    """A share of intervals, marked where it is not what 90 % intervals should have."""
+    return f"{100 * held:.0f} %{'' if 0.85 <= held <= 0.95 else ' *'}"
+
+
+def prevalent(presence: dict) -> str:
+    """The table of prevalences."""
+    rows = [
+        [name, *map(share, presence["held"][i])]
+        + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
+        + [f"{presence['found'][i]:.2f}"]
+        for i, name in enumerate(PREVALENCE)
+    ]
+    return table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], rows)
+
+
+def written(found: dict) -> str:
+    """STATES.md from states.json."""
+    of, states, presence = found["cohorts"], found["states"], found["prevalence"]
     heads = [f"{name} ({one['images']})" for name, one in of.items()]
 
     def by_state(text) -> list[list[str]]:
@@ -211,58 +298,69 @@ def written(of: dict[str, dict], states: dict, presence: dict, options: Options)
         mark = "" if one["identified"][i] else " ✗"
         return f"{one['slope'][i]:.2f} ({one['correlation'][i]:.2f}){mark}"
 
-    def errs(one: dict, i: int) -> str:
-        return f"{number(one['bias'][i])}, {number(one['error'][i])}"
-
     detectors = [
         [name, *(f"{one['found'][i]} of {one['tried'][i]}" for one in of.values())] for i, name in enumerate(SCORES)
     ]
-    truth = true_values()
     held = []
     for i, name in enumerate(NAMES):
-        shares = [f"{100 * h:.0f} %{'' if 0.85 <= h <= 0.95 else ' *'}" for h in states["held"][i]]
-        medians = [f"{number(m)} ({number(t)})" for m, t in zip(states["median"][i], truth[name], strict=True)]
-        held.append([name, *(x for pair in zip(shares, medians, strict=True) for x in pair)])
-    shares = [
-        [name, *(f"{100 * h:.0f} %{'' if 0.85 <= h <= 0.95 else ' *'}" for h in presence["held"][i])]
-        + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
-        + [f"{presence['found'][i]:.2f}"]
-        for i, name in enumerate(PREVALENCE)
-    ]
+        n = states["identified"][i]
+        pairs = zip(states["held"][i], states["median"][i], states["truth"][i], strict=True)
+        told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
+        held.append([name, str(n), *told])
+    prevalences = (
+        [] if presence is None else ["## 90 % intervals of prevalence that hold the truth", prevalent(presence)]
+    )
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
+    replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
         "# States recovered by injection",
-        "Made by `python simulations/9_states_recovered_by_injection.py --out derivations`; columns are explained there.",
-        "## Slope (correlation) of what is recovered on what was added; ✗: not identified",
+        "Made by `python simulations/9_states_recovered_by_injection.py`, from `paper/data/states.json`.",
+        "## Slope (correlation) of what is found on what was added, where all states change at once; ✗: not identified",
         table(["state", *heads], by_state(worth)),
-        "## Bias, and error of one measurement, in the state's unit",
-        table(["state", *heads], by_state(errs)),
+        "## Error of one measurement, in the state's unit",
+        table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]) if one["identified"][i] else "–")),
         f"## Injected artifacts that their detectors call, level {injection.LEVEL + 1} of 5",
         table(["artifact", *heads], detectors),
-        f"## 90 % intervals that hold the truth, {options.replicates} phantoms of {EACH} images a subgroup; *: outside 85–95 %",
-        table(["state", *pairs], held),
-        "## 90 % intervals of prevalence that hold the truth",
-        table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], shares),
+        f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
+        table(["state", "identified in", *pairs], held),
+        *prevalences,
     ]) + "\n"  # fmt: skip
 
 
 def main(options: Options) -> None:
-    names = COHORTS
+    names, replicates = COHORTS, options.replicates
     if options.quick:
-        names, options = COHORTS[:1], Options(options.out, options.kept, 4, True)
-    of = {}
+        names, replicates = COHORTS[:1], 4
+        options = Options(options.out, options.out, options.out / "kept", replicates, True)
+    found = {
+        "each": EACH,
+        "replicates": replicates,
+        "states": coverage_of_states(options),
+        "prevalence": coverage_of_prevalence(options),
+        "cohorts": {},
+    }
     for name in names:
         try:
-            of[name] = kept(options.kept / f"{name}.json", lambda name=name: recovered(name))
+            found["cohorts"][name] = kept(options.kept / f"{name}.json", lambda name=name: recovered(name))
         except InputError as problem:
             print(f"left out: {problem}")
         print(name, flush=True)
-    tag = options.replicates
-    states = kept(options.kept / f"coverage_{tag}.json", lambda: coverage_of_states(options))
-    presence = kept(options.kept / f"prevalence_{tag}.json", lambda: coverage_of_prevalence(options))
-    text = written(of, states, presence, options)
+    rounded = json.dumps(shortened(found), indent=1)
+    atomically(options.data / "states.json", lambda file: file.write(rounded.encode()))
+    text = written(json.loads(rounded))
     atomically(options.out / "STATES.md", lambda file: file.write(text.encode()))
     print(text)
+
+
+def shortened(value):
+    """Numbers to four digits, for a small file; nan as null."""
+    if isinstance(value, dict):
+        return {key: shortened(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shortened(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if np.isfinite(value) else None
+    return value
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from skimage.transform import SimilarityTransform, warp
 
 from rafmodel import cohort as cohorts
-from rafmodel import injection, own_variability, state, variability
+from rafmodel import injection, own_laws, own_variability, state, variability
 from rafmodel import study as studies
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
@@ -50,12 +50,16 @@ def fewer():
 
 @pytest.fixture(scope="module")
 def measured(hospital):
-    return own_variability.measure(jax.random.key(1), hospital)
+    return measure(hospital)
 
 
 @pytest.fixture(scope="module")
 def posterior(hospital, measured):
     return fit_of(hospital, measured)
+
+
+def measure(cohort, **options):
+    return own_variability.measure(jax.random.key(1), cohort, cohorts.groups(cohort, "site")[1], **options)
 
 
 def fit_of(cohort, measured):
@@ -74,7 +78,7 @@ def test_known_amounts_come_back(measured):
     for name in ("gain", "gamma", "noise", "down", "across", "scale", "field_x", "field_y"):
         i = NAMES.index(name)
         assert 0.7 < found.slope[i] < 1.3, (name, found.slope[i])
-        assert found.correlation[i] > 0.8, (name, found.correlation[i])
+        assert found.correlation[i] > 0.5, (name, found.correlation[i])
         assert found.identified[i]
     i = NAMES.index("blur")  # noise hides it at 28 pixels, and then it is said to be unknown
     low, high = injection.SLOPES
@@ -90,12 +94,11 @@ def test_poses_agree_with_another_library(hospital, measured):
         "down": (-0.1, SimilarityTransform(translation=(0, 2.8))),
         "scale": (0.2, middle + SimilarityTransform(scale=np.exp(-0.2)) + middle.inverse),
     }
-    before = state.states(measured.reference, jnp.asarray(hospital.image[:64]))
+    before = injection.measured(measured.reference, measured.recovery, jnp.asarray(hospital.image[:64]))
     for name, (amount, move) in amounts.items():
         moved = np.stack([warp(x, move, mode="edge", order=1) for x in images]).astype(np.float32)[..., None]
-        change = state.states(measured.reference, jnp.asarray(moved)) - before
-        i = NAMES.index(name)
-        found = np.median(change[:, i]) / measured.recovery.slope[i]
+        change = injection.measured(measured.reference, measured.recovery, jnp.asarray(moved)) - before
+        found = np.median(change[:, NAMES.index(name)])
         assert found == pytest.approx(amount, rel=0.25), name
 
 
@@ -124,7 +127,7 @@ def test_a_symmetric_organ_cannot_be_turned(hospital):
     )  # nothing in the corners, which a turn would show
     image = 0.35 + 0.3 * rings + 0.02 * rng.normal(size=(N, 28, 28))
     organ = replace(hospital, image=image.clip(0, 1).astype(np.float32)[..., None], mask=None)
-    found = own_variability.measure(jax.random.key(1), organ)
+    found = measure(organ)
     assert not found.recovery.identified[NAMES.index("rotation")]
     table = fit_of(organ, found)
     assert np.isnan(table["mean"].sel(quantity="rotation")).all()
@@ -167,14 +170,46 @@ def test_a_small_subgroup_borrows_from_the_others():
     assert means[1] == pytest.approx(value[code == 1, 0].mean(), abs=0.06)
 
 
-def laws(value: np.ndarray, code: np.ndarray, patient: np.ndarray, error: float = 0.0) -> dict[str, np.ndarray]:
-    """Draws of the first quantity's law in its own unit."""
-    sums, groups = own_variability.lanes(value[:, :1], np.array([error]), patient.astype(str), code)
-    found = own_variability.state_chains(
-        jax.random.key(0), tuple(sums[:4]), groups, n_groups=code.max() + 1, warmup=150, draws=150
+def laws(
+    value: np.ndarray, code: np.ndarray, patient: np.ndarray, error: float = 0.0, **how: float
+) -> dict[str, np.ndarray]:
+    """Draws of the first quantity's law in its own unit; how: doubt and slope_error."""
+    blank = np.zeros((code.max() + 1, 1))
+    known = blank + error, blank + how.get("doubt", 0.0), blank + how.get("slope_error", 0.0)
+    sums, groups = own_laws.lanes(value[:, :1], known, patient.astype(str), code)
+    found = own_laws.state_chains(
+        jax.random.key(0), tuple(sums[:7]), groups, n_groups=code.max() + 1, warmup=150, draws=150
     )
     mean = np.asarray(found["mean"]) * sums.scale + sums.centre
     return {"mean": mean, "sd": np.asarray(found["sd"]) * sums.scale}
+
+
+def test_doubt_about_the_calibration_widens_the_intervals():
+    """A mean known to 0.5 at best is not known better from many images; a slope known to 20 % leaves 20 % in the s.d."""
+    rng = np.random.default_rng(1)
+    n = 2000
+    value = np.full((n, len(own_variability.QUANTITIES)), np.nan)
+    value[:, 0] = rng.normal(size=n)
+    found = laws(value, np.zeros(n, int), np.arange(n), doubt=0.5, slope_error=0.2)
+    assert 0.3 < found["mean"][0].std() < 0.6  # the prior on the mean takes a little
+    assert 0.1 < np.log(found["sd"][0]).std() < 0.3
+
+
+def test_a_detector_that_another_artifact_sets_off_is_not_believed():
+    """Forty of a hundred images have a zipper; half of these set off the spike detector too: no spike is there."""
+    hits, tries = np.array([[[20.0], [40.0]]]), np.full((1, 2, 1), 100.0)
+    sure = np.array([[200.0, 200.0]])
+    alone = np.zeros((1, 2, 2))
+    told = alone.copy()
+    told[0, 0, 1] = 0.5  # the first detector calls half of the images that have the second artifact
+
+    def spikes(crossed: np.ndarray) -> float:
+        counts = tuple(jnp.asarray(x) for x in (hits, tries, sure, sure, crossed))
+        draws = own_laws.presence_chains(jax.random.key(0), counts, n_groups=1, warmup=150, draws=150)
+        return float(draws[0, :, 0, 0].mean())
+
+    assert spikes(alone) == pytest.approx(0.2, abs=0.06)
+    assert spikes(told) < 0.08
 
 
 # ---- as a law
@@ -201,7 +236,7 @@ def test_the_law_carries_one_site_to_the_other(posterior, measured, hospital):
     here = hospital.attributes["site"] == "here"
     moved = np.asarray(variability.alter(keys[0], law, jnp.asarray(hospital.image), jnp.array([1.0], jnp.float32))[0])
     image = np.where(here[:, None, None, None], moved, hospital.image)
-    again = own_variability.measure(jax.random.key(1), replace(hospital, image=image), like=measured)
+    again = measure(replace(hospital, image=image), like=measured)
     refit = fit_of(hospital, again)
     for name in ("gain", "across", "noise"):
         left = difference(refit, name) / difference(posterior, name)
@@ -251,4 +286,4 @@ def test_what_has_no_estimator_is_named():
     text = " ".join(own_variability.UNSEEN)
     assert "ghosting" in text
     assert "spike" not in text
-    assert injection.FEWEST > 0.5
+    assert injection.FEWEST >= 0.5

@@ -33,6 +33,7 @@ LEVELS = (
     1.5,
     2.0,
 )  # doses: 1 is the subgroup as it was fitted, less is on the way there, more is beyond
+UNKNOWN = 3  # level, of five, of an artifact whose strength cannot be told
 DRAWS = 64  # parameter sets of the posterior that a law keeps
 ARTIFACTS = (SPIKE, ZIPPER, BLACK_CORNER, CHARACTERS)
 _ADDED = ("gain", "gamma", "rotation", "down", "across", "scale")
@@ -112,11 +113,11 @@ def _toned(d: Drawn, image: Array, severity: Array) -> Array:
 
 def _lacking(d: Drawn, severity: Array, pixels: int) -> Array:
     """S.d. of noise to add: the image has that of its own subgroup, through tones and blur, and should have the other's."""
-    kept = jnp.exp(2 * severity * (d["gain"] + d["gamma"])) * _passed(severity * d["blur"] * pixels)
+    kept = jnp.exp(2 * severity * (d["gain"] + d["gamma"])) * passed(severity * d["blur"] * pixels)
     return jnp.sqrt(jnp.maximum(d["noise_target"] ** 2 - kept * d["noise_source"] ** 2, 0))
 
 
-def _passed(width: Array) -> Array:
+def passed(width: Array) -> Array:
     """Share of white noise's variance, as second differences see it, that passes a Gaussian blur of ``width`` pixels."""
     place = jnp.arange(-24, 25, dtype=width.dtype)
     kernel = jax.nn.softmax(-((place / jnp.maximum(width, 1e-3)) ** 2) / 2)
@@ -133,7 +134,8 @@ def shift_law(posterior: "xr.Dataset", group: str, source: str | None = None) ->
     group   subgroup whose variability is met
     source  subgroup that images come from; None: the largest other one, or ``group`` itself where there is no other
     Severity is a dose of the difference: 0 leaves the image, 1 is the subgroup as fitted.  Variance and noise can be added but
-    not taken away, and what is not identified stays as it is.  Raises InputError for an unknown subgroup.
+    not taken away, and what is not identified stays as it is; artifacts of unknown strength
+    have level UNKNOWN.  Raises InputError for an unknown subgroup.
     """
     names = [str(g) for g in posterior["group"].values]
     for asked in (group, *([source] if source is not None else [])):
@@ -198,8 +200,12 @@ def _sets(posterior: "xr.Dataset", group: str, source: str) -> np.ndarray:
 
 
 def _nothing() -> np.ndarray:
-    """Values (len(_COLUMNS),) that change nothing, for what is not identified."""
+    """Values (len(_COLUMNS),) for what is not identified: they change nothing.
+
+    An artifact's strength is at level UNKNOWN, the middle of its five; that matters only where some images have it.
+    """
     least = {"noise target": -20.0, "noise source": -20.0}
+    least |= {f"{law.name} strength": float(np.log(law.levels[UNKNOWN - 1])) for law in ARTIFACTS}
     return np.array([least.get(name, 0.0) for name in _COLUMNS])
 
 

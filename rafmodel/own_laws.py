@@ -1,0 +1,211 @@
+"""Laws of a population from errant measurements: what each subgroup's images vary by, and how often something is present.
+
+Each state is normal within a subgroup; a patient's images share a part of it.  Means and s.d. of subgroups are drawn from a
+population of subgroups, so that small ones borrow from the others (Gelman, Hill 2007).  What is measured is a line of what
+is, plus an error, both known from injection with errors of their own (errors in variables, Carroll et al. 2006).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.infer import MCMC, NUTS, init_to_median
+
+EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
+_PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
+_FALSE = (1.0, 99.0)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
+
+
+class Lanes(NamedTuple):
+    """Sums of each quantity over the images of a patient in a subgroup; leading axis quantity, then patients (padded).
+
+    count, mean, square   images, their mean, and squared distances from it, in units of ``scale`` from ``centre``
+    error                 (quantity, subgroup) s.d. of one measurement in that unit
+    doubt                 (quantity, subgroup) standard error of the calibration of a subgroup's mean, in that unit
+    slope_error           (quantity, subgroup) standard error of the measurement's slope, as a share of it
+    wide                  (quantity,) s.d. of all images, subgroups apart, in that unit
+    centre, scale         (quantity,) median of all images; s.d. within subgroups
+    """
+
+    count: Array
+    mean: Array
+    square: Array
+    error: Array
+    doubt: Array
+    slope_error: Array
+    wide: Array
+    centre: np.ndarray
+    scale: np.ndarray
+
+
+def lanes(
+    value: np.ndarray, how: tuple[np.ndarray, np.ndarray, np.ndarray], patient: np.ndarray, code: np.ndarray
+) -> tuple[Lanes, Array]:
+    """Sums for the model, and the subgroup of each of their patients (padded).
+
+    value  (N, quantity), nan where absent
+    how    error, doubt and slope_error (subgroup, quantity), of ``Lanes``, in the unit of the values
+    """
+    _, unit = np.unique([f"{c}\t{p}" for c, p in zip(code, patient, strict=True)], return_inverse=True)
+    n_units = -(-(unit.max() + 1) // _PAD) * _PAD
+    group = np.zeros(n_units, int)
+    group[unit] = code
+    known = np.isfinite(value)
+    none = ~known.any(0)
+    centre = np.where(none, 0.0, np.nan_to_num(np.nanmedian(np.where(none, 0.0, value), 0)))
+    scale, wide = _within(value, code), np.where(none, 1.0, np.nanstd(np.where(none, 0.0, value), 0))
+    scale = np.where(scale > 0, scale, np.where(wide > 0, wide, 1.0))
+    z = np.where(known, (value - centre) / scale, 0.0)
+    count, total = (np.zeros((n_units, value.shape[1])) for _ in range(2))
+    np.add.at(count, unit, known)
+    np.add.at(total, unit, z)
+    mean = total / np.maximum(count, 1)
+    square = np.zeros_like(count)
+    np.add.at(square, unit, known * (z - mean[unit]) ** 2)
+    sums = [jnp.asarray(x.T) for x in (count, mean, square)]
+    error, doubt = (jnp.asarray((x / scale).T) for x in how[:2])
+    return Lanes(
+        sums[0],
+        sums[1],
+        sums[2],
+        error,
+        doubt,
+        jnp.asarray(how[2].T),
+        jnp.asarray(np.maximum(wide / scale, 1.0)),
+        centre,
+        scale,
+    ), jnp.asarray(group)
+
+
+def _within(value: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """S.d. of values (N, quantity) about the means of their subgroups; 0 where there are none."""
+    square, count = np.zeros((2, value.shape[1]))
+    for g in np.unique(code):
+        own = value[code == g]
+        seen = np.isfinite(own)
+        mean = np.where(seen, own, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
+        square += (np.where(seen, own - mean, 0.0) ** 2).sum(0)
+        count += seen.sum(0)
+    return np.sqrt(square / np.maximum(count, 1))
+
+
+def without_extremes(value: np.ndarray, code: np.ndarray, n_groups: int) -> np.ndarray:
+    """Values (N, quantity) with nan for those EXTREME robust s.d. from their subgroup's median: failed measurements."""
+    kept = value.copy()
+    for g in range(n_groups):
+        own = value[code == g]
+        seen = np.isfinite(own).any(0)
+        low, middle, high = np.nanquantile(np.where(seen, own, 0.0), [0.25, 0.5, 0.75], axis=0)
+        far = np.abs(own - middle) > EXTREME * np.maximum((high - low) / 1.349, 1e-12)
+        kept[code == g] = np.where(far, np.nan, own)
+    return kept
+
+
+# ---- the model
+
+
+def _drawn(name: str, law: dist.Distribution) -> Array:
+    return jnp.asarray(numpyro.sample(name, law))
+
+
+def state_law(
+    count: Array,
+    mean: Array,
+    square: Array,
+    error: Array,
+    doubt: Array,
+    slope_error: Array,
+    wide: Array,
+    group: Array,
+    n_groups: int,
+) -> None:
+    """One quantity: normal within each subgroup, with patients, subgroups pooled; unit scale.  The patients are integrated out.
+
+    count, mean, square, group   (patients,)
+    error, doubt, slope_error    (subgroups,) how it is measured, and wide (), see ``Lanes``
+    """
+    middle, typical = wide * _drawn("middle", dist.Normal(0, 1)), _drawn("log_sd", dist.Normal(0, 1))
+    between, uneven = wide * _drawn("between", dist.HalfNormal(1.0)), _drawn("uneven", dist.HalfNormal(0.5))
+    with numpyro.plate("groups", n_groups):
+        raw = _drawn("raw", dist.Normal(0, 1))
+        sds = jnp.exp(typical + uneven * _drawn("sd_z", dist.Normal(0, 1)))
+        means = wide * raw
+        seen = means + doubt * _drawn("doubt_z", dist.Normal(0, 1))
+        slope = jnp.exp(slope_error * _drawn("slope_z", dist.Normal(0, 1)))
+    shared = _drawn("shared", dist.Uniform(0, 1))  # share of the variance that a patient's images have in common
+    numpyro.deterministic("mean", means)
+    numpyro.deterministic("sd", sds)
+    # centred, for images tell a mean far better than other subgroups do; the density of ``raw`` itself is taken back
+    pooled = -0.5 * ((means - middle) / (between + 1e-3)) ** 2 - jnp.log(between + 1e-3)
+    numpyro.factor("pooled", jnp.sum(pooled + 0.5 * raw**2))
+    variance = (slope * sds)[group] ** 2
+    each = (1 - shared) * variance + error[group] ** 2 + 1e-8
+    whole = each + count * shared * variance
+    apart = count * (mean - seen[group]) ** 2 / whole + square / each
+    log = jnp.log(whole) + (count - 1) * jnp.log(each)
+    numpyro.factor("seen", -0.5 * jnp.sum(jnp.where(count > 0, apart + log, 0.0)))
+
+
+def _log_beta(x: Array, a: Array | float, b: Array | float) -> Array:
+    """Log density of Beta(a, b) at x, without its constant."""
+    return (a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x)
+
+
+def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed: Array, n_groups: int) -> None:
+    """Prevalence of artifacts and classes by subgroup, from what their detectors call; subgroups pooled.
+
+    hits, tries    (presences, subgroups)
+    found, tried   (presences,) of injected ones; tried is 0 where what is called is what is there, as a class is
+    crossed        (presences, presences) share of images with j alone that detector i calls by mistake; diagonal unused
+    """
+    size, exact = len(found), tried == 0
+    with numpyro.plate("presences", size):
+        middle = jnp.where(exact, 0.0, -3.0) + 1.5 * _drawn("middle", dist.Normal(0, 1))
+        between = _drawn("between", dist.HalfNormal(1.0))
+        sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
+        false = _drawn("false_alarms", dist.Uniform(0, 1))
+    hit, miss = (jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))
+    numpyro.factor("known", jnp.sum(_log_beta(sensitive, hit, miss) + _log_beta(false, *_FALSE)))
+    z = _drawn("z", dist.Normal(0, 1).expand([size, n_groups]).to_event(2))
+    share = jax.nn.sigmoid(middle[:, None] + between[:, None] * z)
+    numpyro.deterministic("share", share)
+    sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], crossed)
+    silent = jnp.prod(1 - sets_off[:, :, None] * share[None], axis=1) * (1 - false)[:, None]
+    called = jnp.clip(jnp.where(exact[:, None], share, 1 - silent), 1e-6, 1 - 1e-6)
+    numpyro.factor("seen", jnp.sum(hits * jnp.log(called) + (tries - hits) * jnp.log1p(-called)))
+
+
+@partial(jax.jit, static_argnames=("n_groups", "warmup", "draws"))
+def state_chains(key: Array, sums: tuple[Array, ...], group: Array, *, n_groups: int, warmup: int, draws: int) -> dict:
+    """Draws (lane, draw, ...) of every quantity's law, by the no-U-turn sampler; sums: fields of ``Lanes``."""
+
+    def one(key: Array, *lane: Array) -> dict[str, Array]:
+        run = _sampler(state_law, warmup, draws)
+        run.run(key, *lane, group, n_groups)
+        return run.get_samples()
+
+    found = jax.vmap(one)(jax.random.split(key, len(sums[0])), *sums)
+    return {name: found[name] for name in ("mean", "sd", "shared")}
+
+
+@partial(jax.jit, static_argnames=("n_groups", "warmup", "draws"))
+def presence_chains(key: Array, counts: tuple[Array, ...], *, n_groups: int, warmup: int, draws: int) -> Array:
+    """Draws (lane, draw, presence, group) of every prevalence; counts: as ``presence_law``, with leading axis lane."""
+
+    def one(key: Array, *counts: Array) -> Array:
+        run = _sampler(presence_law, warmup, draws)
+        run.run(key, *counts, n_groups)
+        return run.get_samples()["share"]
+
+    return jax.vmap(one)(jax.random.split(key, len(counts[0])), *counts)
+
+
+def _sampler(law, warmup: int, draws: int) -> MCMC:
+    # a start at the prior's median: from one drawn at random some chains never come back
+    kernel = NUTS(law, target_accept_prob=0.9, max_tree_depth=6, init_strategy=init_to_median)
+    return MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
