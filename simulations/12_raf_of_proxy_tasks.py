@@ -17,7 +17,7 @@ import tyro
 import xarray as xr
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, masks, metrics, variability
+from rafmodel import design, masks, metrics, running, variability
 from rafmodel import study as studies
 from rafmodel import task as tasks
 from rafmodel.airways import lung_airways
@@ -179,7 +179,7 @@ def studied(plan: studies.Plan, path: Path, cells: Path, command: str) -> xr.Dat
     if path.exists() and (table := studies.load(path)).attrs["command"] == command:
         return table
     forecast = studies.predicted(plan, progress())
-    table = studies.assemble(plan, forecast, studies.simulated(plan, cells, progress()), command)
+    table = studies.assemble(plan, forecast, running.simulated(plan, cells, progress()), command)
     studies.save(table, path)
     return table
 

@@ -156,6 +156,15 @@ def test_labels_form_what_several_untrained_encoders_see_together():
     assert len(seen.charts[0].axes) * 2 == len(seen.pools[0].axes) == 2 * 2 * (4 + 6 + 8)
     assert len(predict.representations(KEY, seen, named("contrastive+crop", widths=(4, 6, 8), steps=400))) == 2
     (chart,), (found,) = seen.pools, predict.representations(KEY, seen, taught)
+    each = len(seen.charts[0].axes)
+    np.testing.assert_allclose(chart.centre, np.concatenate([one.centre for one in seen.charts]))
+    assert chart.networks == tuple(one.networks[0] for one in seen.charts)
+    pooled_scale = np.diag(
+        chart.axes @ chart.axes.T
+    )  # all directions are kept: what each statistic was multiplied by, squared
+    in_layers = np.concatenate([np.diag(one.axes @ one.axes.T) for one in seen.charts])
+    assert len(set(np.round(in_layers[:each] / in_layers[0], 3))) == 2  # features, and all other statistics
+    assert len(set(np.round(pooled_scale, 3))) > each
     inputs, targets = predict._pairs(KEY, seen, taught)
     u = (charts.statistics(chart.networks, inputs) - chart.centre) @ chart.axes
     u, v = u - u.mean(0), targets - targets.mean(0)
@@ -216,8 +225,10 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
         given = np.where(rng.random(len(label)) < np.array(shown.flip)[label], 1 - label, label)
         probe = probes.fitted(one.probe, x, given, one.ridge, weigh, BINARY)
         fresh, truth = sampled((1000, 1000))
-        seen.append(metrics.auc(probe(fresh)[None], truth)[0])
-    error = np.std(seen) / np.sqrt(draws)
-    assert abs(told[0] - np.mean(seen)) < 4 * error + 0.004, (told[0], np.mean(seen), error)
+        score = probe(fresh)
+        bar = np.mean([score[truth == c].mean() for c in (0, 1)])
+        seen.append([metrics.auc(score[None], truth)[0], *((score[truth == c] > bar).mean() for c in (1, 0))])
+    error = np.std(seen, axis=0) / np.sqrt(draws)
+    assert (np.abs(told - np.mean(seen, axis=0)) < 4 * error + 0.004).all(), (told, np.mean(seen, axis=0), error)
     plain = predict._rates(chart, metric, design.Taught((150, 150), (0.0, 0.0)), one.ridge)[0, 0, 0, 0]
     assert abs(plain - told[0]) > 0.002  # the choice is seen
