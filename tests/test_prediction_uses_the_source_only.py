@@ -201,7 +201,7 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
     """Gaussian features of known moments, a representation that is not the identity, and the simulator's own probes."""
     rng = np.random.default_rng(0)
     d, draws = 16, 150
-    mean = np.stack([np.zeros(d), np.concatenate([rng.normal(0, 0.6, 6), np.zeros(d - 6)])])
+    mean = 2 + np.stack([np.zeros(d), np.concatenate([rng.normal(0, 0.6, 6), np.zeros(d - 6)])])  # far from the origin
     turned = np.linalg.qr(rng.normal(size=(d, d)))[0]
     roots = np.stack([np.diag(np.geomspace(1.5, 0.3, d)), turned * np.geomspace(1, 0.4, d)])
     metric = np.diag(np.geomspace(4, 0.2, d))
