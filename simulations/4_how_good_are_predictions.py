@@ -35,7 +35,7 @@ class Options:
     keep: Path | None = None
     """folder for the reduced tables"""
     quick: bool = False
-    """one table and few posterior draws: shows that the script runs"""
+    """two tables and few posterior draws: shows that the script runs"""
     out: Path = Path("runs/skill")
     """folder for the table of scores"""
 
@@ -136,7 +136,7 @@ def main(options: Options) -> None:
     paths = sorted(p for p in options.tables.glob("*.nc") if p.stem not in ("check", "skill"))
     if not paths:
         raise SystemExit(f"{options.tables}: no study tables; make them with simulations/3_development_study.py")
-    paths = paths[:1] if options.quick else paths
+    paths = paths[:2] if options.quick else paths
     tables = {path.stem: studies.load(path) for path in paths}
     if options.keep:
         for name, table in tables.items():
