@@ -39,7 +39,7 @@ class Design:
     weighting      what weighs alike in the probe's loss: none (images), class, or group (each class of each subgroup)
     resampling     the same by showing images of smaller ones several times, to a supervised proxy too
     probe          ridge, logistic, or finetuned: the encoder is trained on with a linear head
-    precision      what the networks compute in while they train: float32 or bfloat16; weights are kept in float32
+    precision      what pre-training computes in: float32 or bfloat16; weights are kept in float32
     """
 
     name: str
