@@ -227,6 +227,6 @@ def _encode_altered(key: Array, network: Network, images: np.ndarray, shift: Var
         short = most - len(chunk)  # pad the last chunk: one compilation
         padded = jnp.asarray(np.pad(chunk, ((0, short), *((0, 0),) * (images.ndim - 1))))
         altered = alter(jax.random.fold_in(key, start), shift, padded, levels)
-        encoded = features(network, altered.reshape(-1, *chunk.shape[1:]), chunk=5 * most)
+        encoded = features(network, altered.reshape(-1, *chunk.shape[1:]), chunk=most)
         parts.append(encoded.reshape(5, most, -1)[:, : len(chunk)])
     return np.concatenate(parts, axis=1)

@@ -40,13 +40,12 @@ class Source:
 SHARES = (0.4, 0.15, 0.45)  # of patients
 
 
-def _nih(finding: str) -> Cohort:
-    return cohorts.load("nih_cxr1000", label="findings", positive=[finding], size=32)
+def _dealt(attribute: str, name: str, **contrast) -> Cohort:
+    """Patients dealt anew, half of each subgroup to the test part: the cohorts' own ones are too small to tell anything.
 
-
-def _effusion() -> Cohort:
-    """Patients dealt anew: the cohort's own test part holds 10 patients with an effusion, this one 24."""
-    return imbalance.dealt(_nih("Effusion"), jax.random.key(0), SHARES, attribute="sex")
+    They hold 10 patients with an effusion, 5 images of cardiomegaly and 8 hearts; these hold 24, 43 and 20.
+    """
+    return imbalance.dealt(cohorts.load(name, size=32, **contrast), jax.random.key(0), SHARES, attribute=attribute)
 
 
 def _left_ventricle() -> Cohort:
@@ -55,19 +54,22 @@ def _left_ventricle() -> Cohort:
     return masks.around_pixels(whole, jax.random.key(0), side=32, each=2)
 
 
+_nih = partial(_dealt, "sex", "nih_cxr1000", label="findings")
+
 SOURCES = (
     Source("pneumoniamnist", partial(cohorts.load, "pneumoniamnist")),
-    Source(
-        "sunnybrook", partial(cohorts.load, "sunnybrook_cmr", label="pathology", positive=FAILURE, size=32), ("sex",)
-    ),
-    Source("nih-cardiomegaly", partial(_nih, "Cardiomegaly"), ("sex", "view")),
+    Source("sunnybrook", partial(_dealt, "sex", "sunnybrook_cmr", label="pathology", positive=FAILURE), ("sex",)),
+    Source("nih-cardiomegaly", partial(_nih, positive=["Cardiomegaly"]), ("sex", "view")),
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
-    Source("nih-effusion", _effusion, ("sex", "view")),
+    Source("nih-effusion", partial(_nih, positive=["Effusion"]), ("sex", "view")),
     Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
     Source("cardiac-ultrasound", partial(named, "cardiac-ultrasound", jax.random.key(2), size=32), ("quality", "sex")),
-)  # the last took no part in any choice
+    # witnesses: foreseen before anyone had looked at what is observed there
+    Source("lung-airways", partial(named, "lung-airways", jax.random.key(3), size=32), ("dose", "sex")),
+    Source("nih-sex", partial(_dealt, "view", "nih_cxr1000", label="sex", positive=["F"]), ("view",)),
+)
 
 
 @dataclass(frozen=True)
