@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import ndtr, ndtri
 
 from rafmodel import cohort as cohorts
 from rafmodel import theory
@@ -188,6 +189,17 @@ def measured(
         case = shifted_label == 1
         rates.append([auc(score, shifted_label), (score[..., case] > bar).mean(-1), (score[..., ~case] > bar).mean(-1)])
     return np.mean(rates, axis=0)
+
+
+def averaged(stated: Sequence[np.ndarray], offsets: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over charts of what theory states (..., shift, severity, group), moved on the probit scale by each one's offset.
+
+    Each untrained encoder is one draw.  A chart that has too few images of a subgroup is left out there; nan where all have.
+    """
+    found = np.stack([ndtr(ndtri(rates) + offset[..., None]) for rates, offset in zip(stated, offsets, strict=True)])
+    known = ~np.isnan(found)
+    mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return np.where(known.any(0), mean, np.nan)
 
 
 def code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.special import ndtr, ndtri
 
 from rafmodel import charts, metrics, predict, theory, unequal
 from rafmodel import cohort as cohorts
@@ -116,14 +115,10 @@ def survey(
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over untrained encoders and then over questions, with the AUC of each."""
     asked, n = survey.asked, n_labels(design, survey.images.label, survey.asked)
-    here = (survey.pools if design.proxy.labelled else ()) or survey.seen
-    found = [
-        ndtr(ndtri(_rates(seen, metric, n, design, asked)) + seen.offset[..., None])
-        for metric, seen in zip(representations(key, survey.images, design), here, strict=True)
-    ]
-    known = ~np.isnan(found)  # an encoder whose images have too few of a subgroup is left out
-    mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
-    mean = np.where(known.any(0), mean, np.nan)
+    here = predict.charts_of(design, survey.seen, survey.pools)
+    metrics = representations(key, survey.images, design)
+    stated = [_rates(seen, metric, n, design, asked) for seen, metric in zip(here, metrics, strict=True)]
+    mean = charts.averaged(stated, [seen.offset for seen in here])
     n_questions = len(asked.questions)
     auc, tpr, fpr = mean[:n_questions].mean(0)
     concordance = mean[n_questions, 0] if len(mean) > n_questions else None

@@ -69,9 +69,10 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
     """Convolution 3x3 (3x3x3) with one pixel of zeros around: (N, *space, C) -> (N, *ceil(space / stride), width).
 
     weight  (3^dims C, width); stride 1 or 2
-    Where it is differentiated it is patches times a matrix, since on a CPU the gradient of ``lax.conv`` is slow inside
-    ``lax.scan``; ``lax.conv`` encodes in half the time where nothing is learned.  Its own gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by
-    slices of adjacent memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
+    Where nothing is differentiated it is ``lax.conv``, which takes half the time.  Where something is, it is patches times a
+    matrix, since on a CPU the gradient of ``lax.conv`` is slow inside ``lax.scan``.  Its own gradient makes the patches
+    again rather than keep them, and adds what a pixel gets from the patches it lies in by slices of adjacent memory: the
+    transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
     """
     dims, channels = x.ndim - 2, x.shape[-1]
     axes = "DHW"[-dims:]
@@ -228,4 +229,3 @@ def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
         share = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(n)[None]))
         x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(share.T, x.dtype), (axis, 0)), -1, axis)
     return x
-

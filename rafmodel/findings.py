@@ -136,9 +136,7 @@ def widest_gap(study: xr.Dataset) -> tuple[Cell, str, str] | None:
     The cell's ``observed`` is the AUC of the best subgroup, ``other`` that of the worst.
     """
     groups = study[f"observed_{metric(study)}"].isel(group=SHIFTED).mean("seed")
-    if groups.sizes["group"] < 2:
-        return None
-    at = _largest(groups.max("group") - groups.min("group"))
+    at = _largest(_apart(groups))
     if at is None:
         return None
     best, worst = extremes(groups.sel(at))
@@ -207,7 +205,7 @@ def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str
 
 def _gap_foreseen(table: xr.Dataset) -> list[tuple[str, str]]:
     groups = table[f"predicted_{metric(table)}"].isel(group=SHIFTED)
-    at = _largest(groups.max("group") - groups.min("group")) if groups.sizes["group"] > 1 else None
+    at = _largest(_apart(groups))
     if at is None:
         return []
     here = groups.sel(at)
@@ -366,6 +364,12 @@ def _noise(check: xr.Dataset | None) -> str:
         else "",
     ]
     return " ".join(filter(None, parts))
+
+
+def _apart(groups: xr.DataArray) -> xr.DataArray:
+    """Best subgroup minus worst; nan where fewer than two are known."""
+    known = groups.notnull().sum("group") > 1
+    return (groups.max("group") - groups.min("group")).where(known) if known.any() else known.where(known)
 
 
 def _largest(score: xr.DataArray) -> dict[str, Any] | None:

@@ -7,13 +7,12 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.special import ndtr, ndtri
 
 from rafmodel import charts, theory, transfer, unequal
 from rafmodel import cohort as cohorts
@@ -156,21 +155,18 @@ def untrained(key: Array, architecture: Architecture, source: Cohort, widths: tu
     return tuple(architecture.build(k, source.image.shape[1:], widths) for k in keys)
 
 
-def charts_of(survey: Survey, design: Design) -> tuple[Chart, ...]:
-    """The charts that a design is foreseen in: labels form what several untrained encoders see together."""
-    return (survey.pools if design.proxy.labelled else ()) or survey.charts
+def charts_of(design: Design, single: tuple[Any, ...], pools: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those charts that a design is foreseen in: labels form what several untrained encoders see together."""
+    return (pools if design.proxy.labelled else ()) or single
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
-    """The outcome of one design, the mean over charts, since each untrained encoder is one draw."""
+    """The outcome of one design, the mean over its charts."""
     shown = taught(design, survey.label)
-    found = [
-        ndtr(ndtri(_rates(chart, metric, shown, design.ridge)) + chart.offset[..., None])
-        for metric, chart in zip(representations(key, survey, design), charts_of(survey, design), strict=True)
-    ]
-    known = ~np.isnan(found)  # a chart that has too few of a subgroup is left out
-    mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
-    auc, tpr, fpr = np.where(known.any(0), mean, np.nan)
+    here = charts_of(design, survey.charts, survey.pools)
+    metrics = representations(key, survey, design)
+    stated = [_rates(chart, metric, shown, design.ridge) for chart, metric in zip(here, metrics, strict=True)]
+    auc, tpr, fpr = charts.averaged(stated, [chart.offset for chart in here])
     return Outcome(auc, tpr, fpr, *survey.counts)
 
 
@@ -223,11 +219,11 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     Without training it is the untrained encoder's own.
     """
     if not design.steps:
-        return [chart.untrained for chart in charts_of(survey, design)]
+        return [chart.untrained for chart in charts_of(design, survey.charts, survey.pools)]
     trained = design.steps * design.learning_rate * design.proxy.pace
     share = trained / (trained + LEARNING_TIME)
     ridge = LABEL_RIDGE if design.proxy.labelled else VIEW_RIDGE if design.proxy.siamese else IMAGE_RIDGE
-    here = charts_of(survey, design)
+    here = charts_of(design, survey.charts, survey.pools)
     moments = _seen(*_pairs(key, survey, design), here, design.proxy)
     alike = [charts.scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in here]
     learned = [_learned(chart.clean, *some, ridge) for chart, some in zip(here, moments, strict=True)]

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from scipy.special import ndtr
 
 from rafmodel import charts, dice, predict, theory
 from rafmodel import cohort as cohorts
@@ -99,13 +98,9 @@ def survey(
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over untrained encoders; with Dice."""
     n_images = min(design.n_labelled, len(survey.images.label))
-    found = [
-        ndtr(probit(_stated(pixels, metric, n_images, design)) + pixels.chart.offset[..., None])
-        for metric, pixels in zip(representations(key, survey.images, design), survey.pixels, strict=True)
-    ]
-    known = ~np.isnan(found)  # an encoder whose images have too few of a subgroup is left out
-    mean = np.where(known, found, 0).sum(0) / np.maximum(known.sum(0), 1)
-    auc, tpr, fpr, overlap = np.where(known.any(0), mean, np.nan)
+    seen = zip(representations(key, survey.images, design), survey.pixels, strict=True)
+    stated = [_stated(pixels, metric, n_images, design) for metric, pixels in seen]
+    auc, tpr, fpr, overlap = charts.averaged(stated, [pixels.chart.offset for pixels in survey.pixels])
     return Outcome(auc, tpr, fpr, *survey.images.counts, overlap)
 
 

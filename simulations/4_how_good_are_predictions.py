@@ -4,7 +4,8 @@
     python simulations/4_how_good_are_predictions.py --tables runs/development --keep paper/data/development
 
 Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
-correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then the subgroup gaps.
+correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then what part of L0's
+error is the luck of which patients the test part holds, which all designs share; then the subgroup gaps.
 ``--keep`` writes the tables again, reduced to single precision and compressed, to be committed.
 """
 
@@ -40,6 +41,23 @@ class Options:
     """folder for the table of scores"""
 
 
+class Luck(NamedTuple):
+    """The test part is a sample of patients; a forecast from the source cannot know which, while B1 has seen them.
+
+    error  sampling s.d. of an observed AUC, mean over cells
+    floor  MAE that this error alone leaves to someone who knows the AUC among all patients: its s.d. times √(2/π)
+    level  mean over designs and cells of L0 minus observed: one number that does not depend on the design
+    rest   MAE of L0 without that number
+    mae    of L0, and of B1
+    """
+
+    error: float
+    floor: float
+    level: float
+    rest: float
+    mae: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Scored:
     """One table's predictions of everyone's AUC: check table, and what pooling needs."""
@@ -48,6 +66,7 @@ class Scored:
     checked: xr.Dataset
     noise: float  # variance of the seed mean, mean over cells
     total: float  # variance of design effects
+    luck: "Luck"
 
 
 def scored(name: str, tables: dict[str, xr.Dataset], quick: bool) -> Scored:
@@ -56,7 +75,16 @@ def scored(name: str, tables: dict[str, xr.Dataset], quick: bool) -> Scored:
     checked = check.check(table, list(tables.values()), key=jax.random.key(0), warmup=draws, draws=draws)
     seen = table["observed_auc"].sel(group="all", severity=slice(1, None)).transpose("seed", "design", ...).values
     noise = seen.var(0, ddof=1).mean() / len(seen) if len(seen) > 1 else np.nan
-    return Scored(name, checked, float(noise), float(seen.mean(0).var(0, ddof=1).mean()))
+    return Scored(name, checked, float(noise), float(seen.mean(0).var(0, ddof=1).mean()), luck(table, checked))
+
+
+def luck(table: xr.Dataset, checked: xr.Dataset) -> Luck:
+    """How much of L0's error can be the sampling of the test part, from everyone's bootstrapped standard errors."""
+    error = float(table["observed_auc_se"].sel(group="all", severity=slice(1, None)).mean())
+    off = {level: (checked["held_out"].sel(level=level) - checked["observed"]).values for level in ("L0", "B1")}
+    level = off["L0"].mean()
+    rest = np.abs(off["L0"] - level).mean()
+    return Luck(error, error * np.sqrt(2 / np.pi), level, rest, (np.abs(off["L0"]).mean(), np.abs(off["B1"]).mean()))
 
 
 def pooled(all_of: list[Scored]) -> dict[str, tuple[float, ...]]:
@@ -150,6 +178,13 @@ def main(options: Options) -> None:
     print(f"\npooled over {len(results)}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
     for level, values in pooled(results).items():
         print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
+    print(f"\nluck of the test part{'':9s}error   floor   level    rest      L0      B1")
+    for one in results:
+        values = (*one.luck[:4], *one.luck.mae)
+        print(f"{one.cohort:30s}" + "".join(f"{v:8.3f}" for v in values))
+    print(
+        f"{'mean':30s}" + "".join(f"{v:8.3f}" for v in np.mean([(*o.luck[:4], *o.luck.mae) for o in results], axis=0))
+    )
     print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")
     found = {name: one for name, table in tables.items() if (one := gaps(table))}
     for name, some in {**{name: [one] for name, one in found.items()}, "pooled": list(found.values())}.items():

@@ -45,6 +45,12 @@ def test_the_sentences_name_the_cells_of_the_table():
     assert told["What would move it"] == "RAF of b: ten times the ridge -0.200; twice the labels +0.010."
 
 
+def test_one_known_subgroup_has_no_gap():
+    table = tiny_table()
+    table["predicted_auc"][..., 2] = np.nan
+    assert "Subgroups" not in dict(findings.forecast(table, {}))
+
+
 def test_without_a_raf_designs_are_ranked_by_robustness():
     table = tiny_table().isel(group=[0])
     table["raf_predicted"] = table["raf_predicted"] * np.nan
