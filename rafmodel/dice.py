@@ -112,7 +112,7 @@ def raf_interval(
     found = np.stack([_by_group([mean(one[:, m], weight[:, m]) for m in inside]) for one in each], 1)
     few = weight[:n_pooled]
     areas = [_by_group([auc(np.tensordot(few[:, m], p[:, m], (1, 1))) for m in inside]) for p, _ in cells]
-    told = metrics.intervals(metrics.raf(found, chance), level)
+    told = metrics.intervals(found, level, chance)
     told["dice_se"] = metrics.over_replicates(lambda v: v.std(ddof=1), found.mean(1), ())
     told["auc_se"] = metrics.over_replicates(lambda v: v.std(ddof=1), np.mean(areas, 0), ())
     return told

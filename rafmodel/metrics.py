@@ -239,7 +239,7 @@ def raf_interval(
     )
     areas = np.mean([_areas(one, answer, weight, inside) for one, answer in each], axis=0)
     areas = np.moveaxis(by_shift(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
-    found = intervals(raf(areas), level)
+    found = intervals(areas, level)
     found["auc_se"] = over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
     return found
 
@@ -250,12 +250,48 @@ def _areas(scores: np.ndarray, label: np.ndarray, weight: np.ndarray, inside: np
     return np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
 
 
-def intervals(parts: RAF, level: float) -> dict[str, np.ndarray]:
-    """(lower, upper) of the seed mean of each part (replicate, seed), and how many replicates have none, ``undefined`` (4,)."""
+def intervals(metric: np.ndarray, level: float, chance: float = 0.5) -> dict[str, np.ndarray]:
+    """(lower, upper) of the seed mean of each part of RAF, and how many replicates have none, ``undefined`` (4,).
+
+    metric  (replicate, seed, shift, severity 0-5, group), everyone first
+    Percentiles.  Sampling error alone sets the worst subgroup below the best, in every replicate, so no percentile of
+    fairness would ever reach 1: where the subgroups cannot be told apart its upper bound is 1, and that of RAF √robustness.
+    """
+    parts = raf(metric, chance)
     means = np.stack([getattr(parts, name).mean(1) for name in RAF._fields[:4]], axis=-1)
     tail = (1 - level) / 2
-    bounds = over_replicates(lambda v: np.quantile(v, [tail, 1 - tail]), means, 2)
-    return dict(zip(RAF._fields[:4], bounds, strict=True)) | {"undefined": np.isnan(means).sum(0)}
+    bounds = dict(zip(RAF._fields[:4], over_replicates(_percentiles(tail), means, 2), strict=True))
+    if not told_apart(metric[..., 1:].mean(1), level):
+        fair = np.where(np.isfinite(means[:, 2]), np.sqrt(parts.robustness).mean(1), np.nan)
+        upper = np.array([1.0, over_replicates(_percentiles(tail), fair[:, None], 2)[0, 1]])
+        for name, most in zip(("fairness", "raf"), upper, strict=True):
+            bounds[name] = np.where(np.isfinite(bounds[name]), [bounds[name][0], most], np.nan)
+    return bounds | {"undefined": np.isnan(means).sum(0)}
+
+
+def _percentiles(tail: float):
+    return lambda values: np.quantile(values, [tail, 1 - tail])
+
+
+def told_apart(metric: np.ndarray, level: float) -> bool:
+    """Whether any two subgroups surely differ, in the mean over clean and shifted cells.
+
+    metric  (replicate, shift, severity 0-5, group)
+    Differences of all pairs in units of their s.d. over replicates; the bar is the quantile ``level`` of the largest one's
+    deviation from its mean (Romano and Wolf 2005).  False where nothing is known, or fewer than two subgroups are.
+    """
+    if metric.shape[-1] < 2:
+        return False
+    clean, shifted = metric[:, 0, :1], metric[:, :, 1:].reshape(len(metric), -1, metric.shape[-1])
+    group = np.concatenate([clean, shifted], 1).mean(1)
+    low, high = np.triu_indices(group.shape[1], 1)
+    apart = group[:, high] - group[:, low]
+    apart = apart[np.isfinite(apart).all(1)]
+    if 2 * len(apart) <= len(metric):
+        return False
+    middle, spread = apart.mean(0), apart.std(0) + 1e-12
+    bar = np.quantile((np.abs(apart - middle) / spread).max(1), level)
+    return bool((np.abs(middle) / spread).max() > bar)
 
 
 def over_replicates(statistic, values: np.ndarray, shape) -> np.ndarray:

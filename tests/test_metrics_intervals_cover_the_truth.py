@@ -86,6 +86,28 @@ def test_intervals_cover_the_truth():
     assert (share >= low).all() and (share <= high).all(), dict(zip(metrics.RAF._fields, share, strict=False))
 
 
+def test_equal_subgroups_may_be_fair():
+    """Where subgroups are equal fairness is 1, which sampling error hides; 95 % intervals hold it, and √robustness with it."""
+    rng, inside = np.random.default_rng(8), []
+    truth = metrics.raf(true_auc(0.0))
+    for i in range(100):
+        found = metrics.raf_interval(**gaussian_scores(rng, 120), key=i, n_replicates=150)
+        inside.append([found[n][0] <= getattr(truth, n) <= found[n][1] for n in ("fairness", "raf")])
+        assert found["fairness"][0] < 1
+    low, high = binom(100, 0.95).ppf([1e-4, 1 - 1e-4]) / 100
+    share = np.mean(inside, axis=0)
+    assert truth.fairness == 1 and (share >= low).all() and (share <= high).all(), share
+
+
+def test_subgroups_are_told_apart_by_their_mean_over_cells():
+    """Three subgroups whose AUCs have s.d. 0.02 over replicates; the largest of three differences needs 2.3 s.d. of 0.028."""
+    noise = 0.02 * np.random.default_rng(9).normal(size=(2000, 1, 1, 3))
+    for gap, expected in ((0.055, False), (0.075, True)):
+        metric = np.broadcast_to(0.8 + noise + gap * np.array([0.0, 0.5, 1.0]), (2000, 2, 6, 3))
+        assert metrics.told_apart(metric, 0.95) is expected
+    assert not metrics.told_apart(metric[..., :1], 0.95) and not metrics.told_apart(metric * np.nan, 0.95)
+
+
 def test_an_interval_is_of_the_seed_mean():
     """Independent noise in each seed: the interval narrows with more seeds, whose order does not matter."""
     rng = np.random.default_rng(5)
