@@ -22,6 +22,22 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def forget_programs(most: int = 40_000) -> None:
+    """Drop jax's compiled programs before this process meets the system's limit on memory maps (65,530 by default on Linux).
+
+    most  memory maps from which on; they grow with every program, and at the limit the process would end without a word
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.exists():  # not Linux
+        return
+    with maps.open("rb") as lines:
+        if sum(1 for _ in lines) <= most:
+            return
+    import jax
+
+    jax.clear_caches()
+
+
 class timed:
     """Wall-clock seconds of a block, put into a dictionary."""
 

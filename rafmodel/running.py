@@ -29,7 +29,7 @@ import rafmodel
 from rafmodel import cohort as cohorts
 from rafmodel import metrics
 from rafmodel.cohort import Cohort
-from rafmodel.console import set_up_jax
+from rafmodel.console import forget_programs, set_up_jax
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
@@ -127,6 +127,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -
                 log.error("%s failed: %s", plan.named(cell), found[cell].error)
             else:
                 _keep(found[cell], places[cell])
+            forget_programs()
             tell("simulate", len(found), len(places))
 
         try:

@@ -17,6 +17,7 @@ import rafmodel
 from rafmodel import cohort as cohorts
 from rafmodel import early, metrics, pilot
 from rafmodel.collapse import FAILED
+from rafmodel.console import forget_programs
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
@@ -57,6 +58,7 @@ def predicted(plan: Plan, tell: Tell) -> Outcome:
     key_survey, key_pairs = jax.random.split(plan.key(0))
     total = len(plan.designs)
     tell("predict", 0, total)
+    forget_programs()
     shapes = {(design.encoder, design.widths) for design in plan.designs}
     found = {
         (e, w): plan.task.survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)

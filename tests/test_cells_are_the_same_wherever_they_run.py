@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rafmodel import cli, external, metrics, running, simulate, task, variability
 from rafmodel import study as studies
+from rafmodel.console import forget_programs
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
@@ -196,3 +198,13 @@ def test_a_cluster_gives_the_same_and_a_worker_killed_in_the_middle_loses_nothin
     assert alike(found, expected)
     assert alike(one, [expected[2][:2]])
     assert {p.name for p in (tmp_path / "cluster").iterdir()} == {p.name for p in (tmp_path / "threads").iterdir()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are counted on Linux")
+def test_programs_are_forgotten_before_there_are_too_many():
+    twice = jax.jit(lambda x: 2 * x)
+    assert float(twice(jnp.ones(()))) == 2 and twice._cache_size() == 1
+    forget_programs(10**9)
+    assert twice._cache_size() == 1
+    forget_programs(10)
+    assert twice._cache_size() == 0 and float(twice(jnp.ones(()))) == 2
