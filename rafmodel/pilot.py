@@ -1,8 +1,9 @@
 """Between theory and simulation (level L0+): a short run of each design, read together with its prediction.
 
 Both misjudge how hard a cohort is under a shift, each in its own way, and both see part of what makes a design stand
-out.  So the level is the mean of the two and the design effect is a weighted sum.  ``simulations/11_pilot_runs.py`` measures
-what that is worth.
+out.  So what differs between cells is the mean of the two, and the design effect is a weighted sum.  How hard the test part is
+as a whole, the luck of its sampling included, only the runs have seen, so that is theirs.  ``simulations/11_pilot_runs.py``
+measures what it is worth.
 """
 
 from collections.abc import Sequence
@@ -54,20 +55,23 @@ def short_run(
 
 
 def combined(foreseen: np.ndarray, runs: np.ndarray, weights: tuple[float, float] = WEIGHTS) -> np.ndarray:
-    """AUC by L0+ (design, ...) from the forecasts of L0 and the short runs of the same designs.
+    """AUC by L0+ (design, shift, severity 0-5, ...) from the forecasts of L0 and the short runs of the same designs.
 
-    On the probit scale: the mean over designs is that of both, the design effect ``weights`` times theory's and the runs' own.
-    A design without one of the two is told by the other; nan where both are absent.
+    On the probit scale: the mean over designs is that of both, moved as a whole to the runs' over all cells, and the design
+    effect is ``weights`` times theory's and the runs' own.  A design without one of the two is told by the other; nan where
+    both are absent.
     """
     theory, seen = (ndtri(np.clip(x, _EDGE, 1 - _EDGE)) for x in (foreseen, runs))
     effects = [np.nan_to_num(x - _mean(x)) for x in (theory, seen)]
-    level = _mean(np.concatenate([_mean(theory), _mean(seen)]))
-    found = ndtr(level + weights[0] * effects[0] + weights[1] * effects[1])
+    own, told = _mean(seen), _mean(theory)
+    both = _mean(np.concatenate([told, own]))
+    luck = np.nan_to_num(_mean(own - both, (1, 2)))
+    found = ndtr(both + luck + weights[0] * effects[0] + weights[1] * effects[1])
     return np.where(np.isfinite(theory) | np.isfinite(seen), found, np.nan)
 
 
-def _mean(x: np.ndarray) -> np.ndarray:
-    """Mean over designs (1, ...) of those that are there; nan where none is."""
+def _mean(x: np.ndarray, axis: int | tuple[int, ...] = 0) -> np.ndarray:
+    """Mean over designs, or other axes, which stay with length 1, of those that are there; nan where none is."""
     there = np.isfinite(x)
-    total, n = np.where(there, x, 0).sum(0, keepdims=True), there.sum(0, keepdims=True)
+    total, n = np.where(there, x, 0).sum(axis, keepdims=True), there.sum(axis, keepdims=True)
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)

@@ -62,14 +62,14 @@ def make(source, steps: int, place: Path, names: list[str] | None) -> None:
 
 
 def read(options: Options, steps: int) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Cohort -> L0 (design, shift, severity 1-5), short runs alike, observed with seeds in front."""
+    """Cohort -> L0 (design, shift, severity 0-5), short runs alike, observed with seeds in front."""
     found = {}
     for place in sorted(options.out.glob(f"*-{steps}.nc")):
         runs, name = xr.load_dataset(place, engine="h5netcdf"), place.stem.removesuffix(f"-{steps}")
         [study, *_] = sorted(options.tables.glob(f"{name}.nc")) or sorted(options.tables.glob(f"{name}-s*.nc"))
-        table = studies.load(study).sel(group="all", design=runs["design"], severity=slice(1, None))
+        table = studies.load(study).sel(group="all", design=runs["design"])
         observed = table["observed_auc"].transpose("seed", "design", "shift", "severity").values
-        found[name] = table["predicted_auc"].values, runs["pilot_auc"].sel(severity=slice(1, None)).values, observed
+        found[name] = table["predicted_auc"].values, runs["pilot_auc"].values, observed
     return found
 
 
@@ -81,8 +81,8 @@ def effects(auc: np.ndarray) -> np.ndarray:
 
 def weights(some: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Least squares of observed on L0's and the short run's effects."""
-    told = np.stack([np.concatenate([effects(one[i]) for one in some]) for i in (0, 1)], 1)
-    seen = np.concatenate([effects(one[2].mean(0)) for one in some])
+    told = np.stack([np.concatenate([effects(one[i][..., 1:]) for one in some]) for i in (0, 1)], 1)
+    seen = np.concatenate([effects(one[2].mean(0)[..., 1:]) for one in some])
     first, second = np.linalg.lstsq(told, seen, rcond=None)[0]
     return float(first), float(second)
 
@@ -92,10 +92,11 @@ def score(found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[s
     rows, noise, total = {}, 0.0, 0.0
     for name, (theory, runs, seeds) in found.items():
         others = [one for other, one in found.items() if other != name] or [found[name]]
+        told = {"L0": theory, "short run": runs, "L0+": pilot.combined(theory, runs, weights(others))}
+        told, seeds = {level: values[..., 1:] for level, values in told.items()}, seeds[..., 1:]
         observed, b1 = seeds.mean(0), check.others(seeds.mean(0))
         noise += seeds.var(0, ddof=1).mean() / len(seeds) if len(seeds) > 1 else np.nan
         total += observed.var(0, ddof=1).mean()
-        told = {"L0": theory, "short run": runs, "L0+": pilot.combined(theory, runs, weights(others))}
         for level, values in told.items():
             cells = (np.abs(values - observed), np.abs(b1 - observed), values - check.others(values), observed - b1)
             rows.setdefault(level, []).append([c.ravel() for c in cells])

@@ -17,22 +17,24 @@ RNG = np.random.default_rng(0)
 
 
 def made(noise_theory: float, noise_run: float, n_designs: int = 12, n_cells: int = 200):
-    """Observed AUC (designs, cells), and a theory and a run that see its effects with independent errors.
+    """Observed AUC (designs, cells, 1), and a theory and a run that see its effects with independent errors.
 
-    The theory misjudges how hard cells are; the run does not.
+    The theory misjudges how hard cells are, and the test part as a whole; the run does not.
     """
-    level, effect = RNG.normal(0.8, 0.3, (1, n_cells)), RNG.normal(0, 0.2, (n_designs, n_cells))
-    theory = RNG.normal(0.8, 0.3, (1, n_cells)) + effect + RNG.normal(0, noise_theory, effect.shape)
+    level, effect = RNG.normal(0.8, 0.3, (1, n_cells, 1)), RNG.normal(0, 0.2, (n_designs, n_cells, 1))
+    theory = RNG.normal(1.0, 0.3, (1, n_cells, 1)) + effect + RNG.normal(0, noise_theory, effect.shape)
     run = level + effect + RNG.normal(0, noise_run, effect.shape)
     return tuple(norm.cdf(x) for x in (level + effect, theory, run))
 
 
-def test_level_is_the_mean_of_both_and_effects_are_weighted():
+def test_cells_are_the_mean_of_both_their_level_is_the_run_s_and_effects_are_weighted():
     _, theory, run = made(0.2, 0.2)
     z = norm.ppf(pilot.combined(theory, run, (0.7, 0.1)))
     inside = ((theory > 0.02) & (theory < 0.98) & (run > 0.02) & (run < 0.98)).all(0)
     x, y = norm.ppf(theory)[:, inside], norm.ppf(run)[:, inside]
-    assert np.allclose(z[:, inside].mean(0), (x.mean(0) + y.mean(0)) / 2)
+    pattern = (x.mean(0) + y.mean(0)) / 2
+    assert np.allclose(z[:, inside].mean(0) - z[:, inside].mean(), pattern - pattern.mean())
+    assert np.isclose(z.mean(), norm.ppf(np.clip(run, 0.02, 0.98)).mean())  # the runs have seen the test part
     assert np.allclose(z[:, inside] - z[:, inside].mean(0), 0.7 * (x - x.mean(0)) + 0.1 * (y - y.mean(0)))
 
 
@@ -47,7 +49,7 @@ def test_two_independent_sights_of_an_effect_beat_each():
     se = (1 - 2 / 3) / observed.size**0.5
     assert abs(r(both) - (2 / 3) ** 0.5) < 4 * se + 0.02  # 0.02: AUC is not quite linear in the probit
     assert r(both) > max(r(theory), r(run)) + 0.05
-    assert np.abs(both - observed).mean() < np.abs(theory - observed).mean()  # half of its error of level is left
+    assert np.abs(both - observed).mean() < np.abs(theory - observed).mean()  # half of its error between cells is left
 
 
 def test_what_is_absent_is_told_by_the_other():
@@ -64,8 +66,8 @@ def test_what_is_absent_is_told_by_the_other():
 
 
 def test_a_perfect_score_is_taken_as_a_little_less():
-    perfect, low = np.array([[1.0], [0.7]]), np.array([[0.0], [0.4]])
-    near = pilot.combined(np.array([[0.98], [0.7]]), np.array([[0.02], [0.4]]))
+    perfect, low = np.array([1.0, 0.7])[:, None, None], np.array([0.0, 0.4])[:, None, None]
+    near = pilot.combined(np.array([0.98, 0.7])[:, None, None], np.array([0.02, 0.4])[:, None, None])
     assert np.allclose(pilot.combined(perfect, low), near)
 
 
