@@ -38,6 +38,10 @@ def numbers() -> None:
         for measure in ("mae", "skill", "effect_r", "effect_r_corrected", "rank_r"):
             value = float(score.sel(level=level, measure=measure))
             found[f"{level.lower()}-{measure.replace('_', '-')}"] = f"{value:.3f}" if value == value else "–"
+    everywhere = read("development/skill_check")["score"].sel(measure="mae").mean("table")
+    found |= {
+        f"skill-{level.lower()}-mae": f"{float(everywhere.sel(level=level)):.3f}" for level in ("B1", "L0", "L2x")
+    }
     text = "".join(f'#let {name} = "{value}"\n' for name, value in found.items())
     (GENERATED / "numbers.typ").write_text(text)
 

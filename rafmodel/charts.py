@@ -59,6 +59,45 @@ class Chart(NamedTuple):
     offset: np.ndarray
 
 
+class Alike(NamedTuple):
+    """How alike images of one patient are, by class, and how many a patient has.
+
+    correlation  (C,) intraclass, of an untrained encoder's features, in [0, 1]
+    size         (C,) images that the patient of an image has, mean over images
+    n            (C,) images
+    """
+
+    correlation: np.ndarray
+    size: np.ndarray
+    n: np.ndarray
+
+    def worth(self, count: Sequence[float]) -> float:
+        """Independent labels that one of ``count`` (C,) labelled images of each class is worth, in (0, 1].  Kish 1965."""
+        each = (self.size - 1) * np.minimum(1, np.asarray(count) / self.n)  # others of a patient that are labelled too
+        return float(1 / np.mean(1 + each * self.correlation))
+
+
+APART = Alike(np.zeros(1), np.ones(1), np.ones(1))  # every image is a patient's only one
+
+
+def alike(x: np.ndarray, label: np.ndarray, patient: np.ndarray, classes: int) -> Alike:
+    """From features (n, d) by one-way analysis of variance within each class 0 .. classes - 1, all features together."""
+    found = []
+    for c in range(classes):
+        own, (_, code, size) = x[label == c], np.unique(patient[label == c], return_inverse=True, return_counts=True)
+        n, patients = len(own), len(size)
+        if 1 < patients < n:
+            mean = np.stack([np.bincount(code, column) / size for column in own.T], 1)
+            within = ((own - mean[code]) ** 2).sum() / (n - patients)
+            between = (size[:, None] * (mean - own.mean(0)) ** 2).sum() / (patients - 1)
+            shared = max(between - within, 0.0) * (patients - 1) / (n - (size**2).sum() / n)
+            correlation = shared / (shared + within) if shared else 0.0
+        else:
+            correlation = float(patients < n)  # one image a patient: 0; one patient: nothing else is known
+        found.append((correlation, (size**2).sum() / max(n, 1), max(n, 1)))
+    return Alike(*np.array(found, float).T)
+
+
 def statistics(networks: Sequence[Network], images: np.ndarray) -> np.ndarray:
     """Layer statistics of several encoders side by side, (N, p); the first one's features come first."""
     return np.concatenate([layer_statistics(network, images) for network in networks], 1)

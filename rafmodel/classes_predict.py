@@ -21,7 +21,7 @@ from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.asked import Asked
 from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, n_by_class, n_labels
+from rafmodel.design import Design, n_by_class
 from rafmodel.metrics import Outcome, probit
 from rafmodel.predict import representations
 from rafmodel.variability import Variability
@@ -70,11 +70,14 @@ def survey(
     """As ``predict.survey``, for a cohort whose images are asked several questions."""
     key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
     source, asked = cohorts.take(train, np.flatnonzero(train.split != "test")), train.asked
-    labels, reference = cohorts.part(train, "train").label, predict.UNTRAINED
+    labelled, reference = cohorts.part(train, "train"), predict.UNTRAINED
+    labels = labelled.label
     networks = predict.untrained(key_networks, architecture, source, widths)
     folds = charts.folds(key_images, source)
     names, test_code = cohorts.groups(test, group)
     each = n_by_class(reference, labels, asked)
+    alike = predict.patients(key_images, networks[0], labelled, asked.strata(labels), len(each))
+    n = sum(each) * alike.worth(each)
 
     def fold(i: int) -> list[Seen]:
         deployed = cohorts.take(source, folds[i][: charts.ALTERED])
@@ -95,7 +98,7 @@ def survey(
             learned = _answered(x, asked, fixed.label)
             placed = ((shifted - centre) @ axes).astype(np.float32)
             found = Seen(chart, placed, cell, *learned, offset=np.zeros(()))
-            stated = _rates(found, own, sum(each), reference, asked)[..., 0]
+            stated = _rates(found, own, n, reference, asked)[..., 0]
             seen, told = (raw[:, :d], fixed.label), (shifted[..., :d], deployed.label)
             measured = _measured(key_probe, *seen, *told, each, reference.ridge, asked)
             return found._replace(offset=probit(measured) - probit(stated))
@@ -108,13 +111,14 @@ def survey(
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     counts = _counts(asked.answers(test.label), metrics.members(test_code, len(names)))
     here, there = (tuple(one.chart for one in some) for some in (single, pools))
-    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts)
+    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts, alike)
     return Survey(asked, single, pools, images)
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over untrained encoders and then over questions, with the AUC of each."""
-    asked, n = survey.asked, n_labels(design, survey.images.label, survey.asked)
+    asked, each = survey.asked, n_by_class(design, survey.images.label, survey.asked)
+    n = sum(each) * survey.images.alike.worth(each)
     here = predict.charts_of(design, survey.seen, survey.pools)
     metrics = representations(key, survey.images, design)
     stated = [_rates(seen, metric, n, design, asked) for seen, metric in zip(here, metrics, strict=True)]
@@ -193,7 +197,7 @@ def _counts(answers: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.nda
 # ---- rates
 
 
-def _rates(seen: Seen, metric: Array, n: int, design: Design, asked: Asked) -> np.ndarray:
+def _rates(seen: Seen, metric: Array, n: float, design: Design, asked: Asked) -> np.ndarray:
     """AUC, TPR and FPR (S, 3, shift, severity, group) of a design's representation; nan where a group has too few images."""
     classes = None if asked.kind == "multi-label" else len(asked.names)
     numbers = (n, design.label_flip, design.ridge, seen.chart.width)

@@ -304,11 +304,13 @@ def counted(label: np.ndarray, asked: Asked = BINARY) -> list[int]:
 class Taught(NamedTuple):
     """What a probe's labels come to, controls then cases, for theory (``unequal.probe``).
 
-    count  images of each class, flip share of each class's labels that are wrong, weight of each class in the loss (mean over
-           images 1), loss squared or logistic
+    count   images of each class, or as many independent ones as they are worth
+    flip    share of each class's labels that are wrong
+    weight  of each class in the loss (mean over images 1)
+    loss    squared or logistic
     """
 
-    count: tuple[int, int]
+    count: tuple[float, float]
     flip: tuple[float, float]
     weight: tuple[float, float] = (1.0, 1.0)
     loss: str = "squared"

@@ -17,10 +17,10 @@ from jax import Array
 from rafmodel import charts, theory, transfer, unequal
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
-from rafmodel.charts import Chart
+from rafmodel.charts import Alike, Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, Taught, counted, n_by_class, n_labels, select, taught, unforeseen
-from rafmodel.encoder import Network, in_chunks, layer_statistics
+from rafmodel.encoder import Network, features, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, probit
 from rafmodel.proxies import Proxy
 from rafmodel.variability import Variability
@@ -42,6 +42,7 @@ class Survey(NamedTuple):
     images     (m, H, W, C) and image_label (m,): source images in random order, for the pairs of proxy tasks
     label      all source labels, for the number of labels at hand
     counts     cases and controls of the test part by group
+    alike      how alike the labelled images of one patient are
     """
 
     charts: tuple[Chart, ...]
@@ -50,6 +51,7 @@ class Survey(NamedTuple):
     image_label: np.ndarray
     label: np.ndarray
     counts: tuple[np.ndarray, np.ndarray]
+    alike: Alike
 
 
 def predict(
@@ -113,10 +115,12 @@ def survey(
     """
     key_networks, key_images, key_shift, key_probe = jax.random.split(key, 4)
     source = cohorts.take(train, np.flatnonzero(train.split != "test"))  # validation images are source images too
-    labels = cohorts.part(train, "train").label
+    labelled = cohorts.part(train, "train")
+    labels = labelled.label
     networks = untrained(key_networks, architecture, source, widths)
+    alike = patients(key_images, networks[0], labelled, labels, 2)
     folds, reference = charts.folds(key_images, source), replace(UNTRAINED, widths=widths)
-    n, shown = n_labels(reference, labels), taught(reference, labels)
+    n, shown = n_labels(reference, labels), independent(taught(reference, labels), alike)
     names, test_code = cohorts.groups(test, group)
 
     def fold(i: int) -> list[Chart]:
@@ -135,8 +139,8 @@ def survey(
             own = charts.scaled(untrained, clean)
             found = Chart(one.networks, centre, axes, d, own, clean, by_group, np.zeros(()))
             stated = _rates(found, own, shown, reference.ridge)[..., 0]
-            features = raw[:, :d], fixed.label, shifted[..., :d], deployed.label
-            measured = charts.measured(key_probe, *features, n, reference.ridge)
+            seen = raw[:, :d], fixed.label, shifted[..., :d], deployed.label
+            measured = charts.measured(key_probe, *seen, n, reference.ridge)
             return found._replace(offset=probit(measured) - probit(stated))
 
         return [chart(one) for one in charts.columns(networks, all_raw.shape[1], widths[-1])]
@@ -146,13 +150,28 @@ def survey(
     single = tuple(chart for some in found for chart in some[: len(networks)])
     pools = tuple(chart for some in found for chart in some[len(networks) :])
     counts = charts.counts(test.label, test_code, len(names))
-    return Survey(single, pools, cohorts.pixels(paired), paired.label, labels, counts)
+    return Survey(single, pools, cohorts.pixels(paired), paired.label, labels, counts, alike)
 
 
 def untrained(key: Array, architecture: Architecture, source: Cohort, widths: tuple[int, ...]) -> tuple[Network, ...]:
     """Encoders to average over; of a frozen one, which is always the same, one."""
     keys = jax.random.split(key, 1 if architecture.frozen else charts.NETWORKS)
     return tuple(architecture.build(k, source.image.shape[1:], widths) for k in keys)
+
+
+def patients(key: Array, network: Network, labelled: Cohort, stratum: np.ndarray, strata: int) -> Alike:
+    """How alike images of one patient are to an untrained encoder, read from at most CLEAN labelled ones."""
+    rows = np.asarray(jax.random.permutation(key, len(stratum)))[: charts.CLEAN]
+    some = cohorts.take(labelled, rows)
+    alone = len(np.unique(some.patient)) == len(rows)  # then features do not matter
+    x = np.zeros((len(rows), 1)) if alone else features(network, cohorts.pixels(some)).astype(float)
+    return charts.alike(x, stratum[rows], some.patient, strata)
+
+
+def independent(shown: Taught, alike: Alike) -> Taught:
+    """What as many labels as there are are worth where some are of one patient."""
+    worth = alike.worth(shown.count)
+    return shown._replace(count=(shown.count[0] * worth, shown.count[1] * worth))
 
 
 def charts_of(design: Design, single: tuple[Any, ...], pools: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -162,7 +181,7 @@ def charts_of(design: Design, single: tuple[Any, ...], pools: tuple[Any, ...]) -
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     """The outcome of one design, the mean over its charts."""
-    shown = taught(design, survey.label)
+    shown = independent(taught(design, survey.label), survey.alike)
     here = charts_of(design, survey.charts, survey.pools)
     metrics = representations(key, survey, design)
     stated = [_rates(chart, metric, shown, design.ridge) for chart, metric in zip(here, metrics, strict=True)]

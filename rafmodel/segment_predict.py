@@ -90,9 +90,8 @@ def survey(
     share = prevalence(_mask(test))
     counts = tuple((inside & some[None]).sum(1) for some in (share > 0, share < 1))
     labels = cohorts.part(train, "train").label
-    return Survey(
-        found, predict.Survey(tuple(p.chart for p in found), (), cohorts.pixels(paired), paired.label, labels, counts)
-    )
+    seen = tuple(p.chart for p in found)
+    return Survey(found, predict.Survey(seen, (), cohorts.pixels(paired), paired.label, labels, counts, charts.APART))
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:

@@ -34,7 +34,7 @@ class Options:
     tables: Path = ROOT / "paper/data/development"
     """folder with the study tables of 3_development_study.py"""
     keep: Path | None = None
-    """folder for the reduced tables"""
+    """folder for the reduced tables, and for that of the scores, skill_check.nc"""
     quick: bool = False
     """two tables and few posterior draws: shows that the script runs"""
     out: Path = Path("runs/skill")
@@ -161,7 +161,7 @@ def keep(table: xr.Dataset, path: Path) -> None:
 
 def main(options: Options) -> None:
     """Print the tables and save the scores."""
-    paths = sorted(p for p in options.tables.glob("*.nc") if p.stem not in ("check", "skill"))
+    paths = sorted(p for p in options.tables.glob("*.nc") if "check" not in p.stem and p.stem != "skill")
     if not paths:
         raise SystemExit(f"{options.tables}: no study tables; make them with simulations/3_development_study.py")
     paths = paths[:2] if options.quick else paths
@@ -194,7 +194,11 @@ def main(options: Options) -> None:
     whole = xr.concat([one.checked for one in results], "table", combine_attrs="drop").assign_coords(
         table=[one.cohort for one in results]
     )
+    whole["luck"] = ("table", "part"), np.array([one.luck[:4] for one in results])
+    whole = whole.assign_coords(part=list(Luck._fields[:4]))
     studies.save(whole, studies.writable(options.out) / "skill.nc")
+    if options.keep:
+        keep(whole[["score", "reliability", "luck"]], options.keep / "skill_check.nc")
 
 
 if __name__ == "__main__":

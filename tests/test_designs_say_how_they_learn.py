@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from rafmodel import (
     canvas,
+    charts,
     choices,
     cli,
     cohort,
@@ -346,7 +347,9 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
     monkeypatch.setattr(predict, "PAIRED", 50)
     part = cohort.pixels(OTHER)[..., 0].mean((1, 2))  # each image gets a grey of its own
     flat = replace(OTHER, image=np.broadcast_to(part[:, None, None, None], OTHER.image.shape).astype(np.float32))
-    surveyed = predict.Survey((), (), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)))
+    surveyed = predict.Survey(
+        (), (), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)), charts.APART
+    )
     for name in ("jigsaw", "supervised"):
         one = replace(chosen(name), pretrain_on=flat)
         grey = predict._pairs(KEY, surveyed, one)[0].reshape(50, -1)

@@ -1,0 +1,34 @@
+"""Eleven cohorts: error of each level, and how much of theory's own is the luck of the test part."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import matplotlib.pyplot as plt
+import numpy as np
+from tables import read, save
+
+from rafmodel.canvas import style
+
+LEVELS = {"B1": ("mean of the other designs", "o", "0.6"), "L0": ("theory alone (L0)", "D", "#d55e00")}
+LEVELS["L2x"] = ("theory and other cohorts (L2x)", "s", "#0072b2")
+
+skill = read("development/skill_check")
+skill = skill.isel(table=np.argsort(skill["score"].sel(level="L2x", measure="skill").values))
+rows = np.arange(skill.sizes["table"])
+with style():
+    figure, (error, luck) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for level, (label, marker, colour) in LEVELS.items():
+        mae = skill["score"].sel(level=level, measure="mae")
+        error.plot(mae, rows, marker, color=colour, label=label, markersize=6)
+    best = skill["score"].sel(level=["B1", "L2x"], measure="mae")
+    error.hlines(rows, best.min("level"), best.max("level"), color="0.8", zorder=0)
+    error.set(xlabel="mean absolute error of AUC under shift", xlim=(0, None), yticks=rows)
+    error.set_yticklabels([str(name) for name in skill["table"].values])
+    level, spread = (skill["luck"].sel(part=part).values for part in ("level", "error"))
+    luck.hlines(rows, -1.96 * spread, 1.96 * spread, color="0.8", linewidth=6, label="95 % of what sampling does")
+    luck.plot(level, rows, "D", color=LEVELS["L0"][2], label="mean error of L0")
+    luck.axvline(0, color="0.5", linewidth=0.8)
+    luck.set(xlabel="foreseen minus observed, mean over designs and shifts")
+    figure.legend(loc="outside lower center", ncols=3)
+    save(figure, "fig_skill")
