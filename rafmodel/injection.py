@@ -36,6 +36,7 @@ FEW = 24  # images of a subgroup from which its own response and error are taken
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
 FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as an artifact, or a change as a failure
 LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 0.5, 1e-3, *(0.2,) * 5])  # s.d. of amounts at most
+TURNS = 8  # of finding what score is usual, without the images that were called before
 _NEAR = 0.06  # about how far the s.d. of noise is taken to be one, fraction of the side
 _HALVED = np.sqrt(0.5 - 0.5 / np.pi)  # s.d. of white noise about black, of which half is cut, relative to its own
 _LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
@@ -454,16 +455,21 @@ def _thresholds(score: np.ndarray, code: np.ndarray) -> np.ndarray:
 
     Artifacts lift the upper scores and leave the lower ones.  So the centre is told from the lower quartile, and the s.d. from
     the upper half of that subgroup whose upper half is the narrowest, which has the fewest artifacts; it is larger in another
-    subgroup by as much as the lower scores are wider there.
+    subgroup by as much as the lower scores are wider there.  What is called is left out, and it is done again.
     """
-    n_groups = int(code.max()) + 1
-    parts = [score[code == g] if (code == g).sum() >= FEW else score for g in range(n_groups)]
-    tenth, low, middle, upper = np.stack([np.quantile(part, [0.1, 0.25, 0.5, 0.75], axis=0) for part in parts], 1)
-    below = np.maximum((low - tenth) / 0.6071, _LEAST)
-    half = np.maximum(np.maximum(upper - middle, middle - low) / 0.6745, _LEAST)
-    narrow = half.argmin(0), np.arange(len(SCORES))
-    spread = half[narrow] * np.maximum(below / below[narrow], 1)
-    return low + (FAR + 0.6745) * spread
+    n_groups, kept = int(code.max()) + 1, score.copy()
+    threshold = np.full((n_groups, len(SCORES)), np.inf)
+    for turn in range(TURNS):
+        parts = [kept[code == g] if (code == g).sum() >= FEW else kept for g in range(n_groups)]
+        points = np.stack([np.nanquantile(part, [0.1, 0.25, 0.5, 0.75], axis=0) for part in parts], 1)
+        tenth, low, middle, upper = points
+        below = np.maximum((low - tenth) / 0.6071, _LEAST)
+        half = np.maximum(np.maximum(upper - middle, middle - low) / 0.6745, _LEAST)
+        narrow = half.argmin(0), np.arange(len(SCORES))
+        wider = np.maximum(below / below[narrow], 1) if turn >= TURNS // 2 else 1.0  # artifacts widen the lower scores too
+        threshold = low + (FAR + 0.6745) * half[narrow] * wider
+        kept = np.where(score > threshold[code], np.nan, score)
+    return threshold
 
 
 def why_not(name: str, recovery: Recovery) -> str:
