@@ -37,6 +37,7 @@ LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judg
 FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as an artifact, or a change as a failure
 LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 0.5, 1e-3, *(0.2,) * 5])  # s.d. of amounts at most
 TURNS = 8  # of finding what score is usual, without the images that were called before
+_NOISY = 0.2  # s.d. of log noise that is added at least
 _NEAR = 0.06  # about how far the s.d. of noise is taken to be one, fraction of the side
 _HALVED = np.sqrt(0.5 - 0.5 / np.pi)  # s.d. of white noise about black, of which half is cut, relative to its own
 _LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
@@ -226,6 +227,7 @@ def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
         own = group == g
         low, high = np.quantile(value[own] if own.sum() >= FEW else value, [0.25, 0.75], axis=0)
         spread[own] = np.minimum((high - low) / 1.349, LARGEST)
+    spread[:, _NOISE] = np.maximum(spread[:, _NOISE], _NOISY)  # it is told where it hardly varies, too
     return spread
 
 

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from rafmodel import injection, own_variability, state
 from rafmodel.injection import Bare
 from rafmodel.registration import warp
 from rafmodel.state import SCORES, STATES
+from rafmodel.variability import fitted
 from rafmodel.variability.intensity import _legendre
 
 NAMES = list(STATES)
@@ -167,6 +169,24 @@ def test_a_blind_detector_tells_no_prevalence(found, usual, words):
     assert bool(corner) == bool(spike) == bool(words)
     assert "black" not in spike
     assert ("black as they are" in corner) == (bool(words) and usual >= own_variability.BLACK)
+
+
+def test_a_prevalence_that_is_not_told_changes_nothing():
+    """As a shift the artifact is left out, while one that is told is drawn as often as it was found."""
+    shape = 1, fitted.DRAWS, len(own_variability.QUANTITIES), 2
+    prevalence = np.full((1, fitted.DRAWS, len(own_variability.PRESENCES), 2), np.nan)
+    prevalence[:, :, SCORES.index("zipper")] = 0.0, 0.3
+    by = ("chain", "draw", "quantity", "group")
+    laws = {name: (by, np.full(shape, np.nan)) for name in ("mean", "sd")}
+    laws["prevalence"] = ("chain", "draw", "presence", "group"), prevalence
+    names = {
+        "quantity": list(own_variability.QUANTITIES),
+        "presence": list(own_variability.PRESENCES),
+        "group": ["A", "B"],
+    }
+    sets = dict(zip(fitted._COLUMNS, fitted._sets(xr.Dataset(laws, names), "B", "A").T, strict=True))
+    assert (sets["spike prevalence"] == 0).all()
+    np.testing.assert_allclose(sets["zipper prevalence"], 0.3, rtol=1e-5)
 
 
 def test_bare_images_are_one_pytree():
