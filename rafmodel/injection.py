@@ -468,7 +468,8 @@ def _thresholds(score: np.ndarray, code: np.ndarray) -> np.ndarray:
         below = np.maximum((low - tenth) / 0.6071, _LEAST)
         half = np.maximum(np.maximum(upper - middle, middle - low) / 0.6745, _LEAST)
         narrow = half.argmin(0), np.arange(len(SCORES))
-        wider = np.maximum(below / below[narrow], 1) if turn >= TURNS // 2 else 1.0  # artifacts widen the lower scores too
+        # artifacts widen the lower scores too, while many are left in
+        wider = np.maximum(below / below[narrow], 1) if turn >= TURNS // 2 else 1.0
         threshold = low + (FAR + 0.6745) * half[narrow] * wider
         kept = np.where(score > threshold[code], np.nan, score)
     return threshold

@@ -36,7 +36,7 @@ PRESENCES = (*SCORES, "case")
 FEWEST = 24  # images that a fit needs
 CALLED = 8  # images with an artifact from which the law of its strength is told
 GROWS = 0.7  # correlation of score and injected level below which a strength is not told
-SEEN = 0.5  # share of injected artifacts that a detector must call; with less the prevalence is not told
+SEEN = 0.5  # share of injected artifacts that a detector must call in every subgroup; with less no prevalence is told
 BLACK = 0.5  # share of black pixels in the corners from which black corners are what is usual
 RHAT = 1.05  # of two chains from which they are said not to agree
 MOST = 1500  # images that are measured; a larger cohort is sampled
@@ -229,11 +229,18 @@ def reasons(recovery: Recovery, masked: bool, value: np.ndarray) -> tuple[list[s
 
 
 def blind(which: int, recovery: Recovery) -> str:
-    """Why the prevalence of an artifact cannot be told; "" where its detector calls at least SEEN of what was injected."""
-    found, tried = recovery.found[:, which].sum(), recovery.tried[:, which].sum()
-    if found >= SEEN * tried:
+    """Why the prevalence of an artifact cannot be told; "" where its detector calls at least SEEN of what was injected.
+
+    That is asked of every subgroup, for prevalences are compared.
+    """
+    share = recovery.found[:, which] / recovery.tried[:, which]
+    worst = share.argmin()
+    if share[worst] >= SEEN:
         return ""
+    found, tried = recovery.found[worst, which], recovery.tried[worst, which]
     why, usual = f"its detector calls {found} of {tried} injected ones", recovery.usual[which]
+    if len(share) > 1 and share.max() >= SEEN:
+        why += " in one subgroup"
     if SCORES[which] == "black_corner" and usual >= BLACK:
         why += f"; corners are black as they are, {usual:.0%} of their pixels in the median image"
     return why

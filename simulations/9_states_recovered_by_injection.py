@@ -256,12 +256,11 @@ def coverage_of_prevalence(options: Options) -> dict:
     low, high = np.quantile(share, INTERVAL, axis=2)
     truth = np.array(list(PREVALENCE.values()))
     which = [SCORES.index(name) for name in PREVALENCE]
-    found, tried = found.sum(2)[:, which], tried.sum(2)[:, which]
-    told = found >= own_variability.SEEN * tried
+    told = (found >= own_variability.SEEN * tried).all(2)[:, which]
     return {
         "held": share_of(np.where(told[..., None], (low <= truth) & (truth <= high), np.nan)).tolist(),
         "median": middle_of(np.where(told[..., None], share.mean(2), np.nan)).tolist(),
-        "found": (found / tried).mean(0).tolist(),
+        "found": (found.sum(2) / tried.sum(2)).mean(0)[which].tolist(),
         "told": told.sum(0).tolist(),
     }
 

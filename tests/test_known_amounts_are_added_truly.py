@@ -86,6 +86,7 @@ def test_noise_comes_last(dark):
     corner = slice(None, SIDE // 4), slice(-SIDE // 4, None)  # black but for noise, which lifts it as much as before
     here, there, at_first = (x[:, *corner].mean() for x in (found, expected, images))
     assert here - np.exp(-0.5) * at_first > 0.4 * (there - np.exp(-0.5) * at_first)
+    assert here < 1.08 * there
     assert np.exp(state.log_noise(jnp.asarray(found))).mean() == pytest.approx(0.06, rel=0.1)
 
 
@@ -169,6 +170,13 @@ def test_a_blind_detector_tells_no_prevalence(found, usual, words):
     assert bool(corner) == bool(spike) == bool(words)
     assert "black" not in spike
     assert ("black as they are" in corner) == (bool(words) and usual >= own_variability.BLACK)
+
+
+def test_a_detector_that_is_blind_in_one_subgroup_tells_no_prevalence():
+    sound = recovery(50, 0.1)
+    told = sound._replace(found=np.tile([[50], [5]], len(SCORES)), tried=np.full((2, len(SCORES)), 50))
+    assert own_variability.blind(0, sound) == ""
+    assert "5 of 50 injected ones in one subgroup" in own_variability.blind(0, told)
 
 
 def test_a_prevalence_that_is_not_told_changes_nothing():
