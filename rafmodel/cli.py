@@ -264,7 +264,7 @@ def _asked(command: Plans) -> "Cohort":
             raise InputError("--pilot: short runs are made of classifications only; leave it out of a segmentation")
         if command.classes:
             raise InputError("--classes: made for images; name classes of the masks with --foreground")
-        return cohorts.found(command)
+        return cohorts.found(command, on_disk=True)
     if command.foreground or command.head != "probe":
         raise InputError("--foreground and --head: made for pixels; add --task segmentation")
     if command.task != "classification":

@@ -12,8 +12,10 @@ from flax import nnx
 from jax import Array
 
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk
 
 AT_ONCE = 2**18  # bytes of images encoded together: with their patches, ten times as large, they stay in a cache
+CHUNK = 2**26  # most bytes of images that are held together to be encoded
 
 
 class Network(Protocol):
@@ -140,15 +142,21 @@ def encoder(key: Array, n_channels: int, widths: tuple[int, ...], *, dims: int =
     return Encoder(n_channels, widths, dims=dims, rngs=nnx.Rngs(params=key))
 
 
-def features(network: Network, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def features(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int = 256) -> np.ndarray:
     """Features of many images, (N, d) float32, in chunks that fit the cache."""
     if not isinstance(network, nnx.Module):  # comes from outside
-        return in_chunks(network, np.asarray(images), chunk=chunk)
+        images = images if isinstance(images, OnDisk) else np.asarray(images)
+        return in_chunks(network, images, chunk=few(images, chunk))
     graph, state = nnx.split(network)
-    return in_chunks(partial(_encode, graph, state), images, chunk=chunk)
+    return in_chunks(partial(_encode, graph, state), images, chunk=few(images, chunk))
 
 
-def layer_statistics(network: Network, images: Array | np.ndarray, *, chunk: int = 256) -> np.ndarray:
+def few(images: Array | np.ndarray | OnDisk, most: int) -> int:
+    """How many images (N, *space, C), as float32 and at most so many, are held together: CHUNK bytes, or one."""
+    return max(1, min(most, CHUNK // (4 * int(np.prod(images.shape[1:])))))
+
+
+def layer_statistics(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int = 256) -> np.ndarray:
     """Mean and mean square over positions of every channel of every layer, (N, 2 Σ widths); the features come first.
 
     First and second moments of what each layer offers to the next: level (b) of the theory's feature maps.
@@ -157,7 +165,7 @@ def layer_statistics(network: Network, images: Array | np.ndarray, *, chunk: int
     if not isinstance(network, nnx.Module):
         return features(network, images, chunk=chunk)
     graph, state = nnx.split(network)
-    return in_chunks(partial(_statistics, graph, state), images, chunk=chunk)
+    return in_chunks(partial(_statistics, graph, state), images, chunk=few(images, chunk))
 
 
 def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int = 64) -> np.ndarray:
@@ -173,7 +181,7 @@ def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int =
     return in_chunks(partial(_columns, graph, state), images, chunk=chunk)
 
 
-def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 256) -> Any:
+def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray | OnDisk, chunk: int = 256) -> Any:
     """``f`` of columns with n rows each, some rows at a time, the last chunk padded so that one shape is compiled.
 
     f  returns one array or a tuple of them, with as many rows as it was given; so does this, as numpy arrays

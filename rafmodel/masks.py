@@ -21,6 +21,7 @@ from rafmodel.cohort import Cohort
 from rafmodel.design import Design
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk, batches, taken
 from rafmodel.variability import Variability
 
 HEADS = ("probe", "decoder", "tuned")
@@ -54,22 +55,29 @@ def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe
     if cohort.mask is None:
         told = "has no masks, so its pixels have no class; use a cohort with `masks`, or leave --task out"
         raise InputError(f"{cohort.name}: {told}")
-    there = np.unique(cohort.mask).tolist()
+    there = cohorts.mask_classes(cohort)
     for missing in sorted(set(foreground) - set(there)):
         told = f"no pixel of the masks has this class; choose from {', '.join(map(str, there))}"
         raise InputError(f"--foreground {missing}: {told}")
-    mask = (np.isin(cohort.mask, list(foreground)) if foreground else cohort.mask > 0).astype(np.uint8)
+    mark = partial(_marked, tuple(foreground))
+    mask = cohort.mask.seen_as(mark, np.uint8) if isinstance(cohort.mask, OnDisk) else mark(cohort.mask)
+    share = prevalence(mask)
     for part in ("train", "test"):
-        inside = mask[cohort.split == part]
-        if not inside.any() or inside.all():
+        inside = share[cohort.split == part]
+        if not inside.any() or inside.min() == 1:
             what = "no pixel of the structure" if not inside.any() else "nothing but the structure"
             raise InputError(f"{cohort.name}: the masks of split '{part}' hold {what}; both are needed there")
     named = f"class {', '.join(map(str, foreground))}" if foreground else "classes above 0"
     made = replace(cohort, mask=mask, contrast=f"pixels of mask {named} against all other pixels")
-    return made, Segmentation(tuple(foreground), head, chance(mask[cohort.split != "test"]))
+    return made, Segmentation(tuple(foreground), head, chance(taken(mask, cohort.split != "test")))
 
 
-def chance(mask: np.ndarray) -> float:
+def _marked(foreground: tuple[int, ...], mask: np.ndarray) -> np.ndarray:
+    """1 in the structure, 0 elsewhere."""
+    return (np.isin(mask, foreground) if foreground else mask > 0).astype(np.uint8)
+
+
+def chance(mask: np.ndarray | OnDisk) -> float:
     """Dice of calling every pixel foreground, 2 q / (1 + q), mean over masks (N, *space) that have any.
 
     A score that knows nothing of the image can do no better than this at any threshold, as it has an AUC of 0.5.
@@ -79,9 +87,9 @@ def chance(mask: np.ndarray) -> float:
     return float((2 * share / (1 + share)).mean())
 
 
-def prevalence(mask: np.ndarray) -> np.ndarray:
+def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
     """Share of each image's pixels that belong to the structure, (N,), of masks (N, *space)."""
-    return mask.reshape(len(mask), -1).mean(1)
+    return np.concatenate([some.reshape(len(some), -1).mean(1) for some in batches(mask)])
 
 
 OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "flip_in", "probe")
@@ -135,7 +143,7 @@ def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort
     """
     if cohort.mask is None:
         raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
-    inside = cohort.mask > 0
+    inside = np.asarray(cohort.mask) > 0
     seen = inside.any(tuple(range(1, inside.ndim)))
     near = np.asarray(maximum_filter(inside, (1, *[side + 1] * (inside.ndim - 1))), bool) & ~inside
     n, *space = inside.shape
@@ -150,7 +158,7 @@ def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort
         cohorts.take(replace(cohort, image=cohort.label, mask=None), which),
         side // 2,
     )  # without copying whole images
-    padded = np.pad(cohort.image, ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
+    padded = np.pad(np.asarray(cohort.image), ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side,) * len(space), tuple(range(1, 1 + len(space))))
     patches = np.ascontiguousarray(
         np.moveaxis(windows[which, *places], 1, -1)
@@ -201,13 +209,13 @@ def drawn(key: Array, masks: np.ndarray, each: int = EACH) -> tuple[np.ndarray, 
     return place, label
 
 
-def pixel_features(network: Network, images: np.ndarray, place: np.ndarray) -> np.ndarray:
+def pixel_features(network: Network, images: np.ndarray | OnDisk, place: np.ndarray) -> np.ndarray:
     """Dense features (N, k, d) of the pixels at flat places (N, k) of images (N, *space, C)."""
     graph, state = nnx.split(network)
     return in_chunks(partial(_gathered, graph, state), images, place, chunk=at_once(images))
 
 
-def at_once(images: np.ndarray) -> int:
+def at_once(images: Array | np.ndarray | OnDisk) -> int:
     """How many images (N, *space, C) are scored together."""
     return max(1, min(256, AT_ONCE // int(np.prod(images.shape[1:-1]))))
 

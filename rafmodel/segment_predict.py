@@ -88,7 +88,8 @@ def survey(
     found = tuple(of(i) for i in range(charts.FOLDS))
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     inside = members(test_code, len(names))
-    share = prevalence(_mask(test))
+    assert test.mask is not None
+    share = prevalence(test.mask)
     counts = tuple((inside & some[None]).sum(1) for some in (share > 0, share < 1))
     labels = cohorts.part(train, "train").label
     return Survey(
@@ -135,7 +136,7 @@ def _pixels(
     member: np.ndarray,
     shifts: Sequence[Variability],
 ) -> Pixels:
-    images, mask = cohorts.pixels(fixed), _mask(fixed)
+    images, mask = np.asarray(cohorts.pixels(fixed)), _mask(fixed)  # FIXED of them at most
     place, label = drawn(key_probe, mask)
     raw = pixel_features(network, images, place).astype(np.float64)
     known = label.ravel() >= 0
@@ -154,7 +155,7 @@ def _pixels(
         )
         return (score - middle @ weight - bins[0]) / bins[1]
 
-    seen = cohorts.pixels(deployed), _mask(deployed)
+    seen = np.asarray(cohorts.pixels(deployed)), _mask(deployed)
     states = [_deployed(key, network, measure, *seen, centre, member)]
     for i, shift in enumerate(shifts):
         key_shift = jax.random.fold_in(key, i)
@@ -259,7 +260,7 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 def _mask(cohort: Cohort) -> np.ndarray:
     assert cohort.mask is not None
-    return cohort.mask
+    return np.asarray(cohort.mask)
 
 
 # ---- outcome

@@ -18,6 +18,7 @@ from rafmodel.asked import Asked
 from rafmodel.cohort import Cohort
 from rafmodel.masks import Segmentation
 from rafmodel.metrics import Outcome
+from rafmodel.on_disk import batches
 from rafmodel.segment import Segmented
 from rafmodel.simulate import Deployment
 
@@ -65,8 +66,10 @@ class Task:
 
 def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
     """The task of segmenting a cohort with binary masks (``masks.segmented``)."""
-    mask = np.ascontiguousarray(cohort.mask)
-    content = hashlib.sha256(repr((asked, mask.shape)).encode() + mask.tobytes()).hexdigest()
+    assert cohort.mask is not None
+    content = hashlib.sha256(repr((asked, cohort.mask.shape)).encode())
+    for some in batches(cohort.mask):
+        content.update(np.ascontiguousarray(some).data)
     return Task(
         "dice",
         asked.chance,
@@ -79,7 +82,7 @@ def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
         segment.lost,
         partial(_spread_of_pixels, asked.chance),
         ("masks", "dice", "segment"),
-        content,
+        content.hexdigest(),
         asked.head,
         "segmentation",
     )
