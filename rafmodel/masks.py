@@ -18,13 +18,16 @@ from scipy.ndimage import maximum_filter
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design
+from rafmodel.design import Design, fits
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk, batches, taken
+from rafmodel.patches import cut_alike, foreground_biased_patches
 from rafmodel.variability import Variability
 
 HEADS = ("probe", "decoder", "tuned")
+SAMPLINGS = ("foreground", "random")
+ON_STRUCTURE = 0.5  # share of the patches of a labelled image that lie about a pixel of the structure
 EACH = 64  # pixels drawn from a labelled image, half of them in the structure
 AT_ONCE = 2**18  # most pixels of which dense features are held at a time
 
@@ -37,19 +40,32 @@ class Segmentation:
     head        ``probe``, a linear score of each pixel's frozen features; ``decoder``, a small convolutional head on them;
                 ``tuned``, the same head trained together with the encoder
     chance      Dice of calling every pixel foreground, the best that can be had without looking at the image
+    patch       side in pixels of the patches that are learned from and scored, 0 for whole images
+    sampling    ``foreground``: a share ON_STRUCTURE of the patches of a labelled image lie about a pixel of the structure;
+                ``random``: all anywhere
     """
 
     foreground: tuple[int, ...] = ()
     head: str = "probe"
     chance: float = 0.0
+    patch: int = 0
+    sampling: str = "foreground"
 
 
-def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe") -> tuple[Cohort, Segmentation]:
+def segmented(
+    cohort: Cohort,
+    foreground: Sequence[int] = (),
+    head: str = "probe",
+    *,
+    patch: int = 0,
+    sampling: str = "foreground",
+) -> tuple[Cohort, Segmentation]:
     """The cohort with a mask of 1 in the structure and 0 elsewhere, and the task on it.
 
-    Raises InputError, in one line, where the cohort has no masks, no mask has a class that was asked for, or a part that
-    is trained on or judged has no pixel of the structure, or nothing else.
+    Raises InputError, in one line, where the cohort has no masks, no mask has a class that was asked for, a part that
+    is trained on or judged has no pixel of the structure, or nothing else, or a patch is larger than the images.
     """
+    _check_patch(cohort.image.shape[1:-1], patch, sampling)
     if head not in HEADS:
         raise InputError(f"--head {head}: choose from {', '.join(HEADS)}")
     if cohort.mask is None:
@@ -69,7 +85,35 @@ def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe
             raise InputError(f"{cohort.name}: the masks of split '{part}' hold {what}; both are needed there")
     named = f"class {', '.join(map(str, foreground))}" if foreground else "classes above 0"
     made = replace(cohort, mask=mask, contrast=f"pixels of mask {named} against all other pixels")
-    return made, Segmentation(tuple(foreground), head, chance(taken(mask, cohort.split != "test")))
+    return made, Segmentation(tuple(foreground), head, chance(taken(mask, cohort.split != "test")), patch, sampling)
+
+
+def _check_patch(space: tuple[int, ...], patch: int, sampling: str) -> None:
+    whole = " x ".join(map(str, space))
+    if sampling not in SAMPLINGS:
+        raise InputError(f"--sampling {sampling}: choose from {', '.join(SAMPLINGS)}")
+    if patch < 0:
+        raise InputError(f"--patch {patch}: give a side in pixels above 0, or leave it out for whole images")
+    if patch > min(space):
+        told = f"larger than the images, {whole} pixels; take at most {min(space)}, or a larger --size"
+        raise InputError(f"--patch {patch}: {told}")
+
+
+def patched(key: Array, labelled: Cohort, task: Segmentation) -> Cohort:
+    """Patches of labelled images with their masks, as a cohort of small images; as it is where the task has no patches.
+
+    Of every image as many as tile it once (sides divided by the patch's, rounded up), drawn as the task's sampling says.
+    """
+    space = labelled.image.shape[1:-1]
+    if not task.patch:
+        return labelled
+    assert labelled.mask is not None
+    each = math.prod(-(-side // task.patch) for side in space)
+    share = ON_STRUCTURE if task.sampling == "foreground" else 0.0
+    images, mask = jnp.asarray(cohorts.pixels(labelled)[:]), jnp.asarray(labelled.mask[:])
+    found = foreground_biased_patches(key, images, mask, side=task.patch, each=each, share=share)
+    picked = cohorts.take(replace(labelled, image=labelled.label, mask=None), np.asarray(found.row))
+    return replace(picked, image=np.asarray(found.pixels), mask=np.asarray(cut_alike(mask, found)))
 
 
 def _marked(foreground: tuple[int, ...], mask: np.ndarray) -> np.ndarray:
@@ -95,21 +139,29 @@ def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
 OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "flip_in", "probe")
 
 
-def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool) -> tuple[Design, ...]:
-    """The designs that can say something of the cohort's pixels.
+def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0) -> tuple[Design, ...]:
+    """The designs that can say something of the cohort's pixels, or of those of patches of it.
 
     named  whether each was asked for by name: InputError for the first that cannot; else it is left out
     """
+    shape = cohort.image.shape[1:]
     found = []
     for design in designs:
         try:
-            check(design, cohort.image.shape[1:], classes=cohort.has_classes)
+            check(design, shape, classes=cohort.has_classes)
+            if patch:
+                fits(design, of_patch(shape, patch))
         except InputError:
             if named:
                 raise
             continue
         found.append(design)
     return tuple(found)
+
+
+def of_patch(shape: tuple[int, ...], patch: int) -> tuple[int, ...]:
+    """Shape (*side, C) of patches of images (*space, C); of the images where ``patch`` is 0."""
+    return (*(patch,) * (len(shape) - 1), shape[-1]) if patch else shape
 
 
 def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:

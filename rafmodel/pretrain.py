@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, check
+from rafmodel.design import Design, check, fits
 from rafmodel.encoder import Network
 from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
@@ -64,24 +64,36 @@ class Learner(nnx.Module):
         return second(self._bent(first(output)))
 
 
-def pretrain(key: Array, source: Cohort, design: Design) -> Network:
+def pretrain(key: Array, source: Cohort, design: Design, *, patch: int = 0) -> Network:
     """The encoder after ``design.steps`` steps of the proxy task on ``source``'s images.
 
-    Raises InputError where the design does not fit the images.
+    patch  side in pixels: the task sees one patch of each image of a batch, drawn anew in every step; 0: the whole
+    Raises InputError where the design does not fit the images, or the patches.
     """
     key_start, key_images, key_steps = jax.random.split(key, 3)
     image_shape = source.image.shape[1:]
     check(design, image_shape)
+    if patch:
+        image_shape = (*(patch,) * (len(image_shape) - 1), image_shape[-1])
+        fits(design, image_shape)
     if not design.steps:
         return design.encoder.build(jax.random.split(key_start)[0], image_shape, design.widths)
     learner = Learner(key_start, design, image_shape)
     chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
     images = cohorts.pixels(cohorts.take(source, chosen))
-    return train_on(key_steps, learner, images, source.label[chosen], design).encoder
+    return train_on(key_steps, learner, images, source.label[chosen], design, patch=patch).encoder
 
 
-def train_on(key: Array, learner: Learner, images: np.ndarray | OnDisk, label: np.ndarray, design: Design) -> Learner:
-    """The learner after the design's optimiser steps on images (n, *space, C) with labels (n,).
+def train_on(
+    key: Array,
+    learner: Learner,
+    images: np.ndarray | OnDisk,
+    label: np.ndarray,
+    design: Design,
+    *,
+    patch: int = 0,
+) -> Learner:
+    """The learner after the design's optimiser steps on images (n, *space, C), or patches of them, with labels (n,).
 
     Images on disk are read for a few steps at a time; those in memory are all on the device.
     """
@@ -89,7 +101,7 @@ def train_on(key: Array, learner: Learner, images: np.ndarray | OnDisk, label: n
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)
     rate = rates(design.steps, design.learning_rate)
-    run = partial(_steps, design.proxy, graph, over_devices(design.batch), design.precision)
+    run = partial(_steps, design.proxy, graph, over_devices(design.batch), design.precision, patch)
     streamed, n = isinstance(images, OnDisk), len(label)
     each = max(1, min(SCAN, GATHERED // (4 * design.batch * int(np.prod(images.shape[1:]))))) if streamed else SCAN
     here = None if streamed else (jnp.asarray(images), jnp.asarray(label, jnp.int32))
@@ -134,8 +146,8 @@ def rates(steps: int, peak: float) -> np.ndarray:
     return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
-def _steps(proxy: Proxy, graph, parts, precision, state, images, label, place, key, rate, start, stop, steps):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
+def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, place, key, rate, start, stop, steps):
     """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``.
 
     place  (SCAN, batch) where the images of each step are
@@ -147,14 +159,25 @@ def _steps(proxy: Proxy, graph, parts, precision, state, images, label, place, k
     def step(i, state):
         weights, moments, slow = state
         rows = divided(place[i - start])
-        keys = divided(jax.random.split(_keys(key, i)[1], len(rows)))
-        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, images[rows], label[rows]))
+        key_images, key_pairs = _keys(key, i)
+        keys = divided(jax.random.split(key_pairs, len(rows)))
+        shown = _cut(key_images, images[rows], patch) if patch else images[rows]
+        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, shown, label[rows]))
         gradient = jax.grad(partial(_loss, proxy, graph, precision=precision))(weights, inputs, targets, slow)
         update, moments = _OPTIMISER.update(gradient, moments, weights)
         weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
         return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
 
     return jax.lax.fori_loop(start, stop, step, state)
+
+
+def _cut(key: Array, images: Array, side: int) -> Array:
+    """One patch of ``side`` pixels, anywhere in each image (B, *space, C)."""
+    space = images.shape[1:-1]
+    free = jnp.array([[n - side + 1 for n in space]])
+    corner = jax.random.randint(jax.random.fold_in(key, 1), (len(images), len(space)), 0, free)
+    size = (*(side,) * len(space), images.shape[-1])
+    return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), size))(images, corner)
 
 
 def _loss(

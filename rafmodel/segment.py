@@ -5,7 +5,7 @@ or a light convolutional decoder on frozen features or trained together with the
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +22,10 @@ from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
 from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks
 from rafmodel.labels import Lesson, flipped
-from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, pixel_features, prevalence
+from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, patched, pixel_features, prevalence
 from rafmodel.metrics import Outcome
 from rafmodel.on_disk import OnDisk
+from rafmodel.patches import assemble, grid_patches
 from rafmodel.pretrain import SCAN, pretrain
 from rafmodel.simulate import shown, sound
 from rafmodel.variability import Variability, alter
@@ -120,10 +121,11 @@ def deploy(
     validation = cohorts.part(train, "val")
     held = validation if len(validation.label) and prevalence(_masks(validation)).any() else labelled
     images, mask = cohorts.pixels(held), _masks(held)
-    centre, spread = _unit(partial(score_maps, network, head), images, mask)
+    score = partial(tiled, partial(score_maps, network, head), side=task.patch)
+    centre, spread = _unit(score, images, mask)
 
     def measure(images: Array | np.ndarray) -> np.ndarray:
-        return (score_maps(network, head, images) - centre) * (FINE / (spread + 1e-12))
+        return (score(images) - centre) * (FINE / (spread + 1e-12))
 
     threshold = dice.best_threshold(counted(measure, images, mask))
     return Segmented(pixels_under(key_shift, measure, test, shifts), threshold, *found)
@@ -137,14 +139,16 @@ def lost(n: int, shifts: int, error: str) -> Segmented:
 def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Trained:
     """The design's encoder and head after training with ``key`` on at most ``design.n_labelled`` images with masks.
 
-    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.
+    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.  Where the task has
+    patches, both learn from patches: the proxy task from one of each image anywhere, the head from those of ``masks.patched``.
     """
     key_label, key_train, _ = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
     chosen = np.asarray(jax.random.permutation(key_label, len(source.label)))[: design.n_labelled]
     labelled = cohorts.take(source, chosen)
     learned = Lesson(labelled, labelled.label, np.arange(len(chosen)), None)
-    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design, patch=task.patch)
+    labelled = patched(jax.random.fold_in(key_label, 2), labelled, task)
     encoded = features(network, cohorts.pixels(labelled))
     found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     key_head, key_flip = jax.random.split(jax.random.fold_in(key_label, 1))
@@ -260,6 +264,31 @@ def score_maps(network: Network, head: Head, images: Array | np.ndarray | OnDisk
     """The head's score of every pixel of images (N, *space, C), (N, *space)."""
     graph, state = nnx.split(network)
     return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(images))
+
+
+def tiled(score: Callable[..., np.ndarray], images: Array | np.ndarray | OnDisk, *, side: int) -> np.ndarray:
+    """Scores (N, *space) of images (N, *space, C) from tiles of ``side`` pixels that overlap by half of it; 0: of the whole.
+
+    score  tiles (P, *side, C) -> (P, *side)
+    Where tiles overlap the mean is taken with the weights of ``bell``, as their borders see less of what is around.
+    """
+    space = images.shape[1:-1]
+    if not side or all(n == side for n in space):
+        return score(images)
+    weight = bell(side, len(space))
+
+    def one_by_one(some: Array | np.ndarray) -> Array:
+        found = grid_patches(jnp.asarray(some), side=side, overlap=side // 2)
+        value = jnp.asarray(score(found.pixels))[..., None]
+        return assemble(value, found, some.shape[:-1], weight=weight)[..., 0]
+
+    return in_chunks(one_by_one, images, chunk=at_once(images))
+
+
+def bell(side: int, dims: int) -> Array:
+    """Weights (side, ...) of a tile's pixels: a Gaussian about its middle, s.d. an eighth of the side.  Isensee et al. 2021."""
+    along = np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2).astype(np.float32)
+    return jnp.asarray(reduce(np.multiply.outer, [along] * dims))
 
 
 def _unit(

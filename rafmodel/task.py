@@ -39,6 +39,7 @@ class Task:
     modules          of the package, that decide a result beside those of a classification
     content          digest of what else does
     head             how pixels are scored, '' where images are
+    patch            side in pixels of the patches that a segmentation learns from, 0 for whole images
     name             as ``--task`` has it
     questions        in words, where several are asked of an image
     """
@@ -58,6 +59,7 @@ class Task:
     head: str = ""
     name: str = "classification"
     questions: tuple[str, ...] = ()
+    patch: int = 0
 
     def sound(self, row: list) -> list:
         """The seeds of a design that trained well; where there is none, one without scores."""
@@ -81,10 +83,11 @@ def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
         segment.score,
         segment.lost,
         partial(_spread_of_pixels, asked.chance),
-        ("masks", "dice", "segment"),
+        ("masks", "dice", "segment", *(["patches"] if asked.patch else [])),
         content.hexdigest(),
         asked.head,
         "segmentation",
+        patch=asked.patch,
     )
 
 

@@ -1,6 +1,7 @@
 """Images that do not fit into memory stay on disk: the same numbers, in a peak that grows with a batch and not with the study."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -203,7 +204,12 @@ def refused(path, told, **how):
 
 
 def test_a_file_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
-    np.savez_compressed(tmp_path / "bomb.npz", **columns(images=np.zeros((len(PHANTOM.label), 64, 64), np.uint8)))
+    shape = (len(PHANTOM.label), 40, 40)
+    noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    np.savez_compressed(tmp_path / "scan.npz", **columns(images=noise, masks=np.zeros(shape, np.uint8) + noise // 200))
+    assert isinstance(cohort.load(tmp_path / "scan.npz", limit_bytes=LIMIT, on_disk=True).image, OnDisk)
+    shutil.rmtree(tmp_path / "cache")
+    np.savez_compressed(tmp_path / "bomb.npz", **columns(images=np.zeros(shape, np.uint8), masks=noise // 200))
     refused(tmp_path / "bomb.npz", "GiB of memory")
     assert not [*(tmp_path / "cache").rglob("*.npy")]
     np.savez_compressed(tmp_path / "large.npz", **columns())
