@@ -46,7 +46,7 @@ class Plans(cohorts.Who):
     head: Literal["probe", "decoder", "tuned"] = "probe"
     """Segmentation: linear probe of each pixel, light decoder on frozen features, or decoder and encoder tuned together."""
     patch: int = 0
-    """Segmentation: learn from patches of this side in pixels, score by overlapping tiles; mind --size.  Default: whole images."""
+    """Segmentation: learn from patches of this side in pixels, score overlapping tiles; mind --size.  Default: whole images."""
     sampling: Literal["foreground", "random"] = "foreground"
     """Segmentation by patches: half of those of a labelled image lie about a pixel of the structure, or all lie anywhere."""
     pilot: bool = False

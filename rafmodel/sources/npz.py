@@ -29,9 +29,7 @@ from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored
 _HEADER_BYTES = 2**16  # a longer header than this is a lie
 _MOST_CLASSES = 32  # of one image: a wider array of labels is no list of them
 _CHUNK_BYTES = 2**22  # of images that are made smaller, or put on disk, while they are read
-_MOST_PACKED = (
-    200  # times that images may grow when they are unpacked to disk: scans pack 2 to 20 times, zeros 1000 times
-)
+_MOST_PACKED = 200  # times that images may grow when unpacked to disk: scans pack 2 to 20 times, zeros 1000 times
 
 How = Literal["whole", "pieces", "disk"]
 """How images are read: at once, made smaller piece by piece, or left on disk."""
