@@ -20,6 +20,7 @@ from rafmodel import theory
 from rafmodel.cohort import Cohort
 from rafmodel.encoder import Network, in_chunks, layer_statistics
 from rafmodel.metrics import auc
+from rafmodel.on_disk import OnDisk
 from rafmodel.variability import Variability
 
 DIRECTIONS, POOLED = (
@@ -98,7 +99,7 @@ def alike(x: np.ndarray, label: np.ndarray, patient: np.ndarray, classes: int) -
     return Alike(*np.array(found, float).T)
 
 
-def statistics(networks: Sequence[Network], images: np.ndarray) -> np.ndarray:
+def statistics(networks: Sequence[Network], images: np.ndarray | OnDisk) -> np.ndarray:
     """Layer statistics of several encoders side by side, (N, p); the first one's features come first."""
     return np.concatenate([layer_statistics(network, images) for network in networks], 1)
 
@@ -169,10 +170,13 @@ def one_by_one(clean: np.ndarray) -> np.ndarray:
 
 
 def under_shifts(
-    key: Array, networks: Sequence[Network], images: np.ndarray, shifts: Sequence[Variability]
+    key: Array, networks: Sequence[Network], images: np.ndarray | OnDisk, shifts: Sequence[Variability]
 ) -> np.ndarray:
-    """Layer statistics of several encoders under every shift, (shift, severity 0-5, n, p)."""
-    n = len(images)
+    """Layer statistics of several encoders under every shift, (shift, severity 0-5, n, p).
+
+    No more altered images are held than are altered together.
+    """
+    n, most = len(images), at_once(images)
     clean = statistics(networks, images)
 
     def under(i: int) -> np.ndarray:
@@ -180,10 +184,13 @@ def under_shifts(
         keys = jax.random.split(jax.random.fold_in(key, i), n)  # an image keeps its draw over severities
         repeated = np.tile(np.arange(n), len(levels))
         severity = np.repeat(np.asarray(levels, np.float32), n)
-        altered = in_chunks(
-            jax.vmap(shifts[i].apply), keys[repeated], images[repeated], severity, chunk=at_once(images)
-        )
-        return np.concatenate([clean[None], statistics(networks, altered).reshape(len(levels), n, -1)])
+
+        def seen(keys: Array, row: np.ndarray, severity: np.ndarray) -> np.ndarray:
+            altered = np.asarray(jax.vmap(shifts[i].apply)(keys, jnp.asarray(images[row]), jnp.asarray(severity)))
+            return statistics(networks, altered)
+
+        altered = in_chunks(seen, keys[repeated], repeated, severity, chunk=most)
+        return np.concatenate([clean[None], altered.reshape(len(levels), n, -1)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compiles several variabilities at a time
         return np.array(list(pool.map(under, range(len(shifts)))))
@@ -269,6 +276,6 @@ def counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarr
     return cases, controls
 
 
-def at_once(images: np.ndarray) -> int:
+def at_once(images: np.ndarray | OnDisk) -> int:
     """How many images (n, *space, C) are altered together."""
     return max(1, min(AT_ONCE, PIXELS // int(np.prod(images.shape[1:-1]))))

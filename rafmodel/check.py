@@ -67,8 +67,10 @@ def check(
     for name, values in _early(study).items():
         held_out[name], effects[name] = values, values - others(values)
     if "pilot_auc" in study:
-        both = (study[name].sel(group="all").transpose(*_CELL).values for name in ("predicted_auc", "pilot_auc"))
-        told = _shifted(pilot.combined(*both))
+        theory, runs = (
+            study[name].sel(group="all").transpose(*_CELL).values for name in ("predicted_auc", "pilot_auc")
+        )
+        told = _shifted(pilot.combined(theory, runs))
         held_out["L0+"], effects["L0+"] = told, told - others(told)
     trust = reliability(_shifted(study[f"observed_{metric}"].sel(group="all").transpose("seed", ...).values))
     score = np.full((len(held_out), len(MEASURES)), np.nan)

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -44,6 +45,10 @@ class Plans(cohorts.Who):
     """Segmentation: classes of the masks that are the structure.  Default: all above 0."""
     head: Literal["probe", "decoder", "tuned"] = "probe"
     """Segmentation: linear probe of each pixel, light decoder on frozen features, or decoder and encoder tuned together."""
+    patch: int = 0
+    """Segmentation: learn from patches of this side in pixels, score overlapping tiles; mind --size.  Default: whole images."""
+    sampling: Literal["foreground", "random"] = "foreground"
+    """Segmentation by patches: half of those of a labelled image lie about a pixel of the structure, or all lie anywhere."""
     pilot: bool = False
     """Also train each design for a few steps and read that together with the theory (level L0+)."""
     out: Path | None = None
@@ -206,6 +211,8 @@ def predict(command: Predict, line: str) -> None:
     for headline, text in findings.forecast(table, levers):
         print(f"{headline}: {text}")
     outside = {"segmentation": segment_predict, "classification": predicts}.get(command.task, classes_predict).outside
+    if plan.task.patch:
+        outside = partial(segment_predict.outside, patch=plan.task.patch)
     doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
@@ -264,9 +271,13 @@ def _asked(command: Plans) -> "Cohort":
             raise InputError("--pilot: short runs are made of classifications only; leave it out of a segmentation")
         if command.classes:
             raise InputError("--classes: made for images; name classes of the masks with --foreground")
-        return cohorts.found(command)
+        if command.sampling != "foreground" and not command.patch:
+            raise InputError(f"--sampling {command.sampling}: says which patches are drawn; add --patch SIDE")
+        return cohorts.found(command, on_disk=True)
     if command.foreground or command.head != "probe":
         raise InputError("--foreground and --head: made for pixels; add --task segmentation")
+    if command.patch or command.sampling != "foreground":
+        raise InputError("--patch and --sampling: made for pixels; add --task segmentation")
     if command.task != "classification":
         return cohorts.asked(command, command.task, command.classes)
     if command.classes:
@@ -284,9 +295,11 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
     chosen, asked = design.select(command.designs, steps=command.steps, like=cohort), task.classification(cohort.asked)
     if command.task == "segmentation":
-        cohort, structure = masks.segmented(cohort, command.foreground, command.head)
+        cohort, structure = masks.segmented(
+            cohort, command.foreground, command.head, patch=command.patch, sampling=command.sampling
+        )
         asked = task.segmentation(structure, cohort)
-        chosen = masks.suited(chosen, cohort, named=bool(command.designs))
+        chosen = masks.suited(chosen, cohort, named=bool(command.designs), patch=command.patch)
     designs = design.fitted(chosen, cohort, group)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed, asked)

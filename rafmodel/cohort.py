@@ -8,13 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from rafmodel import sources
 from rafmodel.asked import BINARY, Asked
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk, batches, taken
 from rafmodel.sources import SPLITS, Stored, Window
 from rafmodel.sources.contrast import contrast as binary
 
@@ -42,7 +43,7 @@ _MOST_NAMED = 3  # unreadable files in one line
 class Cohort:
     """Labelled images, who they are of, and which part of the study each belongs to.
 
-    image       (N, *space, C)  uint8, or float32 in [0, 1]; two or three axes of space
+    image       (N, *space, C)  uint8, or float32 in [0, 1]; two or three axes of space; in memory, or read from disk by rows
     label       (N,)  whole numbers, 1 for a case and 0 for a control, or codes of ``asked``; -1 for every image without a class
     patient     (N,)  text; images of one patient are not independent
     split       (N,)  train, val or test; no patient is in two
@@ -56,7 +57,7 @@ class Cohort:
     asked       what labels say
     """
 
-    image: np.ndarray
+    image: np.ndarray  # or OnDisk, where ``load`` was asked for it: who asks reads by rows
     label: np.ndarray
     patient: np.ndarray
     split: np.ndarray
@@ -89,6 +90,7 @@ def load(
     window: Window = None,
     classed: bool = True,
     limit_bytes: int = 4 * 2**30,
+    on_disk: bool = False,
 ) -> Cohort:
     """A cohort from an npz file, a csv beside its images, a folder with exactly one of them, or a name.
 
@@ -102,6 +104,8 @@ def load(
     window       lowest and highest value shown, of volumes and DICOM; ``file``: each file's own; default: percentiles
     classed      whether images are cases and controls; else none has a class, and the column is an attribute whatever its values
     limit_bytes  most memory that headers may declare, images counted as float32
+    on_disk      whether images of an npz that need more stay on disk (``on_disk.OnDisk``) and are read when they are used; else
+                 they are refused
 
     Patients come from the column ``patient``, else ``group`` (near-duplicates), else every image is its own.
     An attribute is a column of 2 to 12 values that does not follow from the class.  Images with masks need no class.
@@ -109,7 +113,9 @@ def load(
     """
     if size is not None and size < 1:
         raise InputError(f"size {size}: must be at least 1 pixel")
-    stored = sources.opened(sources.find(source), label, limit_bytes=limit_bytes, size=size, window=window)
+    stored = sources.opened(
+        sources.find(source), label, limit_bytes=limit_bytes, size=size, window=window, on_disk=on_disk
+    )
     split = _splits(stored)
     patient = _patients(stored, split)
     column = label or next((name for name in ("labels", "label") if name in stored.text), None)
@@ -236,10 +242,10 @@ def _notes(stored: Stored) -> tuple[str, str, str]:
 
 
 def take(cohort: Cohort, index: np.ndarray) -> Cohort:
-    """The images that ``index`` (positions or a mask) picks, in its order."""
-    rows = {k: getattr(cohort, k)[index] for k in ("image", "label", "patient", "split")}
+    """The images that ``index`` (positions or a mask) picks, in its order; of those on disk none is read."""
+    rows = {k: taken(getattr(cohort, k), index) for k in ("image", "label", "patient", "split")}
     columns = {name: column[index] for name, column in cohort.attributes.items()}
-    mask, spacing = (None if x is None else x[index] for x in (cohort.mask, cohort.spacing))
+    mask, spacing = (None if x is None else taken(x, index) for x in (cohort.mask, cohort.spacing))
     return replace(cohort, **rows, attributes=columns, mask=mask, spacing=spacing)
 
 
@@ -256,10 +262,17 @@ def threshold_split(cohort: Cohort) -> str:
 
 
 def pixels(cohort: Cohort) -> np.ndarray:
-    """Images (N, *space, C) as float32 in [0, 1]."""
-    if cohort.image.dtype == np.uint8:
-        return cohort.image.astype(np.float32) / np.float32(255)
-    return cohort.image.astype(np.float32, copy=False)
+    """Images (N, *space, C) as float32 in [0, 1]; those on disk become so when they are read."""
+    if isinstance(cohort.image, OnDisk):
+        return cast(np.ndarray, cohort.image.seen_as(_unit, np.float32))
+    return _unit(cohort.image)
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    """Values in [0, 1], float32."""
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / np.float32(255)
+    return image.astype(np.float32, copy=False)
 
 
 def middle(volume: np.ndarray, oriented: bool) -> np.ndarray:
@@ -298,8 +311,8 @@ def statistics(cohort: Cohort, attribute: str | None = None) -> list[dict[str, A
     """
     names, code = groups(cohort, attribute)
     scale = 255 if cohort.image.dtype == np.uint8 else 1
-    mean = np.array([x.mean(dtype=np.float64) for x in cohort.image]) / scale  # one by one, to spare memory
-    variance = np.array([x.var(dtype=np.float64) for x in cohort.image]) / scale**2
+    each = [(x.mean(dtype=np.float64), x.var(dtype=np.float64)) for some in batches(cohort.image) for x in some]
+    mean, variance = np.array(each).reshape(-1, 2).T / np.array([[scale], [scale**2]])  # one by one, to spare memory
     rows = []
     classes = (0, 1) if cohort.has_classes else (-1,)
     for split, label, (g, name) in itertools.product(SPLITS, classes, enumerate(names or ["all"])):
@@ -323,7 +336,7 @@ def describe(cohort: Cohort, attribute: str | None = None) -> str:
         "images": f"{len(cohort.label)} of {shape}, {len(set(cohort.patient.tolist()))} patients",
         "contrast": cohort.contrast,
         "threshold": f"set on {threshold_split(cohort)}" if cohort.has_classes else "none, for there are no classes",
-        **({} if cohort.mask is None else {"masks": f"classes {', '.join(map(str, np.unique(cohort.mask)))}"}),
+        **({} if cohort.mask is None else {"masks": f"classes {', '.join(map(str, mask_classes(cohort)))}"}),
         **({} if cohort.spacing is None else {"spacing": _millimetres(cohort.spacing)}),
         "attributes": "; ".join(named) or "none",
         "source": cohort.source,
@@ -339,6 +352,12 @@ def describe(cohort: Cohort, attribute: str | None = None) -> str:
         f"{'left out':12s}{line}" for line in cohort.unreadable
     ]
     return "\n".join([*lines, "", *table])
+
+
+def mask_classes(cohort: Cohort) -> list[int]:
+    """Classes of the masks' pixels, in order; none of a cohort without masks."""
+    found = [np.unique(some) for some in batches(cohort.mask)] if cohort.mask is not None else []
+    return np.unique(np.concatenate(found)).tolist() if found else []
 
 
 def _millimetres(spacing: np.ndarray) -> str:
@@ -366,7 +385,8 @@ def fingerprint(cohort: Cohort) -> str:
     facts = (cohort.contrast, columns, cohort.image.shape, str(cohort.image.dtype))
     facts += (cohort.asked,) if cohort.asked.several else ()
     digest = hashlib.sha256(repr(facts).encode())  # text by value: numpy pads it to the longest entry
-    digest.update(np.ascontiguousarray(cohort.image).data)
+    for some in batches(cohort.image):
+        digest.update(np.ascontiguousarray(some).data)
     if cohort.spacing is not None:
         digest.update(np.ascontiguousarray(cohort.spacing, dtype=np.float64).data)
     return digest.hexdigest()

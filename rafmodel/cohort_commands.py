@@ -35,6 +35,8 @@ class Who:
     """Side in pixels to which larger images are averaged down."""
     window: tuple[float, float] | Literal["file"] | None = None
     """LOW HIGH: values of DICOM, NIfTI or 16-bit images shown black and white; file: each file's own.  Default: percentiles."""
+    memory: float = 4.0
+    """Most GiB that images may take as numbers; of an npz that needs more, show, predict and study leave them on disk."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _accepted(command: Fetch, licence: str) -> None:
 
 def show(command: Show) -> None:
     """Counts of a cohort."""
-    cohort = found(command)
+    cohort = found(command, on_disk=True)
     from rafmodel.cohort import describe
 
     print(describe(cohort, command.group))
@@ -219,12 +221,17 @@ def fit(command: Fit) -> None:
     )
 
 
-def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True) -> "Cohort":
+def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_disk: bool = False) -> "Cohort":
     """The cohort that a command asks for; ``keep`` names columns to carry along whatever their values.
 
     classed  whether images of a file are cases and controls; else the column of ``--label`` is an attribute
+    on_disk  whether the command reads images a batch at a time, so that those above ``--memory`` may stay on disk
     """
     from rafmodel import cohort as cohorts
+    from rafmodel.on_disk import OnDisk
+
+    if not 0 < command.memory < 2**20:
+        raise InputError(f"--memory {command.memory:g}: give GiB above 0, such as 4")
 
     if command.cohort in (None, *SYNTHETIC):
         import jax
@@ -246,7 +253,12 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True) -> 
             keep=keep,
             window=command.window,
             classed=classed,
+            limit_bytes=int(command.memory * 2**30),
+            on_disk=on_disk,
         )
+        if isinstance(cohort.image, OnDisk):
+            told = f"images stay on disk, {cohort.image.nbytes / 2**30:.3g} GiB in {cohort.image.path}"
+            print(f"rafmodel: {told}", file=sys.stderr)
         if line := cohorts.left_out(cohort):
             print(f"rafmodel: {line}", file=sys.stderr)
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
@@ -260,7 +272,7 @@ def _is_benchmark(folder: str) -> bool:
 
 def studied(command: Who) -> "Cohort":
     """The cohort that a study or a prediction asks for, with cases and controls, else InputError."""
-    cohort = found(command)
+    cohort = found(command, on_disk=True)
     if not cohort.has_classes:
         few = ", ".join(sorted(cohort.attributes)) or "none here"
         hint = f"name a column with --label ({few}) and --positive"
@@ -272,7 +284,7 @@ def asked(command: Who, kind: str, names: tuple[str, ...]) -> "Cohort":
     """The cohort that a study or a prediction asks several questions: of its classes, findings or grades in a column."""
     if command.positive or command.negative:
         raise InputError(f"--positive and --negative: name cases and controls; with --task {kind} use --classes")
-    cohort = found(command, classed=False)
+    cohort = found(command, classed=False, on_disk=True)
     from rafmodel import classes
     from rafmodel import cohort as cohorts
 

@@ -14,6 +14,9 @@ import numpy as np
 from flax import nnx
 
 from rafmodel.design import Design, n_labels
+from rafmodel.masks import of_patch
+from rafmodel.on_disk import OnDisk
+from rafmodel.pretrain import GATHERED
 from rafmodel.proxies import Proxy
 from rafmodel.running import Cell, Plan
 from rafmodel.simulate import FINE_STEPS, IMAGES, PIXELS, UNSEEN
@@ -93,9 +96,11 @@ def memory(plan: Plan, at_once: int) -> float:
     """Bytes at most in one process: its libraries, the images as numbers, and what its cells hold while they compute."""
     shape, n = plan.cohort.image.shape[1:], len(plan.cohort.label)
     pixels, maps = math.prod(shape), [_maps(design, shape) for design in plan.designs]
-    trained = [d.batch * (2 if d.proxy.siamese else 1) * m for d, m in zip(plan.designs, maps, strict=True) if d.steps]
+    seen = [_maps(design, of_patch(shape, plan.task.patch)) for design in plan.designs]
+    trained = [d.batch * (2 if d.proxy.siamese else 1) * m for d, m in zip(plan.designs, seen, strict=True) if d.steps]
     altered = 5 * min(IMAGES, PIXELS // math.prod(shape[:-1])) * (pixels + max(maps))
-    images = plan.cohort.image.nbytes + 2 * 4 * n * pixels
+    on_disk = isinstance(plan.cohort.image, OnDisk)
+    images = 2 * GATHERED * at_once if on_disk else plan.cohort.image.nbytes + 2 * 4 * n * pixels
     return PROCESS + images + at_once * 4 * (LIVE * max(trained, default=0) + altered)
 
 

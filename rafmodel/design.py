@@ -198,6 +198,11 @@ def check(design: Design, shape: tuple[int, ...]) -> None:
     if design.pretrain_on is not None and design.pretrain_on.image.shape[1:] != shape:
         there = f"images of {design.pretrain_on.name}, to pre-train on, are {design.pretrain_on.image.shape[1:]}"
         raise InputError(f"design '{design.name}': {there} but the cohort's {shape}; choose a cohort of the same kind")
+    fits(design, shape)
+
+
+def fits(design: Design, shape: tuple[int, ...]) -> None:
+    """Raises InputError, in one line, where the proxy task or the encoder cannot take images, or patches, (*space, C)."""
     try:
         design.proxy.check(shape)
         design.encoder.check(shape)

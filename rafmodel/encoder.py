@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk
 
 AT_ONCE = 2**20  # bytes of images encoded together: with what their layers answer they stay in a cache
 
@@ -146,15 +147,21 @@ def encoder(key: Array, n_channels: int, widths: tuple[int, ...], *, dims: int =
     return Encoder(n_channels, widths, dims=dims, rngs=nnx.Rngs(params=key))
 
 
-def features(network: Network, images: Array | np.ndarray, *, chunk: int | None = None) -> np.ndarray:
+def features(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int | None = None) -> np.ndarray:
     """Features of many images, (N, d) float32, in chunks that fit the cache."""
     if not isinstance(network, nnx.Module):  # comes from outside
-        return in_chunks(network, np.asarray(images), chunk=chunk or 256)
+        images = images if isinstance(images, OnDisk) else np.asarray(images)
+        return in_chunks(network, images, chunk=chunk or few(images))
     graph, state = nnx.split(network)
-    return in_chunks(partial(_encode, graph, state), images, chunk=chunk or _at_once(images))
+    return in_chunks(partial(_encode, graph, state), images, chunk=chunk or few(images))
 
 
-def layer_statistics(network: Network, images: Array | np.ndarray, *, chunk: int | None = None) -> np.ndarray:
+def few(images: Array | np.ndarray | OnDisk, most: int = 256) -> int:
+    """How many images (N, *space, C) are encoded together: AT_ONCE bytes as float32, at most so many, at least one."""
+    return max(1, min(most, AT_ONCE // (4 * int(np.prod(images.shape[1:])))))
+
+
+def layer_statistics(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int | None = None) -> np.ndarray:
     """Mean and mean square over positions of every channel of every layer, (N, 2 Σ widths); the features come first.
 
     First and second moments of what each layer offers to the next: level (b) of the theory's feature maps.
@@ -163,7 +170,7 @@ def layer_statistics(network: Network, images: Array | np.ndarray, *, chunk: int
     if not isinstance(network, nnx.Module):
         return features(network, images, chunk=chunk)
     graph, state = nnx.split(network)
-    return in_chunks(partial(_statistics, graph, state), images, chunk=chunk or _at_once(images))
+    return in_chunks(partial(_statistics, graph, state), images, chunk=chunk or few(images))
 
 
 def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int = 64) -> np.ndarray:
@@ -179,12 +186,7 @@ def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int =
     return in_chunks(partial(_columns, graph, state), images, chunk=chunk)
 
 
-def _at_once(images: Array | np.ndarray) -> int:
-    """How many images (N, *space, C) are encoded together."""
-    return max(1, min(256, AT_ONCE // (4 * int(np.prod(images.shape[1:])))))
-
-
-def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray, chunk: int = 256) -> Any:
+def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray | OnDisk, chunk: int = 256) -> Any:
     """``f`` of columns with n rows each, some rows at a time, the last chunk padded so that one shape is compiled.
 
     f  returns one array or a tuple of them, with as many rows as it was given; so does this, as numpy arrays

@@ -18,12 +18,16 @@ from scipy.ndimage import maximum_filter
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design
+from rafmodel.design import Design, fits
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk, batches, taken
+from rafmodel.patches import cut_alike, foreground_biased_patches
 from rafmodel.variability import Variability
 
 HEADS = ("probe", "decoder", "tuned")
+SAMPLINGS = ("foreground", "random")
+ON_STRUCTURE = 0.5  # share of the patches of a labelled image that lie about a pixel of the structure
 EACH = 64  # pixels drawn from a labelled image, half of them in the structure
 AT_ONCE = 2**18  # most pixels of which dense features are held at a time
 
@@ -36,40 +40,88 @@ class Segmentation:
     head        ``probe``, a linear score of each pixel's frozen features; ``decoder``, a small convolutional head on them;
                 ``tuned``, the same head trained together with the encoder
     chance      Dice of calling every pixel foreground, the best that can be had without looking at the image
+    patch       side in pixels of the patches that are learned from and scored, 0 for whole images
+    sampling    ``foreground``: a share ON_STRUCTURE of the patches of a labelled image lie about a pixel of the structure;
+                ``random``: all anywhere
     """
 
     foreground: tuple[int, ...] = ()
     head: str = "probe"
     chance: float = 0.0
+    patch: int = 0
+    sampling: str = "foreground"
 
 
-def segmented(cohort: Cohort, foreground: Sequence[int] = (), head: str = "probe") -> tuple[Cohort, Segmentation]:
+def segmented(
+    cohort: Cohort,
+    foreground: Sequence[int] = (),
+    head: str = "probe",
+    *,
+    patch: int = 0,
+    sampling: str = "foreground",
+) -> tuple[Cohort, Segmentation]:
     """The cohort with a mask of 1 in the structure and 0 elsewhere, and the task on it.
 
-    Raises InputError, in one line, where the cohort has no masks, no mask has a class that was asked for, or a part that
-    is trained on or judged has no pixel of the structure, or nothing else.
+    Raises InputError, in one line, where the cohort has no masks, no mask has a class that was asked for, a part that
+    is trained on or judged has no pixel of the structure, or nothing else, or a patch is larger than the images.
     """
+    _check_patch(cohort.image.shape[1:-1], patch, sampling)
     if head not in HEADS:
         raise InputError(f"--head {head}: choose from {', '.join(HEADS)}")
     if cohort.mask is None:
         told = "has no masks, so its pixels have no class; use a cohort with `masks`, or leave --task out"
         raise InputError(f"{cohort.name}: {told}")
-    there = np.unique(cohort.mask).tolist()
+    there = cohorts.mask_classes(cohort)
     for missing in sorted(set(foreground) - set(there)):
         told = f"no pixel of the masks has this class; choose from {', '.join(map(str, there))}"
         raise InputError(f"--foreground {missing}: {told}")
-    mask = (np.isin(cohort.mask, list(foreground)) if foreground else cohort.mask > 0).astype(np.uint8)
+    mark = partial(_marked, tuple(foreground))
+    mask = cohort.mask.seen_as(mark, np.uint8) if isinstance(cohort.mask, OnDisk) else mark(cohort.mask)
+    share = prevalence(mask)
     for part in ("train", "test"):
-        inside = mask[cohort.split == part]
-        if not inside.any() or inside.all():
+        inside = share[cohort.split == part]
+        if not inside.any() or inside.min() == 1:
             what = "no pixel of the structure" if not inside.any() else "nothing but the structure"
             raise InputError(f"{cohort.name}: the masks of split '{part}' hold {what}; both are needed there")
     named = f"class {', '.join(map(str, foreground))}" if foreground else "classes above 0"
     made = replace(cohort, mask=mask, contrast=f"pixels of mask {named} against all other pixels")
-    return made, Segmentation(tuple(foreground), head, chance(mask[cohort.split != "test"]))
+    return made, Segmentation(tuple(foreground), head, chance(taken(mask, cohort.split != "test")), patch, sampling)
 
 
-def chance(mask: np.ndarray) -> float:
+def _check_patch(space: tuple[int, ...], patch: int, sampling: str) -> None:
+    whole = " x ".join(map(str, space))
+    if sampling not in SAMPLINGS:
+        raise InputError(f"--sampling {sampling}: choose from {', '.join(SAMPLINGS)}")
+    if patch < 0:
+        raise InputError(f"--patch {patch}: give a side in pixels above 0, or leave it out for whole images")
+    if patch > min(space):
+        told = f"larger than the images, {whole} pixels; take at most {min(space)}, or a larger --size"
+        raise InputError(f"--patch {patch}: {told}")
+
+
+def patched(key: Array, labelled: Cohort, task: Segmentation) -> Cohort:
+    """Patches of labelled images with their masks, as a cohort of small images; as it is where the task has no patches.
+
+    Of every image as many as tile it once (sides divided by the patch's, rounded up), drawn as the task's sampling says.
+    """
+    space = labelled.image.shape[1:-1]
+    if not task.patch:
+        return labelled
+    assert labelled.mask is not None
+    each = math.prod(-(-side // task.patch) for side in space)
+    share = ON_STRUCTURE if task.sampling == "foreground" else 0.0
+    images, mask = jnp.asarray(cohorts.pixels(labelled)[:]), jnp.asarray(labelled.mask[:])
+    found = foreground_biased_patches(key, images, mask, side=task.patch, each=each, share=share)
+    picked = cohorts.take(replace(labelled, image=labelled.label, mask=None), np.asarray(found.row))
+    return replace(picked, image=np.asarray(found.pixels), mask=np.asarray(cut_alike(mask, found)))
+
+
+def _marked(foreground: tuple[int, ...], mask: np.ndarray) -> np.ndarray:
+    """1 in the structure, 0 elsewhere."""
+    return (np.isin(mask, foreground) if foreground else mask > 0).astype(np.uint8)
+
+
+def chance(mask: np.ndarray | OnDisk) -> float:
     """Dice of calling every pixel foreground, 2 q / (1 + q), mean over masks (N, *space) that have any.
 
     A score that knows nothing of the image can do no better than this at any threshold, as it has an AUC of 0.5.
@@ -79,29 +131,37 @@ def chance(mask: np.ndarray) -> float:
     return float((2 * share / (1 + share)).mean())
 
 
-def prevalence(mask: np.ndarray) -> np.ndarray:
+def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
     """Share of each image's pixels that belong to the structure, (N,), of masks (N, *space)."""
-    return mask.reshape(len(mask), -1).mean(1)
+    return np.concatenate([some.reshape(len(some), -1).mean(1) for some in batches(mask)])
 
 
 OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "flip_in", "probe")
 
 
-def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool) -> tuple[Design, ...]:
-    """The designs that can say something of the cohort's pixels.
+def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0) -> tuple[Design, ...]:
+    """The designs that can say something of the cohort's pixels, or of those of patches of it.
 
     named  whether each was asked for by name: InputError for the first that cannot; else it is left out
     """
+    shape = cohort.image.shape[1:]
     found = []
     for design in designs:
         try:
-            check(design, cohort.image.shape[1:], classes=cohort.has_classes)
+            check(design, shape, classes=cohort.has_classes)
+            if patch:
+                fits(design, of_patch(shape, patch))
         except InputError:
             if named:
                 raise
             continue
         found.append(design)
     return tuple(found)
+
+
+def of_patch(shape: tuple[int, ...], patch: int) -> tuple[int, ...]:
+    """Shape (*side, C) of patches of images (*space, C); of the images where ``patch`` is 0."""
+    return (*(patch,) * (len(shape) - 1), shape[-1]) if patch else shape
 
 
 def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
@@ -135,7 +195,7 @@ def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort
     """
     if cohort.mask is None:
         raise InputError(f"{cohort.name}: has no masks, so its pixels have no class; use a cohort with `masks`")
-    inside = cohort.mask > 0
+    inside = np.asarray(cohort.mask) > 0
     seen = inside.any(tuple(range(1, inside.ndim)))
     near = np.asarray(maximum_filter(inside, (1, *[side + 1] * (inside.ndim - 1))), bool) & ~inside
     n, *space = inside.shape
@@ -150,7 +210,7 @@ def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort
         cohorts.take(replace(cohort, image=cohort.label, mask=None), which),
         side // 2,
     )  # without copying whole images
-    padded = np.pad(cohort.image, ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
+    padded = np.pad(np.asarray(cohort.image), ((0, 0), *[(half, half)] * len(space), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side,) * len(space), tuple(range(1, 1 + len(space))))
     patches = np.ascontiguousarray(
         np.moveaxis(windows[which, *places], 1, -1)
@@ -201,13 +261,13 @@ def drawn(key: Array, masks: np.ndarray, each: int = EACH) -> tuple[np.ndarray, 
     return place, label
 
 
-def pixel_features(network: Network, images: np.ndarray, place: np.ndarray) -> np.ndarray:
+def pixel_features(network: Network, images: np.ndarray | OnDisk, place: np.ndarray) -> np.ndarray:
     """Dense features (N, k, d) of the pixels at flat places (N, k) of images (N, *space, C)."""
     graph, state = nnx.split(network)
     return in_chunks(partial(_gathered, graph, state), images, place, chunk=at_once(images))
 
 
-def at_once(images: np.ndarray) -> int:
+def at_once(images: Array | np.ndarray | OnDisk) -> int:
     """How many images (N, *space, C) are scored together."""
     return max(1, min(256, AT_ONCE // int(np.prod(images.shape[1:-1]))))
 

@@ -295,7 +295,7 @@ def contact_sheet(cohort: "Cohort", path: Path, laws: "Sequence[Variability] | N
     from rafmodel.variability import VARIABILITIES, alter
 
     laws = VARIABILITIES if laws is None else laws
-    image = cohorts.pixels(cohorts.take(cohort, np.array([0])))
+    image = np.asarray(cohorts.pixels(cohorts.take(cohort, np.array([0]))))
     with style():
         figure, axes = grid(6 * len(laws), 6, width=7.5, height=1.28)
         for row, law in enumerate(laws):

@@ -4,7 +4,7 @@ Reads the source cohort, the design's law of pairs and the shift laws; trains no
 The mathematics on moments is in ``theory``; this module takes the moments of a cohort and a design.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,10 +22,11 @@ from rafmodel.cohort import Cohort
 from rafmodel.design import Design, Taught, counted, n_by_class, n_labels, select, taught, unforeseen
 from rafmodel.encoder import Network, features, in_chunks, layer_statistics
 from rafmodel.metrics import Outcome, probit
-from rafmodel.proxies import Proxy
+from rafmodel.on_disk import OnDisk
 from rafmodel.variability import Variability
 
 TARGETS = 64  # principal directions of a target that has more
+LARGEST, SKETCHED = 2**16, 2**12  # numbers of a target above which it is sketched, and of the sketch
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
 VIEW_RIDGE, LABEL_RIDGE, IMAGE_RIDGE = 0.0003, 0.1, 0.03
@@ -47,7 +48,7 @@ class Survey(NamedTuple):
 
     charts: tuple[Chart, ...]
     pools: tuple[Chart, ...]
-    images: np.ndarray
+    images: np.ndarray | OnDisk
     image_label: np.ndarray
     label: np.ndarray
     counts: tuple[np.ndarray, np.ndarray]
@@ -243,36 +244,46 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     share = trained / (trained + LEARNING_TIME)
     ridge = LABEL_RIDGE if design.proxy.labelled else VIEW_RIDGE if design.proxy.siamese else IMAGE_RIDGE
     here = charts_of(design, survey.charts, survey.pools)
-    moments = _seen(*_pairs(key, survey, design), here, design.proxy)
+    moments = _seen(key, survey, design, here)
     alike = [charts.scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in here]
     learned = [_learned(chart.clean, *some, ridge) for chart, some in zip(here, moments, strict=True)]
     return [(1 - share) * start + share * end for start, end in zip(alike, learned, strict=True)]
 
 
-def _seen(
-    inputs: np.ndarray, targets: np.ndarray, here: Sequence[Chart], proxy: Proxy
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Second moments of the proxy task's pairs in each chart; every network sees every image once."""
-    networks = {id(network): network for chart in here for network in chart.networks}
-    single = inputs.reshape(-1, *inputs.shape[1 + proxy.patched :])
-    ahead = {i: layer_statistics(network, single) for i, network in networks.items()}
-    behind = {i: layer_statistics(network, targets) for i, network in networks.items()} if proxy.siamese else {}
+def _seen(key: Array, survey: Survey, design: Design, here: Sequence[Chart]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Second moments of the proxy task's pairs in each chart; every network sees every image once, and none is kept."""
+    networks, siamese = {id(network): network for chart in here for network in chart.networks}, design.proxy.siamese
+
+    def statistics(images: np.ndarray, n: int) -> dict[int, np.ndarray]:
+        return {i: layer_statistics(network, images).reshape(n, -1) for i, network in networks.items()}
+
+    def seen(inputs: Array, targets: Array) -> tuple[dict[int, np.ndarray], Any]:
+        n, single = len(inputs), np.asarray(inputs.reshape(-1, *inputs.shape[1 + design.proxy.patched :]))
+        return statistics(single, n), statistics(np.asarray(targets), n) if siamese else targets
+
+    ahead, behind = _pairs(key, survey, design, seen)
 
     def of(chart: Chart, seen: dict[int, np.ndarray]) -> np.ndarray:
-        return (np.concatenate([seen[id(network)] for network in chart.networks], 1) - chart.centre) @ chart.axes
+        each = len(chart.centre) // len(chart.networks)
+        by_network = [seen[id(network)].reshape(-1, each) for network in chart.networks]
+        return (np.concatenate(by_network, 1) - chart.centre) @ chart.axes
 
     def moments(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
         u = of(chart, ahead)
-        if not proxy.siamese:
-            return _covariances(u.reshape(len(targets), -1), targets)
-        v = np.repeat(of(chart, behind), len(u) // len(targets), axis=0)  # a patch seen is paired with the one to come
+        if not siamese:
+            return _covariances(u.reshape(len(behind), -1), behind)
+        v = of(chart, behind)
+        v = np.repeat(v, len(u) // len(v), axis=0)  # a patch seen is paired with the one to come
         return _covariances(np.concatenate([u, v]), _leading(np.concatenate([v, u])))  # the views are exchangeable
 
     return [moments(chart) for chart in here]
 
 
-def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.ndarray]:
-    """PAIRED inputs and targets of the proxy task; a task that needs labels sees only as many images as have one."""
+def _pairs(key: Array, survey: Survey, design: Design, seen: Callable[..., Any] = lambda *pair: pair) -> Any:
+    """What is seen of PAIRED inputs and targets of the proxy task, which are made a batch at a time.
+
+    A task that needs labels sees only as many images as have one.
+    """
     images, image_label, source_label = survey.images, survey.image_label, survey.label
     if design.pretrain_on is not None:
         images, image_label, source_label = transfer.shown(key, design.pretrain_on, charts.CLEAN)
@@ -283,9 +294,27 @@ def _pairs(key: Array, survey: Survey, design: Design) -> tuple[np.ndarray, np.n
         chosen = np.concatenate([np.flatnonzero(stratum == c)[:n] for c, n in enumerate(each)])
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
-    # not compiled as a whole: the pieces of different laws are the same, and compile once
-    inputs, targets = in_chunks(jax.vmap(design.proxy.pairs), keys, images[rows], label, chunk=charts.at_once(images))
-    return inputs, targets if design.proxy.siamese else _leading(targets.reshape(PAIRED, -1))
+
+    def some(keys: Array, row: np.ndarray, label: np.ndarray) -> Any:
+        # not compiled as a whole: the pieces of different laws are the same, and compile once
+        inputs, targets = jax.vmap(design.proxy.pairs)(keys, jnp.asarray(images[row]), jnp.asarray(label))
+        return seen(inputs, targets if design.proxy.siamese else _sketched(targets.reshape(len(row), -1)))
+
+    inputs, targets = in_chunks(some, keys, rows, label, chunk=charts.at_once(images))
+    return inputs, targets if design.proxy.siamese else _leading(targets)
+
+
+def _sketched(v: Array) -> Array:
+    """Numbers (n, k), where they are more than LARGEST, added with random signs to SKETCHED sums.
+
+    Inner products stay the same but for an error of 1 / sqrt(SKETCHED), so principal components do: count sketch, Charikar et
+    al. 2002.  As they are they would not fit into memory for the volumes that they are the pixels of.
+    """
+    n, k = v.shape
+    if k <= LARGEST:
+        return v
+    sign = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), k)
+    return jnp.pad(v * sign[None], ((0, 0), (0, -k % SKETCHED))).reshape(n, -1, SKETCHED).sum(1)
 
 
 @jax.jit

@@ -16,11 +16,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, check
+from rafmodel.design import Design, check, fits
 from rafmodel.encoder import Network
+from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
 
 SCAN = 25  # optimiser steps per compiled call
+GATHERED = (
+    2**27
+)  # most bytes of images that are read from disk together, for several steps, or for one whose batch is larger
 
 
 class Learner(nnx.Module):
@@ -60,34 +64,68 @@ class Learner(nnx.Module):
         return second(self._bent(first(output)))
 
 
-def pretrain(key: Array, source: Cohort, design: Design) -> Network:
+def pretrain(key: Array, source: Cohort, design: Design, *, patch: int = 0) -> Network:
     """The encoder after ``design.steps`` steps of the proxy task on ``source``'s images.
 
-    Raises InputError where the design does not fit the images.
+    patch  side in pixels: the task sees one patch of each image of a batch, drawn anew in every step; 0: the whole
+    Raises InputError where the design does not fit the images, or the patches.
     """
     key_start, key_images, key_steps = jax.random.split(key, 3)
     image_shape = source.image.shape[1:]
     check(design, image_shape)
+    if patch:
+        image_shape = (*(patch,) * (len(image_shape) - 1), image_shape[-1])
+        fits(design, image_shape)
     if not design.steps:
         return design.encoder.build(jax.random.split(key_start)[0], image_shape, design.widths)
     learner = Learner(key_start, design, image_shape)
     chosen = np.asarray(jax.random.permutation(key_images, len(source.label)))[: design.n_unlabelled]
-    images = jnp.asarray(cohorts.pixels(cohorts.take(source, chosen)))
-    label = jnp.asarray(source.label[chosen], jnp.int32)
-    return train_on(key_steps, learner, images, label, design).encoder
+    images = cohorts.pixels(cohorts.take(source, chosen))
+    return train_on(key_steps, learner, images, source.label[chosen], design, patch=patch).encoder
 
 
-def train_on(key: Array, learner: Learner, images: Array, label: Array, design: Design) -> Learner:
-    """The learner after the design's optimiser steps on images (n, *space, C) with labels (n,)."""
+def train_on(
+    key: Array,
+    learner: Learner,
+    images: np.ndarray | OnDisk,
+    label: np.ndarray,
+    design: Design,
+    *,
+    patch: int = 0,
+) -> Learner:
+    """The learner after the design's optimiser steps on images (n, *space, C), or patches of them, with labels (n,).
+
+    Images on disk are read for a few steps at a time; those in memory are all on the device.
+    """
     graph, weights = nnx.split(learner)
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)
     rate = rates(design.steps, design.learning_rate)
-    run = partial(_steps, design.proxy, graph, design.batch, over_devices(design.batch), design.precision)
-    for start in range(0, design.steps, SCAN):
-        few = jnp.asarray(np.resize(rate[start : start + SCAN], SCAN))
-        state = run(state, images, label, key, few, start, min(start + SCAN, design.steps), design.steps)
+    run = partial(_steps, design.proxy, graph, over_devices(design.batch), design.precision, patch)
+    streamed, n = isinstance(images, OnDisk), len(label)
+    each = max(1, min(SCAN, GATHERED // (4 * design.batch * int(np.prod(images.shape[1:]))))) if streamed else SCAN
+    here = None if streamed else (jnp.asarray(images), jnp.asarray(label, jnp.int32))
+    for start in range(0, design.steps, each):
+        few = jnp.asarray(np.resize(rate[start : start + each], SCAN))
+        rows = _rows(key, start, design.batch, n)
+        seen, place = here or (None, None), rows
+        if streamed:
+            some = np.asarray(rows[:each]).ravel()
+            seen = jnp.asarray(images[some]), jnp.asarray(label[some], jnp.int32)
+            place = jnp.resize(jnp.arange(len(some), dtype=jnp.int32), rows.shape)
+        state = run(state, *seen, place, key, few, start, min(start + each, design.steps), design.steps)
     return nnx.merge(graph, state[0])
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _rows(key: Array, start: int, batch: int, n: int) -> Array:
+    """Which of ``n`` images each of the SCAN steps from ``start`` on sees, (SCAN, batch)."""
+    return jax.vmap(lambda i: jax.random.randint(_keys(key, i)[0], (batch,), 0, n, jnp.int32))(start + jnp.arange(SCAN))
+
+
+def _keys(key: Array, step: Array) -> Array:
+    """A step's keys: for which images it sees, and for their pairs."""
+    return jax.random.split(jax.random.fold_in(key, step))
 
 
 def over_devices(batch: int) -> NamedSharding | None:
@@ -109,24 +147,37 @@ def rates(steps: int, peak: float) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
-def _steps(proxy: Proxy, graph, batch, parts, precision, state, images, label, key, rate, start, stop, steps):
-    """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``."""
+def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, place, key, rate, start, stop, steps):
+    """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``.
+
+    place  (SCAN, batch) where the images of each step are
+    """
 
     def divided(rows):
         return rows if parts is None else jax.lax.with_sharding_constraint(rows, parts)
 
     def step(i, state):
         weights, moments, slow = state
-        key_batch, key_pairs = jax.random.split(jax.random.fold_in(key, i))
-        rows = divided(jax.random.randint(key_batch, (batch,), 0, len(images), jnp.int32))
-        keys = divided(jax.random.split(key_pairs, batch))
-        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, images[rows], label[rows]))
+        rows = divided(place[i - start])
+        key_images, key_pairs = _keys(key, i)
+        keys = divided(jax.random.split(key_pairs, len(rows)))
+        shown = _cut(key_images, images[rows], patch) if patch else images[rows]
+        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, shown, label[rows]))
         gradient = jax.grad(partial(_loss, proxy, graph, precision=precision))(weights, inputs, targets, slow)
         update, moments = _OPTIMISER.update(gradient, moments, weights)
         weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
         return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
 
     return jax.lax.fori_loop(start, stop, step, state)
+
+
+def _cut(key: Array, images: Array, side: int) -> Array:
+    """One patch of ``side`` pixels, anywhere in each image (B, *space, C)."""
+    space = images.shape[1:-1]
+    free = jnp.array([[n - side + 1 for n in space]])
+    corner = jax.random.randint(jax.random.fold_in(key, 1), (len(images), len(space)), 0, free)
+    size = (*(side,) * len(space), images.shape[-1])
+    return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), size))(images, corner)
 
 
 def _loss(

@@ -5,7 +5,7 @@ or a light convolutional decoder on frozen features or trained together with the
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +22,10 @@ from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
 from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks
 from rafmodel.labels import Lesson, flipped
-from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, pixel_features
+from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, patched, pixel_features, prevalence
 from rafmodel.metrics import Outcome
+from rafmodel.on_disk import OnDisk
+from rafmodel.patches import assemble, grid_patches
 from rafmodel.pretrain import SCAN, pretrain
 from rafmodel.simulate import shown, sound
 from rafmodel.variability import Variability, alter
@@ -117,15 +119,15 @@ def deploy(
     if found.failed == FAILED[2]:
         return Segmented(lost(len(test.label), len(shifts), "").pixels, 0, *found)
     validation = cohorts.part(train, "val")
-    held = validation if _masks(validation).any() else labelled
-    value, mask = score_maps(network, head, cohorts.pixels(held)), _masks(held)
-    apart = [value[mask == c] for c in (0, 1)]
-    centre, spread = (float(np.mean([f(v) for v in apart])) for f in (np.mean, np.std))
+    held = validation if len(validation.label) and prevalence(_masks(validation)).any() else labelled
+    images, mask = cohorts.pixels(held), _masks(held)
+    score = partial(tiled, partial(score_maps, network, head), side=task.patch)
+    centre, spread = _unit(score, images, mask)
 
     def measure(images: Array | np.ndarray) -> np.ndarray:
-        return (score_maps(network, head, images) - centre) * (FINE / (spread + 1e-12))
+        return (score(images) - centre) * (FINE / (spread + 1e-12))
 
-    threshold = dice.best_threshold(dice.counts(measure(cohorts.pixels(held)), mask))
+    threshold = dice.best_threshold(counted(measure, images, mask))
     return Segmented(pixels_under(key_shift, measure, test, shifts), threshold, *found)
 
 
@@ -137,14 +139,16 @@ def lost(n: int, shifts: int, error: str) -> Segmented:
 def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Trained:
     """The design's encoder and head after training with ``key`` on at most ``design.n_labelled`` images with masks.
 
-    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.
+    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.  Where the task has
+    patches, both learn from patches: the proxy task from one of each image anywhere, the head from those of ``masks.patched``.
     """
     key_label, key_train, _ = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
     chosen = np.asarray(jax.random.permutation(key_label, len(source.label)))[: design.n_labelled]
     labelled = cohorts.take(source, chosen)
     learned = Lesson(labelled, labelled.label, np.arange(len(chosen)), None)
-    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design, patch=task.patch)
+    labelled = patched(jax.random.fold_in(key_label, 2), labelled, task)
     encoded = features(network, cohorts.pixels(labelled))
     found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     key_head, key_flip = jax.random.split(jax.random.fold_in(key_label, 1))
@@ -160,7 +164,7 @@ def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Tr
 def probe(key: Array, key_flip: Array, network: Network, labelled: Cohort, design: Design) -> Head:
     """The linear head that a ridge regression on drawn pixels of the labelled images gives, classes weighing alike."""
     images = cohorts.pixels(labelled)
-    place, label = drawn(key, _masks(labelled))
+    place, label = drawn(key, np.asarray(_masks(labelled)))
     known = label.ravel() >= 0
     x = pixel_features(network, images, place).reshape(len(known), -1)[known]
     weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], design.label_flip), design.ridge)
@@ -191,7 +195,7 @@ def decoder(
     tune  whether the encoder is trained as well; else it comes back as it was.  Loss: Isensee et al. 2021.
     """
     key_start, key_steps = jax.random.split(key)
-    images, mask = cohorts.pixels(labelled), _masks(labelled)
+    images, mask = np.asarray(cohorts.pixels(labelled)), np.asarray(_masks(labelled))
     noisy = flipped(key_flip, mask.ravel(), design.label_flip).reshape(mask.shape)
     graph, weights = nnx.split(network)
     head = untrained_head(key_start, _widths(network, images), images.ndim - 2)
@@ -256,10 +260,63 @@ def _optimiser() -> optax.GradientTransformation:
 # ---- deployment
 
 
-def score_maps(network: Network, head: Head, images: Array | np.ndarray) -> np.ndarray:
+def score_maps(network: Network, head: Head, images: Array | np.ndarray | OnDisk) -> np.ndarray:
     """The head's score of every pixel of images (N, *space, C), (N, *space)."""
     graph, state = nnx.split(network)
-    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(np.asarray(images)))
+    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(images))
+
+
+def tiled(score: Callable[..., np.ndarray], images: Array | np.ndarray | OnDisk, *, side: int) -> np.ndarray:
+    """Scores (N, *space) of images (N, *space, C) from tiles of ``side`` pixels that overlap by half of it; 0: of the whole.
+
+    score  tiles (P, *side, C) -> (P, *side)
+    Where tiles overlap the mean is taken with the weights of ``bell``, as their borders see less of what is around.
+    """
+    space = images.shape[1:-1]
+    if not side or all(n == side for n in space):
+        return score(images)
+    weight = bell(side, len(space))
+
+    def one_by_one(some: Array | np.ndarray) -> Array:
+        found = grid_patches(jnp.asarray(some), side=side, overlap=side // 2)
+        value = jnp.asarray(score(found.pixels))[..., None]
+        return assemble(value, found, some.shape[:-1], weight=weight)[..., 0]
+
+    return in_chunks(one_by_one, images, chunk=at_once(images))
+
+
+def bell(side: int, dims: int) -> Array:
+    """Weights (side, ...) of a tile's pixels: a Gaussian about its middle, s.d. an eighth of the side.  Isensee et al. 2021."""
+    along = np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2).astype(np.float32)
+    return jnp.asarray(reduce(np.multiply.outer, [along] * dims))
+
+
+def _unit(
+    score: Callable[..., np.ndarray], images: np.ndarray | OnDisk, mask: np.ndarray | OnDisk
+) -> tuple[float, float]:
+    """Centre of the scores of pixels (N, *space), and their s.d., both means over the two classes."""
+    if not isinstance(images, OnDisk):
+        value = score(images)
+        apart = [value[mask == c] for c in (0, 1)]
+        centre, spread = (float(np.mean([f(v) for v in apart])) for f in (np.mean, np.std))
+        return centre, spread
+    sums = np.zeros((2, 3))
+    for rows in _some(images):
+        value, inside = score(images[rows]).astype(np.float64), mask[rows] == 1
+        sums += [[part.size, part.sum(), (part**2).sum()] for part in (value[~inside], value[inside])]
+    mean, square = sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
+    return float(mean.mean()), float(np.sqrt(np.maximum(square - mean**2, 0)).mean())
+
+
+def _some(images: np.ndarray | OnDisk) -> list[slice]:
+    """Rows of as many images as are scored together, one after the other."""
+    each = at_once(images)
+    return [slice(start, start + each) for start in range(0, len(images), each)]
+
+
+def counted(measure: Callable[..., np.ndarray], images: np.ndarray | OnDisk, mask: np.ndarray | OnDisk) -> np.ndarray:
+    """Pixels of each image by class and bin, (n, 2, BINS); no more score maps are held than are made together."""
+    return np.concatenate([dice.counts(measure(images[rows]), mask[rows]) for rows in _some(images)])
 
 
 def pixels_under(
@@ -270,14 +327,18 @@ def pixels_under(
     measure  images (n, *space, C) -> scores (n, *space) in the unit of the bins
     """
     images, mask = cohorts.pixels(test), _masks(test)
-    found = [dice.counts(measure(images), mask)]
+    found = [counted(measure, images, mask)]
     for i, shift in enumerate(shifts):
         found += _counted(jax.random.fold_in(key, i), measure, images, mask, shift)
     return np.stack(found)
 
 
 def _counted(
-    key: Array, measure: Callable[..., np.ndarray], images: np.ndarray, mask: np.ndarray, shift: Variability
+    key: Array,
+    measure: Callable[..., np.ndarray],
+    images: np.ndarray | OnDisk,
+    mask: np.ndarray | OnDisk,
+    shift: Variability,
 ) -> list[np.ndarray]:
     """Counts of each of the five levels, a chunk of images at a time."""
     levels, most, parts = jnp.asarray(shift.levels, jnp.float32), at_once(images), []
@@ -295,14 +356,14 @@ def _scored(graph, state, head: Head, images: Array) -> Array:
     return answered(head, maps(graph, state, images), images.shape[1:-1])
 
 
-def _widths(network: Network, images: np.ndarray) -> list[int]:
+def _widths(network: Network, images: np.ndarray | OnDisk) -> list[int]:
     """Channels of each layer's maps."""
     seen = partial(maps, *nnx.split(network))
     found = jax.eval_shape(lambda x: seen(x).layers, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
     return [x.shape[-1] for x in found]
 
 
-def _masks(cohort: Cohort) -> np.ndarray:
+def _masks(cohort: Cohort) -> np.ndarray | OnDisk:
     return np.zeros(cohort.image.shape[:-1], np.uint8) if cohort.mask is None else cohort.mask
 
 

@@ -87,7 +87,8 @@ def survey(
     found = tuple(of(i) for i in range(charts.FOLDS))
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     inside = members(test_code, len(names))
-    share = prevalence(_mask(test))
+    assert test.mask is not None
+    share = prevalence(test.mask)
     counts = tuple((inside & some[None]).sum(1) for some in (share > 0, share < 1))
     labels = cohorts.part(train, "train").label
     seen = tuple(p.chart for p in found)
@@ -111,9 +112,14 @@ def effective(n_images: int, each: int, alike: float) -> float:
     return n_images * each / (1 + (each - 1) * alike)
 
 
-def outside(train: Cohort, design: Design) -> list[str]:
-    """Why the forecast is rougher than that of a classification: said of every segmentation."""
+def outside(train: Cohort, design: Design, *, patch: int = 0) -> list[str]:
+    """Why the forecast is rougher than that of a classification: said of every segmentation.
+
+    patch  side in pixels of the patches that are learned from, 0 for whole images
+    """
     told = ["segmentation, where pixels of an image are alike and a proxy task's effect on each is taken from images"]
+    if patch:
+        told.append(f"training and scoring by patches of {patch} pixels, foreseen as if whole images were seen")
     return [*told, *([design.encoder.doubt] if design.encoder.doubt else [])]
 
 
@@ -129,7 +135,7 @@ def _pixels(
     member: np.ndarray,
     shifts: Sequence[Variability],
 ) -> Pixels:
-    images, mask = cohorts.pixels(fixed), _mask(fixed)
+    images, mask = np.asarray(cohorts.pixels(fixed)), _mask(fixed)  # FIXED of them at most
     place, label = drawn(key_probe, mask)
     raw = pixel_features(network, images, place).astype(np.float64)
     known = label.ravel() >= 0
@@ -148,7 +154,7 @@ def _pixels(
         )
         return (score - middle @ weight - bins[0]) / bins[1]
 
-    seen = cohorts.pixels(deployed), _mask(deployed)
+    seen = np.asarray(cohorts.pixels(deployed)), _mask(deployed)
     states = [_deployed(key, network, measure, *seen, centre, member)]
     for i, shift in enumerate(shifts):
         key_shift = jax.random.fold_in(key, i)
@@ -253,7 +259,7 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 def _mask(cohort: Cohort) -> np.ndarray:
     assert cohort.mask is not None
-    return cohort.mask
+    return np.asarray(cohort.mask)
 
 
 # ---- outcome

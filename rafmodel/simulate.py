@@ -18,6 +18,7 @@ from rafmodel.design import Design, check
 from rafmodel.encoder import Network, features
 from rafmodel.labels import Lesson, lesson
 from rafmodel.metrics import Outcome
+from rafmodel.on_disk import OnDisk
 from rafmodel.pretrain import Learner, pretrain, train_on
 from rafmodel.probes import Probe, decided, fitted, logistics
 from rafmodel.proxies import supervised
@@ -173,8 +174,7 @@ def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> 
     nnx.update(
         learner.out, {k: jnp.asarray(share * v, jnp.float32) for k, v in (("kernel", slopes), ("bias", offsets))}
     )
-    label = jnp.asarray(learned.label, jnp.int32)
-    after = train_on(jax.random.fold_in(key, 1), learner, jnp.asarray(cohorts.pixels(learned)), label, task)
+    after = train_on(jax.random.fold_in(key, 1), learner, cohorts.pixels(learned), learned.label, task)
     head = {name: np.asarray(value, np.float64) for name, value in nnx.to_pure_dict(nnx.state(after.out)).items()}
     return after.encoder, lambda z: decided(z @ head["kernel"] + head["bias"], asked)
 
@@ -205,7 +205,9 @@ def midpoint(network: Network, probe, train: Cohort, labelled: Cohort) -> float 
     return found if asked.several else float(found[0])
 
 
-def scores_under(key: Array, network: Network, probe, images: np.ndarray, shifts: Sequence[Variability]) -> np.ndarray:
+def scores_under(
+    key: Array, network: Network, probe, images: np.ndarray | OnDisk, shifts: Sequence[Variability]
+) -> np.ndarray:
     """Scores (shift, severity 0-5, n) of images (n, *space, C), or (shift, severity 0-5, n, Q) of several questions."""
     if not len(images):
         return np.empty((len(shifts), 6, 0), np.float32)
@@ -217,7 +219,7 @@ def scores_under(key: Array, network: Network, probe, images: np.ndarray, shifts
     return scores
 
 
-def _encode_altered(key: Array, network: Network, images: np.ndarray, shift: Variability) -> np.ndarray:
+def _encode_altered(key: Array, network: Network, images: np.ndarray | OnDisk, shift: Variability) -> np.ndarray:
     """Features under the five levels, (5, n, d), a chunk of images at a time."""
     levels = jnp.asarray(shift.levels, jnp.float32)
     most = max(1, min(IMAGES, PIXELS // int(np.prod(images.shape[1:-1]))))

@@ -235,6 +235,7 @@ def _attributes(plan: Plan, command: str) -> dict[str, str | int | float]:
         "metric": plan.task.metric,
         "chance": plan.task.chance,
         "head": plan.task.head,
+        **({"patch": plan.task.patch} if plan.task.patch else {}),
         "n_train": int((cohort.split == "train").sum()),
         "n_labelled": max(design.n_labelled for design in plan.designs),
         "steps": max(design.steps for design in plan.designs),

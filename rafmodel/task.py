@@ -18,6 +18,7 @@ from rafmodel.asked import Asked
 from rafmodel.cohort import Cohort
 from rafmodel.masks import Segmentation
 from rafmodel.metrics import Outcome
+from rafmodel.on_disk import batches
 from rafmodel.segment import Segmented
 from rafmodel.simulate import Deployment
 
@@ -38,6 +39,7 @@ class Task:
     modules          of the package, that decide a result beside those of a classification
     content          digest of what else does
     head             how pixels are scored, '' where images are
+    patch            side in pixels of the patches that a segmentation learns from, 0 for whole images
     name             as ``--task`` has it
     questions        in words, where several are asked of an image
     """
@@ -57,6 +59,7 @@ class Task:
     head: str = ""
     name: str = "classification"
     questions: tuple[str, ...] = ()
+    patch: int = 0
 
     def sound(self, row: list) -> list:
         """The seeds of a design that trained well; where there is none, one without scores."""
@@ -65,8 +68,10 @@ class Task:
 
 def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
     """The task of segmenting a cohort with binary masks (``masks.segmented``)."""
-    mask = np.ascontiguousarray(cohort.mask)
-    content = hashlib.sha256(repr((asked, mask.shape)).encode() + mask.tobytes()).hexdigest()
+    assert cohort.mask is not None
+    content = hashlib.sha256(repr((asked, cohort.mask.shape)).encode())
+    for some in batches(cohort.mask):
+        content.update(np.ascontiguousarray(some).data)
     return Task(
         "dice",
         asked.chance,
@@ -78,10 +83,11 @@ def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
         segment.score,
         segment.lost,
         partial(_spread_of_pixels, asked.chance),
-        ("masks", "dice", "segment"),
-        content,
+        ("masks", "dice", "segment", *(["patches"] if asked.patch else [])),
+        content.hexdigest(),
         asked.head,
         "segmentation",
+        patch=asked.patch,
     )
 
 

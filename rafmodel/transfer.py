@@ -13,6 +13,7 @@ from rafmodel import cohort as cohorts
 from rafmodel import phantoms
 from rafmodel.cohort import Cohort
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk
 
 
 def named(text: str, like: Cohort | None = None) -> Cohort:
@@ -43,12 +44,12 @@ def resized(cohort: Cohort, shape: tuple[int, ...]) -> Cohort:
     here = cohort.image.shape[1:]
     if here == shape or len(here) != len(shape) or here[-1] != shape[-1]:
         return cohort
-    parts = np.array_split(cohorts.pixels(cohort), -(-len(cohort.label) // 256))
+    parts = np.array_split(np.asarray(cohorts.pixels(cohort)), -(-len(cohort.label) // 256))
     images = [np.asarray(jax.image.resize(part, (len(part), *shape), "linear")).clip(0, 1) for part in parts]
     return replace(cohort, image=np.concatenate(images), mask=None, spacing=None)
 
 
-def shown(key: Array, cohort: Cohort, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def shown(key: Array, cohort: Cohort, most: int) -> tuple[np.ndarray | OnDisk, np.ndarray, np.ndarray]:
     """Training images (n, *space, C) in random order, at most so many, their labels (n,), and all labels of that part."""
     there = cohorts.part(cohort, "train")
     seen = cohorts.take(there, np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), len(there.label)))[:most])

@@ -52,7 +52,13 @@ def _inside(folder: Path) -> Path:
 
 
 def opened(
-    path: Path, column: str | None, *, limit_bytes: int, size: int | None = None, window: Window = None
+    path: Path,
+    column: str | None,
+    *,
+    limit_bytes: int,
+    size: int | None = None,
+    window: Window = None,
+    on_disk: bool = False,
 ) -> Stored:
     """The cohort in a file that ``find`` found; ``column`` holds the class where the caller names one.
 
@@ -62,5 +68,5 @@ def opened(
         return table.opened(path, limit_bytes=limit_bytes, size=size, window=window)
     if window is not None:
         raise InputError(f"{path}: --window {window}: an npz holds display values already; leave it out")
-    found = npz.opened(path, column, limit_bytes, size)
+    found = npz.opened(path, column, limit_bytes, size, on_disk)
     return found._replace(notes=notes_of(path) | found.notes)

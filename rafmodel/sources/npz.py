@@ -4,26 +4,35 @@ A compressed megabyte can declare terabytes, and a pickled array can run a progr
 Two layouts are read: ``images`` with one column per attribute, and MedMNIST's ``train_images`` and so on.
 """
 
+import hashlib
 import io
 import math
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple, cast
 
 import numpy as np
 
 from rafmodel.errors import InputError
+from rafmodel.files import atomically
+from rafmodel.on_disk import OnDisk
 from rafmodel.sources import stored
+from rafmodel.sources.catalogue import cache
 from rafmodel.sources.columns import LISTED, as_text
 from rafmodel.sources.size import shrink, thin
 from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored
 
 _HEADER_BYTES = 2**16  # a longer header than this is a lie
 _MOST_CLASSES = 32  # of one image: a wider array of labels is no list of them
-_CHUNK_BYTES = 2**22  # of images that are made smaller while they are read
+_CHUNK_BYTES = 2**22  # of images that are made smaller, or put on disk, while they are read
+_MOST_PACKED = 200  # times that images may grow when unpacked to disk: scans pack 2 to 20 times, zeros 1000 times
+
+How = Literal["whole", "pieces", "disk"]
+"""How images are read: at once, made smaller piece by piece, or left on disk."""
 
 
 class Header(NamedTuple):
@@ -70,10 +79,13 @@ class NpzFile(NamedTuple):
 # ---- the file and its headers
 
 
-def opened(path: Path, column: str | None, limit_bytes: int, size: int | None) -> Stored:
-    """A cohort from an npz file; ``column`` holds the class where the caller names one."""
+def opened(path: Path, column: str | None, limit_bytes: int, size: int | None, on_disk: bool = False) -> Stored:
+    """A cohort from an npz file; ``column`` holds the class where the caller names one.
+
+    on_disk  whether images that do not fit into memory may stay on disk
+    """
     file = headers(path)
-    streamed = check(file, column, limit_bytes, size)
+    how = check(file, column, limit_bytes, size, on_disk)
     parts = [name.removesuffix("_images") for name in file.columns["images"]]
     return Stored(
         path=path,
@@ -82,7 +94,7 @@ def opened(path: Path, column: str | None, limit_bytes: int, size: int | None) -
         place=np.concatenate([np.arange(count) for count in file.counts()]),
         has_masks=_has_masks(file),
         notes={name: text for name in NOTES if (text := note(file, name))},
-        decode=partial(_decoded, file, size, streamed),
+        decode=partial(_decoded, file, size, how),
     )
 
 
@@ -145,19 +157,19 @@ def _told(where: str) -> Iterator[None]:
 # ---- checks that need headers only
 
 
-def check(file: NpzFile, column: str | None, limit_bytes: int, size: int | None = None) -> bool:
+def check(file: NpzFile, column: str | None, limit_bytes: int, size: int | None = None, on_disk: bool = False) -> How:
     """Refuse, from the headers alone, what cannot be a cohort of 2D or 3D images within memory.
 
     column  the one that holds the class, where the caller names one
 
-    Returns whether the images fit only if they are averaged to ``size`` while they are read.
+    Returns how the images can be read: averaged to ``size`` piece by piece, or left on disk, only where they do not fit else.
     """
     _check_images(file)
     names = (column, "labels", "label", "split", "patient", "group")
     needed = [name for name in dict.fromkeys(names) if name in file.columns]
     notes = [name for name in NOTES if name in file.columns]
     pictures = ["images", "masks"] if _has_masks(file) else ["images"]
-    streamed = _check_memory(file, pictures, {*_per_image(file), *needed, *notes}, limit_bytes, size)
+    how = _check_memory(file, pictures, {*_per_image(file), *needed, *notes}, limit_bytes, size, on_disk)
     for name in needed:
         if name not in _per_image(file):
             shapes = " + ".join(str(header.shape) for header in file.columns[name].values())
@@ -166,7 +178,7 @@ def check(file: NpzFile, column: str | None, limit_bytes: int, size: int | None 
     for name in (*_per_image(file), *notes):
         if file.dtype(name).hasobject:
             raise InputError(f"{file.path}: {name} holds pickled objects, never unpickled; store it as text")
-    return streamed
+    return how
 
 
 def _check_images(file: NpzFile) -> None:
@@ -192,25 +204,45 @@ def _space(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     return shape[1:], 1
 
 
-def _check_memory(file: NpzFile, pictures: list[str], columns: set[str], limit: int, size: int | None) -> bool:
+def _check_memory(
+    file: NpzFile, pictures: list[str], columns: set[str], limit: int, size: int | None, on_disk: bool
+) -> How:
     """Declared bytes, at least four an entry as images become float32, within the limit and free memory."""
     heads = {name: header for column in {*pictures, *columns} for name, header in file.columns[column].items()}
     sizes = {name: math.prod(header.shape) * max(header.dtype.itemsize, 4) for name, header in heads.items()}
     allowed = min(limit, stored.free_memory())
     if sum(sizes.values()) <= allowed:
-        return False
+        return "whole"
     of_pictures = {name for column in pictures for name in file.columns[column]}
-    if size is not None and not any(heads[name].fortran for name in of_pictures):
-        old = _space(heads[next(iter(file.columns["images"]))].shape)[0]
-        share = math.prod(min(side, size) for side in old) / math.prod(old)
-        small = sum(bytes_ * (share if name in of_pictures else 1) for name, bytes_ in sizes.items())
-        one = max(sizes[name] / heads[name].shape[0] for name in of_pictures)
-        if share < 1 and small + 4 * max(one, _CHUNK_BYTES) <= allowed:
-            return True
+    if not any(heads[name].fortran for name in of_pictures):
+        share = _share(file, size)
+        rest = sum(bytes_ for name, bytes_ in sizes.items() if name not in of_pictures)
+        rest += 4 * max(max(sizes[name] / heads[name].shape[0] for name in of_pictures), _CHUNK_BYTES)
+        if share < 1 and rest + share * sum(sizes[name] for name in of_pictures) <= allowed:
+            return "pieces"
+        if on_disk and rest <= allowed and _unpacks(file.path, {name: heads[name] for name in of_pictures}):
+            return "disk"
     large = max(sizes, key=sizes.__getitem__)
     asked = f"{sum(sizes.values()) / 2**30:.3g} GiB of memory in all, above {allowed / 2**30:.3g} GiB"
     declared = f"{large} declares shape {heads[large].shape}"
     raise InputError(f"{file.path}: {declared}, {asked}; store fewer pixels")
+
+
+def _share(file: NpzFile, size: int | None) -> float:
+    """Share of the pixels that is left of an image at ``size`` pixels a side."""
+    old = _space(next(iter(file.columns["images"].values())).shape)[0]
+    return 1.0 if size is None else math.prod(min(side, size) for side in old) / math.prod(old)
+
+
+def _unpacks(path: Path, heads: dict[str, Header]) -> bool:
+    """Whether arrays hold what they declare, and are no bombs: a disk can be filled as memory can."""
+    with _told(f"{path}"), zipfile.ZipFile(path) as archive:
+        infos = {name: archive.getinfo(f"{name}.npy") for name in heads}
+    declared = {name: math.prod(header.shape) * header.dtype.itemsize for name, header in heads.items()}
+    whole = sum(info.compress_size for info in infos.values()) <= path.stat().st_size
+    return whole and all(
+        declared[name] <= min(info.file_size, _MOST_PACKED * info.compress_size) for name, info in infos.items()
+    )
 
 
 def _has_masks(file: NpzFile) -> bool:
@@ -239,37 +271,44 @@ def columns(file: NpzFile) -> dict[str, np.ndarray]:
     return {name: as_text(name, file.read(name)) for name in _per_image(file) if file.dtype(name).kind in LISTED}
 
 
-def _decoded(file: NpzFile, size: int | None, streamed: bool, rows: np.ndarray) -> Pictures:
+def _decoded(file: NpzFile, size: int | None, how: How, rows: np.ndarray) -> Pictures:
     """The images of ``rows``, with their masks and spacing, at most ``size`` pixels a side."""
     old, _ = _space(next(iter(file.columns["images"].values())).shape)
-    if streamed and size is not None:
-        image, mask = (
-            _streamed(file, "images", size)[rows],
-            _streamed(file, "masks", size) if _has_masks(file) else None,
-        )
-        mask = None if mask is None else mask[rows]
-    else:
-        image, mask = images(file)[rows], masks(file)
-        mask = None if mask is None else mask[rows]
-        if size is not None and max(old) > size:
-            image, mask = shrink(image, size), None if mask is None else thin(mask, size)
+    size = size if _share(file, size) < 1 else None
+    image, mask = (_column(file, column, size, how, rows) for column in ("images", "masks"))
+    assert image is not None
     spacing = _spacing(file, len(old))
     if spacing is not None:
         spacing = spacing[rows] * np.array(old) / np.array(image.shape[1:-1])
-    return Pictures(image, mask, spacing, False, np.arange(len(rows)))
+    return Pictures(cast(np.ndarray, image), cast(np.ndarray | None, mask), spacing, False, np.arange(len(rows)))
 
 
-def _streamed(file: NpzFile, column: str, size: int) -> np.ndarray:
-    """All images, or masks, made smaller while they are read, so that the whole is never in memory."""
-    small = []
+def _column(file: NpzFile, column: str, size: int | None, how: How, rows: np.ndarray) -> np.ndarray | OnDisk | None:
+    """Images, or masks, of ``rows``; masks None where there are none.  ``size`` is None where nothing becomes smaller."""
+    if column == "masks" and not _has_masks(file):
+        return None
+    if how == "disk":
+        found = _in_place(file, column) if size is None else None
+        return (_unpacked(file, column, size) if found is None else found).take(rows)
+    if how == "pieces":
+        return np.concatenate([*_pieces(file, column, size)])[rows]
+    if column == "masks":
+        mask = file.read("masks")[rows]
+        return mask if size is None else thin(mask, size)
+    image = images(file)[rows]
+    return image if size is None else shrink(image, size)
+
+
+def _pieces(file: NpzFile, column: str, size: int | None) -> Iterator[np.ndarray]:
+    """All images, or masks, some at a time and made smaller, so that the whole is never in memory."""
     for name, header in file.columns[column].items():
-        space, channels = _space(header.shape) if column == "images" else (header.shape[1:], 1)
         for part in _chunks(file.path, name, header):
             if column == "masks":
-                small.append(thin(part, size))
-            else:
-                small.append(shrink(_sound(file, part.reshape(-1, *space, channels)), size))
-    return np.concatenate(small)
+                yield part if size is None else thin(part, size)
+                continue
+            space, channels = _space(header.shape)
+            image = _sound(file, part.reshape(-1, *space, channels))
+            yield image if size is None else shrink(image, size)
 
 
 def _chunks(path: Path, name: str, header: Header) -> Iterator[np.ndarray]:
@@ -284,6 +323,70 @@ def _chunks(path: Path, name: str, header: Header) -> Iterator[np.ndarray]:
             if len(data) < n * each:
                 raise EOFError(f"ends within image {start + len(data) // each}")
             yield np.frombuffer(data, header.dtype).reshape(n, *header.shape[1:])
+
+
+# ---- images that stay on disk
+
+
+def _in_place(file: NpzFile, column: str) -> OnDisk | None:
+    """A column as it lies in the archive; None where it is packed, in several arrays, or of a type that images have not."""
+    (name, header), *more = file.columns[column].items()
+    shape, types = header.shape, (np.uint8, np.float32)
+    with _told(f"{file.path}: {name}"), zipfile.ZipFile(file.path) as archive, open(file.path, "rb") as bytes_:
+        info = archive.getinfo(f"{name}.npy")
+        if more or info.compress_type != zipfile.ZIP_STORED or (column == "images" and header.dtype not in types):
+            return None
+        with archive.open(info) as content:
+            _header(content)
+            start = content.tell()
+        bytes_.seek(info.header_offset)
+        local = bytes_.read(30)  # ends in the lengths of the name and of what stands between it and the content
+    start += info.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    if column == "images":
+        for _ in _pieces(file, column, None):  # raises where a pixel is no number in [0, 1]
+            pass
+        space, channels = _space(shape)
+        shape = (shape[0], *space, channels)
+    return OnDisk(file.path, start, header.dtype, shape, np.arange(shape[0]), header.dtype)
+
+
+def _unpacked(file: NpzFile, column: str, size: int | None) -> OnDisk:
+    """A column unpacked, and made smaller, to a file of the cache, once: the next time it is there.
+
+    Raises InputError where the disk has no room for it.
+    """
+    known = file.path.stat()
+    asked = repr((str(file.path.resolve()), known.st_size, known.st_mtime_ns, column, size))
+    name = f"{file.path.stem}-{column}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
+    place = cache().parent / "on_disk" / name
+    first = next(iter(file.columns[column].values()))
+    space, channels = _space(first.shape) if column == "images" else (first.shape[1:], None)
+    sides = (*(side if size is None else min(side, size) for side in space), *([channels] if channels else []))
+    dtype = first.dtype
+    if column == "images":
+        dtype = np.dtype(np.uint8 if dtype == np.uint8 and size is None else np.float32)
+    shape = (sum(file.counts()), *sides)
+    if not place.exists():
+        _check_room(place, math.prod(shape) * dtype.itemsize)
+        atomically(place, partial(_write, shape, dtype, _pieces(file, column, size)))
+    with place.open("rb") as content:
+        _header(content)
+        return OnDisk(place, content.tell(), dtype, shape, np.arange(shape[0]), dtype)
+
+
+def _write(shape: tuple[int, ...], dtype: np.dtype, pieces: Iterator[np.ndarray], file: IO[bytes]) -> None:
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    for piece in pieces:
+        file.write(np.ascontiguousarray(piece, dtype).data)
+
+
+def _check_room(place: Path, needed: int) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place.parent).free
+    if needed > free:
+        told = f"images need {needed / 2**30:.3g} GiB there and {free / 2**30:.3g} are free"
+        raise InputError(f"{place.parent}: {told}; make room, or set XDG_CACHE_HOME to a folder that has it")
 
 
 def images(file: NpzFile) -> np.ndarray:
@@ -307,11 +410,6 @@ def _sound(file: NpzFile, image: np.ndarray) -> np.ndarray:
         found = f"floats from {low:.4g} to {high:.4g}, outside [0, 1]"
         raise InputError(f"{file.path}: images: {found}; divide by the display range, or store uint8")
     return image.astype(np.float32, copy=False)
-
-
-def masks(file: NpzFile) -> np.ndarray | None:
-    """Integer classes of the pixels (N, *space) where the file has them, else None."""
-    return file.read("masks") if _has_masks(file) else None
 
 
 def _spacing(file: NpzFile, dims: int) -> np.ndarray | None:

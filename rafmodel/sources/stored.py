@@ -19,7 +19,7 @@ Window = tuple[float, float] | Literal["file"] | None
 
 
 class Pictures(NamedTuple):
-    """Decoded images, all of one size.
+    """Decoded images, all of one size; in memory, or on disk.
 
     image       (n, *space, C)  uint8, or float32 in [0, 1]
     mask        (n, *space)  integer classes, or None
@@ -30,7 +30,7 @@ class Pictures(NamedTuple):
     unreadable  a line for each image that is missing for its file could not be decoded
     """
 
-    image: np.ndarray
+    image: np.ndarray  # or OnDisk, as the mask, where that was asked for
     mask: np.ndarray | None
     spacing: np.ndarray | None
     oriented: bool
