@@ -216,9 +216,17 @@ def _every(
 
 def grid(image: Array) -> Array:
     """Position of each pixel centre, (dims, *space), from -1 to 1 over the image."""
+    return jnp.stack(jnp.broadcast_arrays(*axes(image)))
+
+
+def axes(image: Array) -> list[Array]:
+    """The rows of ``grid`` each along its own axis of space, (n, 1) and (1, n) in the plane.
+
+    What is computed from them stays in registers, while a grid goes through memory.
+    """
     dtype = image.dtype if jnp.issubdtype(image.dtype, jnp.floating) else float
-    axes = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in image.shape[:-1]]
-    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"))
+    lines = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in image.shape[:-1]]
+    return [jnp.expand_dims(x, [k for k in range(len(lines)) if k != i]) for i, x in enumerate(lines)]
 
 
 def indices(positions: Array, shape: tuple[int, ...]) -> list[Array]:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.custom_batching import sequential_vmap
 
-from rafmodel.variability.law import Drawn, Variability, grid, one_sign, one_uniform, place
+from rafmodel.variability.law import Drawn, Variability, axes, grid, one_sign, one_uniform, place
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 LARGEST = 0.2  # radius of a bubble, of half the side
@@ -80,7 +80,8 @@ def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def black_corner(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A round field of view, off centre: black beyond ``1 − severity`` of the way to the corners."""
-    radius = jnp.sqrt(jnp.sum((grid(image) - drawn["place"][:, None, None]) ** 2, 0))
+    rows, columns = axes(image)
+    radius = jnp.sqrt((rows - drawn["place"][0]) ** 2 + (columns - drawn["place"][1]) ** 2)
     return image * jax.nn.sigmoid((1.5 * (1 - severity) - radius) * 20)[..., None]
 
 
@@ -250,7 +251,7 @@ def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
 def field_of_view(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A share ``severity`` of the side is missing at a random edge of each axis: black."""
     kept = jnp.ones(image.shape[:-1], image.dtype)
-    for axis, position in enumerate(grid(image)):
+    for axis, position in enumerate(axes(image)):
         n = image.shape[axis]
         edge = position * drawn["sign"][axis]
         kept = kept * jnp.clip((1 - 2 * severity - edge) * n / 2 + 0.5, 0, 1)
@@ -264,7 +265,7 @@ def _sides(key: Array, shape: tuple[int, ...]) -> Drawn:
 def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A black square, a cube in space, of side ``severity`` of the image's, at a random place inside."""
     hidden = jnp.ones(image.shape[:-1], image.dtype)
-    for axis, position in enumerate(grid(image)):
+    for axis, position in enumerate(axes(image)):
         n = image.shape[axis]
         centre = drawn["u"][axis] * (1 - severity)
         hidden = hidden * jnp.clip((severity - jnp.abs(position - centre)) * n / 2 + 0.5, 0, 1)
