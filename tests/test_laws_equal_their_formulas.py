@@ -273,6 +273,8 @@ def test_a_spike_has_its_cycles_direction_and_phase():
     same(wave[3, n // 2 - 1 : n // 2 + 1], 0.2 * np.cos(5 * np.pi / n))  # a crest in the middle
     shifted = alter("spike", 0.2, np.full((n, n), 0.5), u=[0.4, 0.0, 0.25]) - 0.5
     same(shifted[3, n // 2], -0.2 * np.sin(5 * np.pi / n))
+    slanted = alter("spike", 0.2, np.full((N, N), 0.5), u=[(3 * 2**0.5 - 3) / 5, 0.25, 0.0]) - 0.5
+    same(slanted, 0.2 * np.cos(3 * np.pi * (ROWS + COLUMNS)))  # three cycles down and three across, not up
     tilted = alter("spike", 0.2, np.full((8, 8, 8), 0.5), u=[0.0, 0.3, 0.0, 1.0]) - 0.5  # 3 cycles along the first axis
     same(np.abs(np.fft.fftn(tilted))[3, 0, 0], 0.1 * 8**3)
     level = alter("spike", 0.2, np.full((8, 8, 8), 0.5), u=[0.0, 0.0, 0.0, 0.5]) - 0.5
