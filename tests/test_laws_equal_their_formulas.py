@@ -12,7 +12,7 @@ from scipy import ndimage, special, stats
 from scipy.spatial.transform import Rotation
 
 from rafmodel import variability as v
-from rafmodel.variability import geometry, noise
+from rafmodel.variability import geometry, noise, obstruction
 from rafmodel.variability.law import grid, sample
 from rafmodel.variability.projections import filtered_back, projected
 
@@ -127,6 +127,34 @@ def test_positions_by_hand_and_turns_by_scipy():
         same(moved("crop", position, 0.25, u=vector), 0.75 * position + 0.25 * vector[beside])
         knots = np.broadcast_to(vector.reshape(-1, *(1,) * dims), (dims, *(geometry.KNOTS,) * dims))
         same(moved("elastic", position, 0.1, z=knots), position + 0.2 * vector[beside])
+
+
+def test_masks_take_the_class_of_the_nearest_pixel():
+    """Classes 0, 5 and 9 stay classes; against scipy's spline of order 0, of a turn and an enlargement."""
+    classes = np.array([0, 5, 9])[RNG.integers(0, 3, (9, 12))].astype(np.uint8)
+    rows, columns = np.meshgrid(*[(2 * np.arange(n) + 1) / n - 1 for n in classes.shape], indexing="ij")
+    for name, severity, z in (("rotation", 30.0, 0.7), ("scale", 0.3, 1.0)):
+        where = moved(name, np.stack([rows, columns]), severity, z=z)
+        index = [(x + 1) * n / 2 - 0.5 for x, n in zip(where, classes.shape, strict=True)]
+        expected = ndimage.map_coordinates(classes, index, order=0, mode="nearest")
+        found = v.CATALOGUE[name].move({"z": jnp.asarray(z)}, jnp.asarray(classes), severity)
+        assert found.dtype == jnp.uint8
+        assert np.array_equal(found, expected)
+        assert np.array_equal(v.CATALOGUE[name].move({"z": jnp.asarray(z)}, jnp.asarray(classes), 0.0), classes)
+
+
+def test_directions_and_places_are_drawn_as_they_say():
+    """Directions are unit vectors, of which every component has mean 0 and mean square 1/dims; places fill [-1, 1]."""
+    keys = jax.random.split(jax.random.key(8), 4000)
+    for shape in ((6, 6, 1), (4, 4, 4, 1)):
+        dims = len(shape) - 1
+        vector = np.asarray(jax.vmap(lambda key, s=shape: v.CATALOGUE["translation"].draw(key, s)["direction"])(keys))
+        same(np.linalg.norm(vector, axis=1), 1)
+        assert (np.abs(vector.mean(0)) < 4 / (dims * 4000) ** 0.5).all()
+        assert (np.abs((vector**2).mean(0) - 1 / dims) < 4 * (vector**2).std(0) / 4000**0.5).all()
+        for name in ("crop", "occlusion"):
+            u = np.asarray(jax.vmap(lambda key, s=shape, law=v.CATALOGUE[name]: law.draw(key, s)["u"])(keys))
+            assert all(stats.kstest(column, "uniform", (-1, 2)).pvalue > 1e-4 for column in u.T)
 
 
 def test_bends_are_cubic_between_the_knots():
@@ -245,6 +273,8 @@ def test_a_spike_has_its_cycles_direction_and_phase():
     same(wave[3, n // 2 - 1 : n // 2 + 1], 0.2 * np.cos(5 * np.pi / n))  # a crest in the middle
     shifted = alter("spike", 0.2, np.full((n, n), 0.5), u=[0.4, 0.0, 0.25]) - 0.5
     same(shifted[3, n // 2], -0.2 * np.sin(5 * np.pi / n))
+    slanted = alter("spike", 0.2, np.full((N, N), 0.5), u=[(3 * 2**0.5 - 3) / 5, 0.25, 0.0]) - 0.5
+    same(slanted, 0.2 * np.cos(3 * np.pi * (ROWS + COLUMNS)))  # three cycles down and three across, not up
     tilted = alter("spike", 0.2, np.full((8, 8, 8), 0.5), u=[0.0, 0.3, 0.0, 1.0]) - 0.5  # 3 cycles along the first axis
     same(np.abs(np.fft.fftn(tilted))[3, 0, 0], 0.1 * 8**3)
     level = alter("spike", 0.2, np.full((8, 8, 8), 0.5), u=[0.0, 0.0, 0.0, 0.5]) - 0.5
@@ -339,6 +369,15 @@ def test_gaussian_blur_in_space_is_scipys():
     pulse = np.zeros((21, 21))
     pulse[10, 10] = 1
     same(alter("blur", 1.5 / 21, pulse), ndimage.gaussian_filter(pulse, 1.5, truncate=8), atol=1e-5)
+
+
+def test_blurs_keep_a_flat_image_flat_to_its_borders():
+    """At every pixel: weights are normalised where the kernel is cut."""
+    flat = np.full((9, 12), 0.4)
+    for name, severity in (("blur", 0.3), ("down_sampling", 1.7), ("pixelate", 1.7), ("zoom_blur", 0.6)):
+        same(alter(name, severity, flat), flat)
+    for name, drawn in (("defocus", {}), ("motion_blur", {"direction": [0.6, 0.8]})):
+        same(alter(name, 0.15, flat, **drawn), flat)
 
 
 def test_zooming_is_a_mean_of_magnified_images():
@@ -490,3 +529,46 @@ def test_a_digit_is_written_where_it_says():
             inside = [(rows >= a + k * step) & (rows < a + (k + 1) * step) for a, k in ((-0.5, i), (-0.3, j))]
             expected[np.ix_(*inside)] = 1.0 if seven[i, j] else 0.3
     same(found, expected)
+
+
+def test_many_marks_of_any_place_and_size_as_on_the_whole_image():
+    """What is written into boxes about the marks, cut by borders, against numpy on every pixel; an oblong image."""
+    rng, shape, severity = np.random.default_rng(5), (40, 66), 0.55
+    image = rng.uniform(size=shape)
+    rows, columns = np.meshgrid(*[(2 * np.arange(n) + 1) / n - 1 for n in shape], indexing="ij")
+    place, size = rng.uniform(-1.1, 1.1, (MARKS, 2)), rng.uniform(0.06, 0.2, MARKS)
+    drawn = {"place": place, "size": size, "u": rng.uniform(size=MARKS)}
+    shown = np.clip(severity * MARKS - np.arange(MARKS), 0, 1)  # 13 and a fifth
+    unlit, bright, clean = np.ones((3, *shape))
+    for (y, x), radius, part in zip(place, size, shown, strict=True):
+        far = np.hypot(rows - y, columns - x)
+        unlit *= 1 - part * 0.5 * special.expit((radius - far) * 60)
+        bright *= 1 - part * 0.8 * np.exp(-(((far - radius) / 0.03) ** 2))
+        clean *= 1 - part * 0.9 * special.expit((0.8 * radius - far) * 40)
+    same(alter("bubble", severity, image, **drawn), (1 - (1 - image) * unlit) * bright, atol=2e-5)
+    same(alter("stain_deposit", severity, image, **drawn), 0.15 + (image - 0.15) * clean, atol=2e-5)
+    ends, bow = rng.uniform(-1, 1, (6, 2, 2)), rng.uniform(-0.4, 0.4, 6)
+    clean = np.ones(shape)
+    for (start, end), bend, part in zip(ends, bow, np.clip(severity * 6 - np.arange(6), 0, 1), strict=True):
+        along = end - start
+        share = np.clip(((rows - start[0]) * along[0] + (columns - start[1]) * along[1]) / (along @ along + 1e-6), 0, 1)
+        aside = bend * np.sin(np.pi * share)
+        to = start[0] + share * along[0] - aside * along[1], start[1] + share * along[1] + aside * along[0]
+        clean *= 1 - part * special.expit((0.05 - np.hypot(rows - to[0], columns - to[1])) * 60)
+    same(alter("pen", severity, image, ends=ends, bow=bow), 0.1 + (image - 0.1) * clean, atol=2e-5)
+
+
+def test_digits_overlap_and_are_cut_by_borders():
+    """Pixel by pixel: the raster of each digit shown, from its upper left corner."""
+    rng, shape, severity = np.random.default_rng(6), (50, 70), 0.5
+    image, place, u = rng.uniform(size=shape), rng.uniform(-1.1, 1.0, (MARKS, 2)), rng.uniform(size=MARKS)
+    font = obstruction._FONT
+    unwritten = np.ones(shape)
+    for i, j in np.ndindex(shape):
+        at = (2 * np.array([i, j]) + 1) / shape - 1
+        for k in range(MARKS // 2):
+            cell = np.floor((at - place[k]) / (0.28 / 5)).astype(int)
+            if 0 <= cell[0] < 5 and 0 <= cell[1] < 3 and font[int(u[k] * 10)][tuple(cell)]:
+                unwritten[i, j] = 0
+    assert 0.02 < (unwritten == 0).mean() < 0.3
+    same(alter("characters", severity, image, place=place, size=np.ones(MARKS), u=u), 1 - (1 - image) * unwritten)

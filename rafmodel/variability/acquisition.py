@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, along_all, grid, nothing, one_uniform
+from rafmodel.variability.law import Drawn, Variability, along_all, axes, grid, nothing, one_uniform
 
 MOVES = 3  # times that a patient moves during a scan
 STREAKS = 12  # angular order up to which metal scatters
@@ -57,7 +57,7 @@ def spike(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A k-space spike: one cosine of amplitude ``severity``, 3 to 8 cycles per image, any direction and phase."""
     draw = drawn["u"]
     cycles, direction, phase = 3 + 5 * draw[0], jnp.pi * draw[1], 2 * jnp.pi * draw[2]
-    position = grid(image)
+    position = axes(image)
     across = jnp.cos(direction) * position[-1] + jnp.sin(direction) * position[-2]
     if image.ndim == 4:
         tilt = jnp.pi * (draw[3] - 0.5)

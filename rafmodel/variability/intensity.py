@@ -1,10 +1,12 @@
 """Grey values and colours: what the receiver, the display or the stain does to them."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, grid, nothing, one_normal
+from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal
 
 
 def gain(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -75,18 +77,23 @@ def bias_field(drawn: Drawn, image: Array, severity: Array) -> Array:
 
     Van Leemput et al. 1999.  Five products in the plane, nine in space.
     """
-    field = jnp.tensordot(severity * drawn["z"], _legendre(grid(image)), 1)
-    return jnp.clip(image * jnp.exp(field)[..., None], 0, 1)
+    field = sum(c * term for c, term in zip(severity * drawn["z"], _products(axes(image)), strict=True))
+    return jnp.clip(image * jnp.exp(jnp.asarray(field))[..., None], 0, 1)
 
 
 def _legendre(position: Array) -> Array:
     """Products of order 1 and 2: (dims, *space) -> (terms, *space)."""
+    return jnp.stack(_products(position))
+
+
+def _products(position: Sequence[Array] | Array) -> list[Array]:
+    """The same of positions that may each have an axis of its own only: five in the plane, nine in space."""
     if len(position) == 2:
         y, x = position
-        return jnp.stack([x, y, x * y, (3 * x**2 - 1) / 2, (3 * y**2 - 1) / 2])
+        return [x, y, x * y, (3 * x**2 - 1) / 2, (3 * y**2 - 1) / 2]
     z, y, x = position
     crossed = [x * y, x * z, y * z]
-    return jnp.stack([x, y, z, *crossed, *((3 * p**2 - 1) / 2 for p in (x, y, z))])
+    return [x, y, z, *crossed, *((3 * p**2 - 1) / 2 for p in (x, y, z))]
 
 
 def _coefficients(key: Array, shape: tuple[int, ...]) -> Drawn:

@@ -1,6 +1,7 @@
 """What a variability is: chance drawn from a key, a law that uses it at a severity, and what follows for masks and batches.
 
 Images are ``(*space, C)`` in [0, 1] with two or three axes of space; a position is in [-1, 1] along each, pixel centres inside.
+Images of 8 bits, 0 to 255, are altered as their 255th parts and rounded: they stay what they are, in a quarter of the memory.
 """
 
 import math
@@ -55,11 +56,11 @@ class Variability:
 
         Compiled once a law and shape of batch, whoever asks: shifts and views of all designs share it.
         """
-        return _fresh(self, key, image, jnp.asarray(severity, image.dtype))
+        return _fresh(self, key, image, jnp.asarray(severity, _real(image)))
 
     def rebuild(self, drawn: Drawn, image: Array, severity: Array | float) -> Array:
         """The altered image again, from what was drawn for it."""
-        return _applied(self, drawn, image, jnp.asarray(severity, image.dtype))
+        return _applied(self, drawn, image, jnp.asarray(severity, _real(image)))
 
     def move(self, drawn: Drawn, mask: Array, severity: Array | float) -> Array:
         """The mask (*space) that belongs to the altered image: classes of the nearest pixels, so a binary mask stays binary."""
@@ -90,7 +91,15 @@ def _fresh(variability: Variability, key: Array, image: Array, severity: Array) 
 @partial(jax.jit, static_argnums=0)
 def _applied(variability: Variability, drawn: Drawn, image: Array, severity: Array) -> Array:
     variability.check(image.shape)
-    return jnp.where(severity > 0, variability.law(drawn, image, severity), image)
+    if image.dtype != jnp.uint8:
+        return jnp.where(severity > 0, variability.law(drawn, image, severity), image)
+    altered = variability.law(drawn, image.astype(_real(image)) / 255, severity)
+    return jnp.where(severity > 0, (255 * altered + 0.5).astype(jnp.uint8), image)
+
+
+def _real(image: Array) -> Any:
+    """Type of the numbers that an image is altered in: its own, or single precision for 8 bits."""
+    return jnp.float32 if image.dtype == jnp.uint8 else image.dtype
 
 
 @partial(jax.jit, static_argnums=1)
@@ -101,26 +110,39 @@ def alter(key: Array, variability: Variability, images: Array, severities: Array
     """
     keys = jax.random.split(key, images.shape[0])
     at_all = jax.vmap(variability.apply, (None, None, 0))
-    altered = _in_turn(
-        lambda key, image: at_all(key, image, severities), keys, images, size=len(severities) * _row(images)
-    )
-    return jnp.moveaxis(altered, 1, 0)
+    size = len(severities) * _row(images)
+    return _in_turn(lambda key, image: at_all(key, image, severities), keys, images, size=size, axis=1)
 
 
-def _in_turn(one: Callable[..., Any], *columns: Any, size: int) -> Any:
+def _in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -> Any:
     """``one`` of every row of some pytrees, as ``vmap`` of it, but about AT_ONCE bytes at a time where a row has ``size``.
 
     The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
+    Rows of the result lie along ``axis``, into which each turn writes its own: to stack them would copy the whole batch.
     """
     n = jax.tree.leaves(columns)[0].shape[0]
     turns = -(-n * size // AT_ONCE)
+    every = jax.vmap(one, out_axes=axis)
     if turns <= 1:
-        return jax.vmap(one)(*columns)
-    return jax.lax.map(lambda row: one(*row), columns, batch_size=-(-n // min(turns, n)))
+        return every(*columns)
+    few = -(-n // min(turns, n))
+
+    def made(turn: Array | int) -> Any:
+        rows = jax.tree.map(lambda column: jax.lax.dynamic_slice_in_dim(column, turn * few, few), columns)
+        return every(*rows)
+
+    def take_turn(turn: Array, found: Any) -> Any:
+        """The last turn begins early enough to be a full one, and makes some rows again."""
+        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=turn * few, axis=axis)
+        return jax.tree.map(write, found, made(turn))
+
+    shapes = jax.eval_shape(made, 0)
+    room = jax.tree.map(lambda x: jnp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-n // few), take_turn, room)
 
 
 def _row(images: Array) -> int:
-    return images.nbytes // max(images.shape[0], 1)
+    return images.size // max(images.shape[0], 1) * jnp.dtype(_real(images)).itemsize
 
 
 # ---- several in a row
@@ -194,9 +216,17 @@ def _every(
 
 def grid(image: Array) -> Array:
     """Position of each pixel centre, (dims, *space), from -1 to 1 over the image."""
+    return jnp.stack(jnp.broadcast_arrays(*axes(image)))
+
+
+def axes(image: Array) -> list[Array]:
+    """The rows of ``grid`` each along its own axis of space, (n, 1) and (1, n) in the plane.
+
+    What is computed from them stays in registers, while a grid goes through memory.
+    """
     dtype = image.dtype if jnp.issubdtype(image.dtype, jnp.floating) else float
-    axes = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in image.shape[:-1]]
-    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"))
+    lines = [(2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in image.shape[:-1]]
+    return [jnp.expand_dims(x, [k for k in range(len(lines)) if k != i]) for i, x in enumerate(lines)]
 
 
 def indices(positions: Array, shape: tuple[int, ...]) -> list[Array]:

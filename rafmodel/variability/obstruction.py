@@ -3,16 +3,20 @@
 Depth of ultrasound runs down the first axis of space.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.custom_batching import sequential_vmap
 
-from rafmodel.variability.law import Drawn, Variability, grid, one_sign, one_uniform, place
+from rafmodel.variability.law import Drawn, Variability, axes, grid, one_sign, one_uniform, place
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
+LARGEST = 0.2  # radius of a bubble, of half the side
 STROKES = 6  # of a pen
 
 
@@ -76,7 +80,8 @@ def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def black_corner(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A round field of view, off centre: black beyond ``1 − severity`` of the way to the corners."""
-    radius = jnp.sqrt(jnp.sum((grid(image) - drawn["place"][:, None, None]) ** 2, 0))
+    rows, columns = axes(image)
+    radius = jnp.sqrt((rows - drawn["place"][0]) ** 2 + (columns - drawn["place"][1]) ** 2)
     return image * jax.nn.sigmoid((1.5 * (1 - severity) - radius) * 20)[..., None]
 
 
@@ -90,24 +95,50 @@ def _shown(severity: Array, most: int) -> Array:
     return jnp.clip(severity * most - jnp.arange(most, dtype=severity.dtype), 0, 1)
 
 
-def _clear(image: Array, severity: Array, most: int, *covers: Callable[[Array], Array]) -> list[Array]:
-    """For each of some kinds of cover, the share of every pixel that no mark shown covers: product of 1 − ``cover(mark)``.
+Cover = Callable[[Drawn, Array, Array], Array]  # mark, row (h, 1), column (1, w) -> share of each pixel that it covers
 
-    One mark after the other, since an array of all of them would not stay in the cache, and only those that are shown.
+
+def _clear(image: Array, severity: Array, marks: Drawn, half: tuple[float, float], *covers: Cover) -> list[Array]:
+    """For each of some kinds of cover, the share of every pixel that no mark shown covers: product of 1 − ``cover``.
+
+    marks  what was drawn, a row a mark; the middle of each is its ``place``
+    half   half the height and width of the box about it, beyond which it covers nothing that could be seen
+
+    Image by image and mark by mark, since only so the marks that are shown and the pixels near them are all that is touched.
     """
-    shown = _shown(severity, most)
+    of_one = sequential_vmap(partial(_clear_of_one, image.shape[:2], half, covers))
+    return of_one(severity, marks)
 
-    def over(mark: Array, clear: list[Array]) -> list[Array]:
-        return [free * (1 - shown[mark] * cover(mark)) for free, cover in zip(clear, covers, strict=True)]
+
+def _clear_of_one(
+    shape: tuple[int, ...], half: tuple[float, float], covers: tuple[Cover, ...], severity: Array, marks: Drawn
+) -> list[Array]:
+    most = len(marks["place"])
+    shown = _shown(severity, most)
+    box = [min(n, math.ceil(reach * n) + 2) for n, reach in zip(shape, half, strict=True)]
+
+    def line(start: Array, n: int, size: int) -> Array:
+        return ((2 * (start + jnp.arange(size)) + 1) / n - 1).astype(severity.dtype)
+
+    def over(k: Array, clear: list[Array]) -> list[Array]:
+        mark = {name: value[k] for name, value in marks.items()}
+        middle = [((x + 1) * n / 2).astype(int) for x, n in zip(mark["place"], shape, strict=True)]
+        start = [jnp.clip(x - size // 2, 0, n - size) for x, n, size in zip(middle, shape, box, strict=True)]
+        row, column = map(line, start, shape, box)
+        left = [1 - shown[k] * cover(mark, row[:, None], column[None]).astype(severity.dtype) for cover in covers]
+        near = [jax.lax.dynamic_slice(free, start, box) for free in clear]
+        return [
+            jax.lax.dynamic_update_slice(free, part * some, start)
+            for free, part, some in zip(clear, near, left, strict=True)
+        ]
 
     count = jnp.ceil(jnp.clip(severity, 0, 1) * most).astype(int)
-    return jax.lax.fori_loop(0, count, over, [jnp.ones(image.shape[:2], image.dtype) for _ in covers])
+    return jax.lax.fori_loop(0, count, over, [jnp.ones(shape, severity.dtype) for _ in covers])
 
 
-def _distance(image: Array, place: Array) -> Array:
-    """Of each pixel from a place (2,), (H, W); 1 is half the side."""
-    rows, columns = grid(image)
-    return jnp.sqrt((rows - place[0]) ** 2 + (columns - place[1]) ** 2)
+def _distance(mark: Drawn, row: Array, column: Array) -> Array:
+    """Of each pixel from a mark's place, (h, w); 1 is half the side."""
+    return jnp.sqrt((row - mark["place"][0]) ** 2 + (column - mark["place"][1]) ** 2)
 
 
 def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -115,52 +146,53 @@ def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
     keys = jax.random.split(key, 3)
     return {
         "place": jax.random.uniform(keys[0], (MARKS, 2), jnp.float32, -0.95, 0.95),
-        "size": jax.random.uniform(keys[1], (MARKS,), jnp.float32, 0.06, 0.2),
+        "size": jax.random.uniform(keys[1], (MARKS,), jnp.float32, 0.06, LARGEST),
         "u": jax.random.uniform(keys[2], (MARKS,), jnp.float32),
     }
 
 
+FADED = 12  # a logistic or Gaussian edge of e^-12 is a 600th of a grey level of 8 bits
+
+
 def bubble(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Air under the cover slip: bright discs with dark rims; at severity 1 there are MARKS of them."""
-    place, size = drawn["place"], drawn["size"]
 
-    def disc(mark: Array) -> Array:
-        return 0.5 * jax.nn.sigmoid((size[mark] - _distance(image, place[mark])) * 60)
+    def disc(mark: Drawn, row: Array, column: Array) -> Array:
+        return 0.5 * jax.nn.sigmoid((mark["size"] - _distance(mark, row, column)) * 60)
 
-    def rim(mark: Array) -> Array:
-        return 0.8 * jnp.exp(-(((_distance(image, place[mark]) - size[mark]) / 0.03) ** 2))
+    def rim(mark: Drawn, row: Array, column: Array) -> Array:
+        return 0.8 * jnp.exp(-(((_distance(mark, row, column) - mark["size"]) / 0.03) ** 2))
 
-    unlit, bright = _clear(image, severity, MARKS, disc, rim)
+    reach = LARGEST + FADED / 60
+    unlit, bright = _clear(image, severity, drawn, (reach, reach), disc, rim)
     return ((1 - (1 - image) * unlit[..., None]) * bright[..., None]).astype(image.dtype)
 
 
 def stain_deposit(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Drops of stain: dark violet blots (dark grey in one channel); at severity 1 there are MARKS of them."""
-    place, size = drawn["place"], drawn["size"]
 
-    def blot(mark: Array) -> Array:
-        return 0.9 * jax.nn.sigmoid((0.8 * size[mark] - _distance(image, place[mark])) * 40)
+    def blot(mark: Drawn, row: Array, column: Array) -> Array:
+        return 0.9 * jax.nn.sigmoid((0.8 * mark["size"] - _distance(mark, row, column)) * 40)
 
-    (clear,) = _clear(image, severity, MARKS, blot)
+    reach = 0.8 * LARGEST + FADED / 40
+    (clear,) = _clear(image, severity, drawn, (reach, reach), blot)
     colour = jnp.array([0.25, 0.1, 0.35] if image.shape[-1] == 3 else [0.15] * image.shape[-1], image.dtype)
     return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
 
 
 def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Strokes of a marker pen, STROKES of them at severity 1, dark blue where there is colour."""
-    rows, columns = grid(image)
 
-    def ink(stroke: Array) -> Array:
-        (y, x), end = drawn["ends"][stroke]
+    def ink(stroke: Drawn, row: Array, column: Array) -> Array:
+        (y, x), end = stroke["ends"]
         down, right = end[0] - y, end[1] - x
-        share = jnp.clip(((rows - y) * down + (columns - x) * right) / (down**2 + right**2 + 1e-6), 0, 1)
-        bow = drawn["bow"][stroke] * jnp.sin(jnp.pi * share)
-        beside = jnp.sqrt(
-            (rows - y - share * down + bow * right) ** 2 + (columns - x - share * right - bow * down) ** 2
-        )
+        share = jnp.clip(((row - y) * down + (column - x) * right) / (down**2 + right**2 + 1e-6), 0, 1)
+        bow = stroke["bow"] * jnp.sin(jnp.pi * share)
+        beside = jnp.sqrt((row - y - share * down + bow * right) ** 2 + (column - x - share * right - bow * down) ** 2)
         return jax.nn.sigmoid((0.05 - beside) * 60)
 
-    (clear,) = _clear(image, severity, STROKES, ink)
+    strokes = drawn | {"place": drawn["ends"].mean(1)}
+    (clear,) = _clear(image, severity, strokes, (2.0, 2.0), ink)  # all of the image
     colour = jnp.array([0.1, 0.15, 0.45] if image.shape[-1] == 3 else [0.1] * image.shape[-1], image.dtype)
     return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
 
@@ -196,24 +228,21 @@ _FONT = np.array(
 
 
 def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Burnt-in digits, white, MARKS of them at severity 1.
-
-    What stays of the dark is the product over digits of 1 − shown: the exponential of a sum, and the sum over digits and
-    rows of their raster is one matrix product, as a raster is a row's place times a column's.
-    """
+    """Burnt-in digits, white, MARKS of them at severity 1."""
     cell = 0.28 / 5
-    glyphs = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
+    middle = drawn["place"] + jnp.array([[2.5, 1.5]], drawn["place"].dtype) * cell
+    glyph = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
 
-    def within(axis: int, cells: int) -> Array:
-        """Whether a pixel's row or column lies in each cell of each digit, (MARKS, cells, n)."""
-        line = jnp.take(grid(image)[axis], 0, axis=1 - axis)
-        place = jnp.floor((line[None] - drawn["place"][:, axis, None]) / cell)
-        return (place[:, None] == jnp.arange(cells)[None, :, None]).astype(image.dtype)
+    def ink(digit: Drawn, row: Array, column: Array) -> Array:
+        """A digit's raster, (5, 3), where a pixel's row and column lie in its cells."""
+        top, left = digit["corner"]
+        within_row = (jnp.floor((row - top) / cell) == jnp.arange(5)[None]).astype(image.dtype)
+        within_column = (jnp.floor((column - left) / cell) == jnp.arange(3)[:, None]).astype(image.dtype)
+        return within_row @ digit["glyph"] @ within_column
 
-    dark = jnp.log(jnp.maximum(1 - _shown(severity, MARKS), 1e-30)).astype(image.dtype)
-    across = jnp.einsum("kij,kjw->kiw", glyphs * dark[:, None, None], within(1, 3))
-    unwritten = jnp.exp(jnp.einsum("kih,kiw->hw", within(0, 5), across))
-    return 1 - (1 - image) * unwritten[..., None]
+    digits = {"place": middle, "corner": drawn["place"], "glyph": glyph}
+    (unwritten,) = _clear(image, severity, digits, (2.5 * cell, 1.5 * cell), ink)
+    return 1 - (1 - image) * unwritten[..., None].astype(image.dtype)
 
 
 # ---- hidden parts
@@ -222,7 +251,7 @@ def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
 def field_of_view(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A share ``severity`` of the side is missing at a random edge of each axis: black."""
     kept = jnp.ones(image.shape[:-1], image.dtype)
-    for axis, position in enumerate(grid(image)):
+    for axis, position in enumerate(axes(image)):
         n = image.shape[axis]
         edge = position * drawn["sign"][axis]
         kept = kept * jnp.clip((1 - 2 * severity - edge) * n / 2 + 0.5, 0, 1)
@@ -236,7 +265,7 @@ def _sides(key: Array, shape: tuple[int, ...]) -> Drawn:
 def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A black square, a cube in space, of side ``severity`` of the image's, at a random place inside."""
     hidden = jnp.ones(image.shape[:-1], image.dtype)
-    for axis, position in enumerate(grid(image)):
+    for axis, position in enumerate(axes(image)):
         n = image.shape[axis]
         centre = drawn["u"][axis] * (1 - severity)
         hidden = hidden * jnp.clip((severity - jnp.abs(position - centre)) * n / 2 + 0.5, 0, 1)
