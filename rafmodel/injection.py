@@ -12,17 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr
 
 from rafmodel import state
-from rafmodel.encoder import in_chunks
-from rafmodel.registration import change_by_turning, warp
+from rafmodel.added import BLUR, FIELD, GAIN, GAMMA, MOVES, NOISE, POSE, add, amounts, bare, frame, made
+from rafmodel.registration import change_by_turning
 from rafmodel.state import SCORES, STATES, Reference
 from rafmodel.variability import CATALOGUE, alter
-from rafmodel.variability.intensity import _legendre, bias_field, gain, gamma
-from rafmodel.variability.law import grid, sample
-from rafmodel.variability.noise import gaussian
-from rafmodel.variability.resolution import gaussian_blur
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
@@ -38,12 +33,8 @@ FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as 
 LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 0.5, 1e-3, *(0.2,) * 5])  # s.d. of amounts at most
 TURNS = 8  # of finding what score is usual, without the images that were called before
 _NOISY = 0.2  # s.d. of log noise that is added at least
-_NEAR = 0.06  # about how far the s.d. of noise is taken to be one, fraction of the side
-_HALVED = np.sqrt(0.5 - 0.5 / np.pi)  # s.d. of white noise about black, of which half is cut, relative to its own
 _LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
 _NAMES = list(STATES)
-_GAIN, _GAMMA, _NOISE, _BLUR = (_NAMES.index(name) for name in ("gain", "gamma", "noise", "blur"))
-_POSE, _MOVES, _FIELD = slice(2, 6), slice(3, 5), slice(8, 13)
 
 
 class Recovery(NamedTuple):
@@ -87,137 +78,7 @@ class Recovery(NamedTuple):
     turning: float
 
 
-# ---- amounts added
-
-
-class Bare(NamedTuple):
-    """Images before their noise, as far as it can be told.
-
-    image  (N, H, W, 1) grey values
-    grain  (N, H, W, 1) s.d. of the white noise that is to be drawn on them, 0 where an image shows none, as in a blank border
-    """
-
-    image: Array
-    grain: Array
-
-
-def bare(images: Array) -> Bare:
-    """Images (N, H, W, 1) parted into what tones, blur and movements act on and the noise that comes after them.
-
-    Every ring of frequencies keeps the power that is beyond the noise's (power subtraction, Berouti, Schwartz, Makhoul 1979),
-    so that with new noise the power is what it was.  Noise is cut at black and white, which lifts the mean of dark parts and
-    lowers that of bright ones; that is taken back.
-    """
-    return Bare(*(jnp.asarray(x) for x in in_chunks(_bare, images, chunk=state.CHUNK)))
-
-
-@jax.jit
-def _bare(images: Array) -> tuple[Array, Array]:
-    deviation = jnp.exp(state.log_noise(images))
-    return jax.vmap(_parted)(images, deviation)
-
-
-def _parted(image: Array, deviation: Array) -> tuple[Array, Array]:
-    """One image (H, W, 1) without noise of s.d. ``deviation``, and the s.d. of its noise at each pixel."""
-    height, width, _ = image.shape
-    mirrored = jnp.concatenate([image[..., 0], image[::-1, :, 0]])
-    mirrored = jnp.concatenate([mirrored, mirrored[:, ::-1]], 1)  # no step at the borders
-    wave = jnp.fft.rfft2(mirrored)
-    ring = _ring(height, width)
-    power = jnp.abs(wave) ** 2 / mirrored.size
-    power = (jnp.bincount(ring.ravel(), power.ravel(), length=ring.max() + 1) / np.bincount(ring.ravel()))[ring]
-    kept = jnp.sqrt(jnp.maximum(power - deviation**2, 0) / jnp.maximum(power, 1e-12))
-    kept = kept.at[0, 0].set(1.0).astype(image.dtype)
-    smooth = jnp.fft.irfft2(wave * kept, mirrored.shape)[:height, :width, None].astype(image.dtype)
-    rest = gaussian_blur({}, (image - smooth) ** 2, jnp.array(_NEAR, image.dtype))
-    grain = jnp.minimum(deviation, jnp.sqrt(rest) / _HALVED)
-    return 1 - _uncut(1 - _uncut(smooth, grain), grain), grain
-
-
-def _ring(height: int, width: int) -> np.ndarray:
-    """Ring of frequencies of each wave of a mirrored image, (2 H, W + 1), one cycle a side of the image wide."""
-    rows, columns = np.fft.fftfreq(2 * height)[:, None] * height, np.fft.rfftfreq(2 * width)[None, :] * width
-    return np.rint(np.minimum(np.hypot(rows, columns), min(height, width) // 2)).astype(int)
-
-
-def _uncut(mean: Array, grain: Array) -> Array:
-    """The value that noise of s.d. ``grain``, cut at 0, lifts to ``mean``; 0 where even black would be lifted beyond it.
-
-    The mean of max(0, t + z) is t Φ(t) + φ(t), in units of the s.d.; solved by Newton's method.
-    """
-    wide = jnp.maximum(grain, 1e-6)
-    goal = mean / wide
-    value = jnp.maximum(goal, 0)
-    for _ in range(6):
-        lifted = value * ndtr(value) + jnp.exp(-(value**2) / 2) / np.sqrt(2 * np.pi)
-        value = jnp.maximum(value - (lifted - goal) / ndtr(value), 0)
-    return jnp.where(grain > 1e-6, value * wide, mean)
-
-
-def add(key: Array, middle: Array, images: Bare, amount: np.ndarray) -> Array:
-    """Images (N, H, W, 1) with amounts (N, len(STATES)) added and noise drawn anew: variance of blur, all else as in STATES.
-
-    middle  mid-grey, log, which gamma leaves where it is
-    """
-    keys = jax.random.split(key, len(images.image))
-    level = jnp.broadcast_to(middle, (len(keys),))
-    altered = in_chunks(_added, keys, level, *images, jnp.asarray(amount, images.image.dtype), chunk=state.CHUNK)
-    return jnp.asarray(altered)
-
-
-@jax.jit
-@jax.vmap
-def _added(key: Array, middle: Array, image: Array, grain: Array, a: Array) -> Array:
-    one = jnp.ones((), image.dtype)
-    image = sample(image, warp(a[_POSE], grid(image)))
-    image = bias_field({"z": a[_FIELD]}, image, one)
-    lifted = a[_GAIN] + (1 - jnp.exp(a[_GAMMA])) * middle
-    image = gain({"z": lifted}, gamma({"z": a[_GAMMA]}, image, one), one)
-    image = gaussian_blur({}, image, jnp.sqrt(jnp.maximum(a[_BLUR], 0)))
-    return gaussian({"z": grain * jax.random.normal(key, image.shape, image.dtype)}, image, jnp.exp(a[_NOISE]))
-
-
-def made(before: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Changes of the states (N, len(STATES)) that amounts make to images in states ``before``.
-
-    A field that is seen through the old gamma was smaller before it; it moves with the image, and its mean counts as gain, which
-    a new gamma bends.  A move is added in the frame of an image that is turned and scaled already.
-    """
-    change = amount.copy()
-    moved, level = _field_moved(before[:, _FIELD], amount[:, _POSE])
-    change[:, _FIELD] = moved - before[:, _FIELD] + amount[:, _FIELD] * np.exp(-before[:, [_GAMMA]])
-    bent = np.exp(amount[:, _GAMMA])
-    change[:, _GAIN] += (bent - 1) * before[:, _GAIN] + bent * np.exp(before[:, _GAMMA]) * level
-    change[:, _MOVES] = np.einsum("nij,nj->ni", _frame(before), amount[:, _MOVES])
-    return change
-
-
-def _frame(before: np.ndarray) -> np.ndarray:
-    """What a move of an image in states ``before`` is on the reference, (N, 2, 2): turned and scaled as the image is."""
-    angle = np.deg2rad(before[:, _POSE.start])
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.exp(-before[:, [[_POSE.stop - 1]]]) * np.moveaxis(np.array([[cos, -sin], [sin, cos]]), 2, 0)
-
-
-def _field_moved(field: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (N, 5) of a field that was moved with its image by a pose (N, 4), and its mean (N,), log.
-
-    A field of second order stays one wherever it is moved, so six places tell it.
-    """
-    places = np.array([(0.0, 0.0), (0.7, 0.1), (-0.6, 0.2), (0.1, 0.8), (0.2, -0.7), (0.6, 0.6)]).T
-    terms = np.array(_legendre(jnp.asarray(places)))
-    there = np.asarray(jax.vmap(lambda one: _legendre(warp(one, jnp.asarray(places))))(jnp.asarray(pose)))
-    values = np.einsum("nk,nkp->np", field, there)
-    solved = np.linalg.solve(np.concatenate([np.ones((1, 6)), terms]).T, values.T).T
-    return solved[:, 1:], solved[:, 0]
-
-
-def amounts(key: Array, spread: np.ndarray) -> np.ndarray:
-    """Amounts (N, len(STATES)) of s.d. ``spread``: normal, but uniform from 0 for blur, which only grows."""
-    keys = jax.random.split(key)
-    drawn = np.array(jax.random.normal(keys[0], spread.shape)) * spread
-    drawn[:, _BLUR] = np.sqrt(12) * spread[:, _BLUR] * np.array(jax.random.uniform(keys[1], (len(spread),)))
-    return drawn
+# ---- what comes back
 
 
 def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -227,11 +88,8 @@ def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
         own = group == g
         low, high = np.quantile(value[own] if own.sum() >= FEW else value, [0.25, 0.75], axis=0)
         spread[own] = np.minimum((high - low) / 1.349, LARGEST)
-    spread[:, _NOISE] = np.maximum(spread[:, _NOISE], _NOISY)  # it is told where it hardly varies, too
+    spread[:, NOISE] = np.maximum(spread[:, NOISE], _NOISY)  # it is told where it hardly varies, too
     return spread
-
-
-# ---- what comes back
 
 
 def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | None = None) -> Recovery:
@@ -256,7 +114,7 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
     steps = np.stack([made(np.where(whole, before[1], before[0]), amount) for amount in added])
     worth = whole, *_worth(np.where(whole, *np.stack(changes)[:, ::-1].swapaxes(0, 1)), steps, group, n_groups)
     turning = float(change_by_turning(reference.template, 20.0))
-    worth[-1][_POSE.start] &= turning >= SYMMETRIC
+    worth[-1][POSE.start] &= turning >= SYMMETRIC
     return Recovery(*worth, *_detectors(keys[-1], reference, images, codes, order), turning)  # pyright: ignore[reportCallIssue]
 
 
@@ -383,7 +241,7 @@ def offsets(
         ]
     )
     wide = np.sqrt(np.maximum(wide**2 - recovery.error**2, 0))
-    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, _NOISE], -size[g]))
+    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, NOISE], -size[g]))
     rows = np.resize(np.flatnonzero(code == base), max(state.CHUNK, min(size[base], IMAGES)))
     extra = np.sqrt(np.maximum(wide**2 - wide[base] ** 2, 0))
     key_before, key_turns = jax.random.split(key)
@@ -410,12 +268,12 @@ def _centre(values: np.ndarray) -> np.ndarray:
 def _towards(before: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Amounts (N, len(STATES)) that change states by ``goal``: ``made`` the other way round, as far as that goes."""
     amount = goal.copy()
-    amount[:, _MOVES] = np.linalg.solve(_frame(before), goal[:, _MOVES, None])[..., 0]
-    amount[:, _GAIN] = amount[:, _FIELD] = 0.0
+    amount[:, MOVES] = np.linalg.solve(frame(before), goal[:, MOVES, None])[..., 0]
+    amount[:, GAIN] = amount[:, FIELD] = 0.0
     short = goal - made(before, amount)
-    amount[:, _GAIN] = short[:, _GAIN]
-    amount[:, _FIELD] = short[:, _FIELD] * np.exp(before[:, [_GAMMA]])
-    amount[:, _BLUR] = np.maximum(goal[:, _BLUR], 0)
+    amount[:, GAIN] = short[:, GAIN]
+    amount[:, FIELD] = short[:, FIELD] * np.exp(before[:, [GAMMA]])
+    amount[:, BLUR] = np.maximum(goal[:, BLUR], 0)
     return amount
 
 

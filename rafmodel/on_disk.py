@@ -5,14 +5,17 @@ takes rows a batch at a time (``encoder.in_chunks``, ``pretrain``) need not know
 """
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from rafmodel.errors import InputError
+from rafmodel.files import atomically
 
 AT_ONCE = 2**25  # bytes read at a time where a whole array is gone through
 
@@ -95,3 +98,32 @@ def batches(array: "np.ndarray | OnDisk") -> Iterator[np.ndarray]:
 def taken(array: "np.ndarray | OnDisk", index: np.ndarray) -> "np.ndarray | OnDisk":
     """The rows that positions or a mask pick; of an array on disk nothing is read."""
     return array.take(index) if isinstance(array, OnDisk) else array[index]
+
+
+def unpacked(place: Path, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterator[np.ndarray]) -> OnDisk:
+    """An array that comes in pieces, written to a file and left there; where the file exists it is taken as it is.
+
+    Raises InputError where the disk has no room for it.
+    """
+    if not place.exists():
+        _check_room(place, math.prod(shape) * dtype.itemsize)
+        atomically(place, partial(_write, shape, dtype, pieces))
+    with place.open("rb") as content:
+        np.lib.format.read_magic(content)
+        np.lib.format.read_array_header_1_0(content)
+        return OnDisk(place, content.tell(), dtype, shape, np.arange(shape[0]), dtype)
+
+
+def _write(shape: tuple[int, ...], dtype: np.dtype, pieces: Iterator[np.ndarray], file: IO[bytes]) -> None:
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    for piece in pieces:
+        file.write(np.ascontiguousarray(piece, dtype).data)
+
+
+def _check_room(place: Path, needed: int) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place.parent).free
+    if needed > free:
+        told = f"images need {needed / 2**30:.3g} GiB there and {free / 2**30:.3g} are free"
+        raise InputError(f"{place.parent}: {told}; make room, or set XDG_CACHE_HOME to a folder that has it")

@@ -213,7 +213,7 @@ def test_a_file_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
     refused(tmp_path / "bomb.npz", "GiB of memory")
     assert not [*(tmp_path / "cache").rglob("*.npy")]
     np.savez_compressed(tmp_path / "large.npz", **columns())
-    monkeypatch.setattr(sources.npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     refused(tmp_path / "large.npz", "make room, or set XDG_CACHE_HOME")
 
 

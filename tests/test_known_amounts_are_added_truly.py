@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from rafmodel import injection, own_variability, state
-from rafmodel.injection import Bare
+from rafmodel import added, injection, own_variability, state
+from rafmodel.added import Bare
 from rafmodel.registration import warp
 from rafmodel.state import SCORES, STATES
 from rafmodel.variability import fitted
@@ -34,7 +34,7 @@ def test_movements_and_fields_are_composed():
     tones = {"gain": 0.3, "gamma": 0.3}
     field = dict.fromkeys(NAMES[8:], 0.3)
     before, amount = drawn(0, **moves, **tones, **field), drawn(1, **moves, **tones, **field)
-    after = before + injection.made(before, amount)
+    after = before + added.made(before, amount)
     places = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, (2, 40)))
 
     def seen(x: np.ndarray, place: jax.Array, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def test_what_is_asked_for_is_made():
     """Amounts that are to lead to some change lead there, but for blur and noise, which ``made`` takes as they are."""
     spread = dict.fromkeys(NAMES, 0.1) | {"rotation": 15, "blur": 0.0}
     before, goal = drawn(4, **spread), drawn(5, **spread)
-    np.testing.assert_allclose(injection.made(before, injection._towards(before, goal)), goal, atol=1e-5)
+    np.testing.assert_allclose(added.made(before, injection._towards(before, goal)), goal, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_noise_comes_last(dark):
     scene, images = dark
     amount = np.zeros((N, len(NAMES)))
     amount[:, GAIN] = -0.5
-    found = np.asarray(injection.add(jax.random.key(0), jnp.float32(-2.0), injection.bare(jnp.asarray(images)), amount))
+    found = np.asarray(added.add(jax.random.key(0), jnp.float32(-2.0), added.bare(jnp.asarray(images)), amount))
     expected = seen(scene * np.exp(-0.5), 2)
     edge = slice(SIDE // 4, -SIDE // 4), slice(SIDE // 2, -SIDE // 8)  # away from the blank part
     here, there, at_first = (x[:, *edge].mean() for x in (found, expected, images))
@@ -93,7 +93,7 @@ def test_noise_comes_last(dark):
 def test_what_is_blank_stays_blank(dark):
     """No noise is drawn where an image shows none."""
     _, images = dark
-    found = injection.bare(jnp.asarray(images))
+    found = added.bare(jnp.asarray(images))
     assert float(found.grain[:, :, 0].mean()) < 0.2 * 0.06
     assert float(found.image[:, :, 0].mean()) < 0.2 * 0.06
 
@@ -104,7 +104,7 @@ def test_cut_noise_is_taken_back():
     weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
     values = np.array([0.0, 0.01, 0.05, 0.2, 0.5])
     lifted = np.array([(np.maximum(0, t + 0.06 * z) * weight).sum() for t in values])
-    np.testing.assert_allclose(injection._uncut(jnp.asarray(lifted), jnp.asarray(0.06)), values, atol=1e-5)
+    np.testing.assert_allclose(added._uncut(jnp.asarray(lifted), jnp.asarray(0.06)), values, atol=1e-5)
 
 
 def test_an_error_holds_noise_and_leaks():
@@ -199,6 +199,6 @@ def test_a_prevalence_that_is_not_told_changes_nothing():
 
 def test_bare_images_are_one_pytree():
     """Image and noise of each are handed on in chunks together."""
-    found = injection.bare(jnp.full((3, SIDE, SIDE, 1), 0.5, jnp.float32))
+    found = added.bare(jnp.full((3, SIDE, SIDE, 1), 0.5, jnp.float32))
     assert isinstance(found, Bare)
     assert found.image.shape == found.grain.shape == (3, SIDE, SIDE, 1)

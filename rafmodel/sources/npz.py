@@ -7,7 +7,6 @@ Two layouts are read: ``images`` with one column per attribute, and MedMNIST's `
 import hashlib
 import io
 import math
-import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,12 @@ from typing import IO, Literal, NamedTuple, cast
 import numpy as np
 
 from rafmodel.errors import InputError
-from rafmodel.files import atomically
-from rafmodel.on_disk import OnDisk
+from rafmodel.on_disk import OnDisk, unpacked
 from rafmodel.sources import stored
 from rafmodel.sources.catalogue import cache
 from rafmodel.sources.columns import LISTED, as_text
 from rafmodel.sources.size import shrink, thin
-from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored
+from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored, sound
 
 _HEADER_BYTES = 2**16  # a longer header than this is a lie
 _MOST_CLASSES = 32  # of one image: a wider array of labels is no list of them
@@ -307,7 +305,7 @@ def _pieces(file: NpzFile, column: str, size: int | None) -> Iterator[np.ndarray
                 yield part if size is None else thin(part, size)
                 continue
             space, channels = _space(header.shape)
-            image = _sound(file, part.reshape(-1, *space, channels))
+            image = sound(file.path, part.reshape(-1, *space, channels))
             yield image if size is None else shrink(image, size)
 
 
@@ -366,50 +364,14 @@ def _unpacked(file: NpzFile, column: str, size: int | None) -> OnDisk:
     if column == "images":
         dtype = np.dtype(np.uint8 if dtype == np.uint8 and size is None else np.float32)
     shape = (sum(file.counts()), *sides)
-    if not place.exists():
-        _check_room(place, math.prod(shape) * dtype.itemsize)
-        atomically(place, partial(_write, shape, dtype, _pieces(file, column, size)))
-    with place.open("rb") as content:
-        _header(content)
-        return OnDisk(place, content.tell(), dtype, shape, np.arange(shape[0]), dtype)
-
-
-def _write(shape: tuple[int, ...], dtype: np.dtype, pieces: Iterator[np.ndarray], file: IO[bytes]) -> None:
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)
-    for piece in pieces:
-        file.write(np.ascontiguousarray(piece, dtype).data)
-
-
-def _check_room(place: Path, needed: int) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(place.parent).free
-    if needed > free:
-        told = f"images need {needed / 2**30:.3g} GiB there and {free / 2**30:.3g} are free"
-        raise InputError(f"{place.parent}: {told}; make room, or set XDG_CACHE_HOME to a folder that has it")
+    return unpacked(place, shape, dtype, _pieces(file, column, size))
 
 
 def images(file: NpzFile) -> np.ndarray:
     """Images (N, *space, C), uint8 or float32 in [0, 1]; InputError where a pixel is neither."""
     image = np.ascontiguousarray(file.read("images"))
     space, channels = _space(image.shape)
-    return _sound(file, image.reshape(len(image), *space, channels))
-
-
-def _sound(file: NpzFile, image: np.ndarray) -> np.ndarray:
-    """The images, uint8 or float32 in [0, 1]."""
-    if image.dtype == np.uint8:
-        return image
-    wrong = ~np.isfinite(image)
-    if wrong.any():
-        first = np.argmax(wrong.any(tuple(range(1, wrong.ndim))))
-        found = f"{wrong.sum()} pixels are nan or infinite, first in image {first}"
-        raise InputError(f"{file.path}: images: {found}; repair those images or drop them")
-    low, high = image.min(), image.max()
-    if low < 0 or high > 1:
-        found = f"floats from {low:.4g} to {high:.4g}, outside [0, 1]"
-        raise InputError(f"{file.path}: images: {found}; divide by the display range, or store uint8")
-    return image.astype(np.float32, copy=False)
+    return sound(file.path, image.reshape(len(image), *space, channels))
 
 
 def _spacing(file: NpzFile, dims: int) -> np.ndarray | None:

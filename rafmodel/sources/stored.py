@@ -89,3 +89,19 @@ def refusing() -> Iterator[None]:
 def needs(module: str) -> InputError:
     """What to say where a format's library is not installed."""
     return InputError(f"this needs {module}, which is not installed; pip install 'rafmodel[data]'")
+
+
+def sound(where: Path, image: np.ndarray) -> np.ndarray:
+    """The images, uint8 or float32 in [0, 1]; InputError, naming the file, where a pixel is neither."""
+    if image.dtype == np.uint8:
+        return image
+    wrong = ~np.isfinite(image)
+    if wrong.any():
+        first = np.argmax(wrong.any(tuple(range(1, wrong.ndim))))
+        found = f"{wrong.sum()} pixels are nan or infinite, first in image {first}"
+        raise InputError(f"{where}: images: {found}; repair those images or drop them")
+    low, high = image.min(), image.max()
+    if low < 0 or high > 1:
+        found = f"floats from {low:.4g} to {high:.4g}, outside [0, 1]"
+        raise InputError(f"{where}: images: {found}; divide by the display range, or store uint8")
+    return image.astype(np.float32, copy=False)
