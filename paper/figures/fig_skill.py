@@ -13,6 +13,13 @@ from rafmodel.canvas import style
 LEVELS = {"B1": ("mean of the other designs", "o", "0.6"), "L0": ("theory alone (L0)", "D", "#d55e00")}
 LEVELS["L2x"] = ("theory and other cohorts (L2x)", "s", "#0072b2")
 
+GROUPED = (
+    "-dose",
+    "-quality",
+    "-sex",
+    "-site",
+)  # a cohort has a table for each attribute; everyone's AUC is the same in all
+
 skill = read("development/skill_check")
 skill = skill.isel(table=np.argsort(skill["score"].sel(level="L2x", measure="skill").values))
 rows = np.arange(skill.sizes["table"])
@@ -24,7 +31,9 @@ with style():
     best = skill["score"].sel(level=["B1", "L2x"], measure="mae")
     error.hlines(rows, best.min("level"), best.max("level"), color="0.8", zorder=0)
     error.set(xlabel="mean absolute error of AUC under shift", xlim=(0, None), yticks=rows)
-    error.set_yticklabels([str(name) for name in skill["table"].values])
+    names = [str(name) for name in skill["table"].values]
+    bare = {n: next((n.removesuffix(end) for end in GROUPED if n.endswith(end)), n) for n in names}
+    error.set_yticklabels([n if n == "nih-sex" else bare[n] for n in names])
     level, spread = (skill["luck"].sel(part=part).values for part in ("level", "error"))
     luck.hlines(rows, -1.96 * spread, 1.96 * spread, color="0.8", linewidth=6, label="95 % of what sampling does")
     luck.plot(level, rows, "D", color=LEVELS["L0"][2], label="mean error of L0")
