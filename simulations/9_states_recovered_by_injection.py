@@ -322,7 +322,8 @@ def written(found: dict) -> str:
     replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
         "# States recovered by injection",
-        "Made by `python simulations/9_states_recovered_by_injection.py`, from `paper/data/states.json`.",
+        f"Made by `python simulations/9_states_recovered_by_injection.py --replicates {found['replicates']}`, from"
+        " `paper/data/states.json`.",
         "## Slope (correlation) of what is found on what was added, where all states change at once; ✗: not identified",
         table(["state", *heads], by_state(worth)),
         "## Error of one measurement, in the state's unit",
