@@ -240,7 +240,9 @@ def family_key(figure: "Figure", designs: Sequence[str], *, lines: bool = False,
 def sheets(study: xr.Dataset, check: xr.Dataset | None) -> "dict[str, Figure]":
     """Every figure that the tables allow, by name; draw and save them inside ``with style():``."""
     designs = [str(name) for name in study["design"].values]
-    found = {"degradation": by_shift(degradation, study), "raf": _raf_sheet(study)}
+    found = {"degradation": by_shift(degradation, study)}
+    if defined_parts(study):  # none is where every run has failed
+        found["raf"] = _raf_sheet(study)
     family_key(found["degradation"], designs, lines=True)
     if study.sizes["group"] > 1:
         found["subgroups"] = by_shift(subgroups, study)

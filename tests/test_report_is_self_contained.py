@@ -70,3 +70,12 @@ def test_a_group_without_cases_is_flagged(tmp_path):
     study["n_case"][1] = 0
     study["observed_auc"][..., 1] = np.nan
     assert "a class is absent" in report.write(study, None, tmp_path).read_text()
+
+
+def test_a_study_in_which_every_run_failed_has_a_report(tmp_path):
+    study = make_study(n_designs=3)
+    for name in study.data_vars:
+        if "observed" in name or name.startswith("early"):
+            study[name] = study[name] * np.nan
+    text = report.write(study, None, tmp_path).read_text()
+    assert "degradation" in text and 'id="raf"' not in text
