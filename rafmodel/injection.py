@@ -1,9 +1,8 @@
 """What estimators of an image's state are worth on a cohort: known amounts are added to its images and looked for.
 
-All states are changed at once, by amounts of the order of the subgroup's own spread, for what comes back depends on both; what
-is changed is the image before its noise, which is drawn anew.  For each state that estimator is taken, by parts or of all states
-at once, which follows the amounts more closely; ``change found = slope * change made + error``, subgroup by subgroup.  A state
-that does not answer is not identified, and it is said why.
+All states are changed at once, by amounts as large as the subgroup's own spread, for what comes back depends on both.  For each
+state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
+change made + error``, subgroup by subgroup.  A state that does not answer is not identified, and it is said why.
 """
 
 from typing import NamedTuple
@@ -14,27 +13,33 @@ import numpy as np
 from jax import Array
 
 from rafmodel import state
-from rafmodel.added import BLUR, FIELD, GAIN, GAMMA, MOVES, NOISE, POSE, add, amounts, bare, frame, made
-from rafmodel.registration import change_by_turning
+from rafmodel.encoder import in_chunks
+from rafmodel.registration import change_by_turning, warp
 from rafmodel.state import SCORES, STATES, Reference
 from rafmodel.variability import CATALOGUE, alter
+from rafmodel.variability.fitted import passed
+from rafmodel.variability.intensity import bias_field, gain, gamma
+from rafmodel.variability.law import grid, sample
+from rafmodel.variability.noise import gaussian
+from rafmodel.variability.resolution import gaussian_blur
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
-USABLE = 0.2  # correlation from which a state's mean is carried to other subgroups, to correct what leaks from it; means are many
+USABLE = 0.4  # correlation from which a state's difference between subgroups is made, so that what leaks from it is corrected
 SLOPES = (0.5, 1.5)  # between which the recovered share of what was added must lie
 IMAGES = 256  # of a cohort that amounts are added to
-ROUNDS = 3  # amounts added to each of them, one after another
-SHARE = 0.7  # s.d. of amounts, of the subgroup's own: less comes back of states that are wider than they were
+ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
 FEW = 24  # images of a subgroup from which its own response and error are taken
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
 FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as an artifact, or a change as a failure
-LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 0.5, 1e-3, *(0.2,) * 5])  # s.d. of amounts at most
-TURNS = 8  # of finding what score is usual, without the images that were called before
-_NOISY = 0.2  # s.d. of log noise that is added at least
+LARGEST = np.array(
+    [0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5]
+)  # s.d. of amounts at most; of noise: times its own
 _LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
 _NAMES = list(STATES)
+_GAIN, _GAMMA, _NOISE, _BLUR = (_NAMES.index(name) for name in ("gain", "gamma", "noise", "blur"))
+_POSE, _FIELD = slice(2, 6), slice(8, 13)
 
 
 class Recovery(NamedTuple):
@@ -49,13 +54,11 @@ class Recovery(NamedTuple):
     response            (subgroups, len(STATES)) share of a change that comes back in a subgroup
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
     identified          whether the state can be told from these images
-    threshold           (subgroups, len(SCORES)) score from which an artifact is called
-    found, tried        (subgroups, len(SCORES)) images with an injected artifact that were called, and how many there were, of
-                        those not called before
-    crossed             (subgroups, len(SCORES), len(SCORES)) share of images with artifact j, made by hand, that detector i calls
+    threshold           score from which an artifact is called
+    found, tried        images with an injected artifact that were called, and how many there were
+    crossed             (len(SCORES), len(SCORES)) share of images with artifact j, made by hand, that detector i calls
     curve               (len(SCORES), 5) mean score of images at each level of the artifact
     grows               (len(SCORES),) correlation of score and level over images with the artifact
-    usual               (len(SCORES),) median score of the images as they are
     turning             1 − correlation of the mean image with itself turned by 20 degrees
     """
 
@@ -74,22 +77,72 @@ class Recovery(NamedTuple):
     crossed: np.ndarray
     curve: np.ndarray
     grows: np.ndarray
-    usual: np.ndarray
     turning: float
 
 
-# ---- what comes back
+# ---- amounts added
+
+
+def add(key: Array, middle: Array, images: Array, amount: np.ndarray) -> Array:
+    """Images (N, H, W, 1) with amounts (N, len(STATES)) added: variance of blur, s.d. of noise, all else as in STATES.
+
+    middle  mid-grey, log, which gamma leaves where it is
+    """
+    keys = jax.random.split(key, len(images))
+    level = jnp.broadcast_to(middle, (len(images),))
+    altered = in_chunks(_added, keys, level, images, jnp.asarray(amount, images.dtype), chunk=state.CHUNK)
+    return jnp.asarray(altered)
+
+
+@jax.jit
+@jax.vmap
+def _added(key: Array, middle: Array, image: Array, a: Array) -> Array:
+    one = jnp.ones((), image.dtype)
+    image = sample(image, warp(a[_POSE], grid(image)))
+    image = bias_field({"z": a[_FIELD]}, image, one)
+    lifted = a[_GAIN] + (1 - jnp.exp(a[_GAMMA])) * middle
+    image = gain({"z": lifted}, gamma({"z": a[_GAMMA]}, image, one), one)
+    image = gaussian_blur({}, image, jnp.sqrt(jnp.maximum(a[_BLUR], 0)))
+    return gaussian({"z": jax.random.normal(key, image.shape, image.dtype)}, image, a[_NOISE])
+
+
+def made(before: np.ndarray, amount: np.ndarray, pixels: int) -> np.ndarray:
+    """Changes of the states (N, len(STATES)) that amounts make to images in states ``before``.
+
+    Variances of noise add, once the old noise went through tones and blur; a gain is bent by the new gamma, and a field that is
+    seen through the old gamma was smaller before it.  Turns, moves and sizes are taken to add.
+    """
+    change = amount.copy()
+    change[:, _GAIN] += np.expm1(amount[:, _GAMMA]) * before[:, _GAIN]
+    change[:, _FIELD] *= np.exp(-before[:, [_GAMMA]])
+    through = np.asarray(jax.vmap(passed)(jnp.sqrt(jnp.maximum(amount[:, _BLUR], 0)) * pixels))
+    kept = np.exp(2 * amount[:, _GAIN] + 2 * amount[:, _GAMMA]) * through
+    change[:, _NOISE] = 0.5 * np.log(kept + (amount[:, _NOISE] / np.exp(before[:, _NOISE])) ** 2)
+    return change
+
+
+def amounts(key: Array, spread: np.ndarray, own_noise: np.ndarray) -> np.ndarray:
+    """Amounts (N, len(STATES)) for images of some noise (N,): normal, but uniform from 0 for noise and blur, which only grow."""
+    keys = jax.random.split(key)
+    drawn = np.array(jax.random.normal(keys[0], spread.shape)) * spread
+    up = np.array(jax.random.uniform(keys[1], (2, len(own_noise))))
+    drawn[:, _NOISE] = spread[:, _NOISE] * up[0] * own_noise
+    drawn[:, _BLUR] = np.sqrt(12) * spread[:, _BLUR] * up[1]
+    return drawn
 
 
 def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """S.d. of states (N, states) in each image's subgroup, robust, LARGEST at most; in all where it has few images."""
+    """S.d. of the amounts for each image (N, states): that of its subgroup, robust, for what comes back depends on it."""
     spread = np.empty_like(value)
     for g in range(n_groups):
         own = group == g
         low, high = np.quantile(value[own] if own.sum() >= FEW else value, [0.25, 0.75], axis=0)
         spread[own] = np.minimum((high - low) / 1.349, LARGEST)
-    spread[:, NOISE] = np.maximum(spread[:, NOISE], _NOISY)  # it is told where it hardly varies, too
+    spread[:, _NOISE] = LARGEST[_NOISE]
     return spread
+
+
+# ---- what comes back
 
 
 def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | None = None) -> Recovery:
@@ -98,60 +151,66 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
     code  (N,) subgroup of each image, for errors of measurement differ between subgroups; None: one
     """
     order = np.asarray(jax.random.permutation(key, len(images)))[:IMAGES]
-    codes = np.zeros(len(images), int) if code is None else code
-    group, n_groups = codes[order], int(codes.max()) + 1
     some = images[order]
-    plain, nothing = bare(some), np.zeros((len(order), len(_NAMES)))
-    keys = jax.random.split(key, ROUNDS + 2)
-    before = np.stack(state.both(reference, add(keys[0], reference.middle, plain, nothing)))
-    spread = SHARE * _spreads(before[0], group, n_groups)
-    changes, added = [], []
-    for key_round in keys[1:-1]:
-        key_amount, key_noise = jax.random.split(key_round)
-        added.append(amounts(key_amount, spread))
-        changes.append(np.stack(state.both(reference, add(key_noise, reference.middle, plain, added[-1]))) - before)
-    whole = _closer(before, np.stack(changes), added)
-    steps = np.stack([made(np.where(whole, before[1], before[0]), amount) for amount in added])
-    worth = whole, *_worth(np.where(whole, *np.stack(changes)[:, ::-1].swapaxes(0, 1)), steps, group, n_groups)
+    group = np.zeros(len(order), int) if code is None else code[order]
+    n_groups = 1 if code is None else int(code.max()) + 1
+    before = np.stack(state.both(reference, some))
+    spread = _spreads(before[0], group, n_groups)
+    changes, steps, own = [], [], np.exp(before[0][:, _NOISE])
+    for number in range(ROUNDS + 1):
+        keys = jax.random.split(jax.random.fold_in(key, number))
+        amount = amounts(keys[0], spread, own)
+        alone = np.arange(len(_NAMES)) == _NOISE
+        amount[:, ~alone if number == ROUNDS else alone] = (
+            0.0  # noise comes last and alone, for it lessens what comes back
+        )
+        after = np.stack(state.both(reference, add(keys[1], reference.middle, some, amount)))
+        changes.append(after - before)
+        steps.append(made(before[0], amount, some.shape[1]))
+    more = float(np.mean((amount[:, _NOISE] / own) ** 2))
+    worth = _worth(np.stack(changes), np.stack(steps), group, n_groups, more)
     turning = float(change_by_turning(reference.template, 20.0))
-    worth[-1][POSE.start] &= turning >= SYMMETRIC
-    return Recovery(*worth, *_detectors(keys[-1], reference, images, codes, order), turning)  # pyright: ignore[reportCallIssue]
+    worth[-1][_POSE.start] &= turning >= SYMMETRIC
+    return Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
 
 
-def _closer(before: np.ndarray, changes: np.ndarray, added: list[np.ndarray]) -> np.ndarray:
-    """Whether the estimate of all states at once follows the changes made more closely than that by parts, (states,).
+def _worth(
+    changes: np.ndarray, steps: np.ndarray, group: np.ndarray, n_groups: int, more: float
+) -> tuple[np.ndarray, ...]:
+    """First fields of ``Recovery``.
 
-    before   (2, N, states) by both estimators
-    changes  (rounds, 2, N, states)
+    changes  (rounds, 2, N, states) found by both estimators, in the last round by noise alone
+    steps    (rounds, N, states) made
+    group    (N,) subgroup of each image
+    more     variance of the noise that the last round added, relative to the images' own
     """
-    follows = []
-    for which in (0, 1):
-        step = np.concatenate([made(before[which], amount) for amount in added])
-        follows.append(_correlation(step, _tame(changes[:, which].reshape(-1, len(_NAMES)))))
-    return follows[1] > follows[0]
-
-
-def _worth(changes: np.ndarray, steps: np.ndarray, group: np.ndarray, n_groups: int) -> tuple[np.ndarray, ...]:
-    """Fields of ``Recovery`` from ``undo`` to ``identified``.
-
-    changes, steps  (rounds, N, states) found and made
-    group           (N,) subgroup of each image
-    """
-    step, found = steps.reshape(-1, len(_NAMES)), _tame(changes.reshape(-1, len(_NAMES)))
+    step = np.where(np.arange(len(_NAMES)) == _NOISE, 0.0, steps[:-1].reshape(-1, len(_NAMES)))
+    both = np.moveaxis(changes[:-1], 1, 0).reshape(2, -1, len(_NAMES))
+    follows = np.stack([_correlation(step, _tame(one)) for one in both])
+    whole = follows[1] > follows[0]
+    found, noisy = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1]))
+    lone = steps[-1][:, _NOISE], noisy[:, _NOISE]
+    use = np.arange(len(_NAMES)) != _NOISE
     slope, bias = _lines(step, found)
     correlation = _correlation(step, found)
+    slope[_NOISE], correlation[_NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
     use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
     undo = np.where(use, 1 / np.where(use, slope, 1.0), 0.0)
+    undo[_NOISE] = 1.0  # it is what it is, in the image as it is
     rest = np.where(use, (found - bias) * undo - step, 0.0)
-    many = np.tile(group, len(steps))
-    parts = [_of_subgroup(rest, step, many == g, len(steps)) for g in range(n_groups)]
+    grain = noisy * undo
+    grain[:, _NOISE] -= steps[-1][:, _NOISE]
+    many = np.tile(group, len(steps) - 1)
+    bias = np.where(np.arange(len(_NAMES)) == _NOISE, grain.mean(0), bias * undo)
+    parts = [_of_subgroup(rest, step, grain, steps[-1], (many == g, group == g), more) for g in range(n_groups)]
     error, response, response_error, follows = (np.stack(x) for x in zip(*parts, strict=True))
     correlation = np.minimum(correlation, follows.min(0))
     parted = slope[None] * response
     answers = (slope >= SLOPES[0]) & (slope <= SLOPES[1]) & ((parted >= SLOPES[0]) & (parted <= SLOPES[1])).all(0)
     identified = (correlation >= FEWEST) & answers
     usual = np.where(identified, response, 1.0)
-    return undo, slope, correlation, bias * undo, error / usual, response, response_error / usual, identified
+    error, response_error = error / usual, response_error / usual
+    return whole, undo, slope, correlation, bias, error, response, response_error, identified
 
 
 def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,29 +219,41 @@ def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.diag(line[:-1]).copy(), line[-1]
 
 
-def _of_subgroup(rest: np.ndarray, step: np.ndarray, own: np.ndarray, rounds: int) -> tuple[np.ndarray, ...]:
+def _of_subgroup(
+    rest: np.ndarray,
+    step: np.ndarray,
+    grain: np.ndarray,
+    lone: np.ndarray,
+    own: tuple[np.ndarray, np.ndarray],
+    more: float,
+) -> tuple[np.ndarray, ...]:
     """Error, response and its error, and correlation (states,) in one subgroup, in all where it has few images.
 
-    rest, step  (rounds N, states) what is left of the changes found less those made, and those made
-    own         (rounds N,) which are of the subgroup
-    A measurement errs by its noise, of which a change holds that of two, and by what leaks into it from other states, which
-    vary as much as their changes do.
+    rest, step  (rounds N, states) what is left where everything was changed, and the changes; of two measurements that share
+                the image's noise
+    grain, lone (N, states) what is left of, and the changes by, noise of ``more`` times the own variance; variances grow in
+                proportion
+    own         which of both rows are of the subgroup
     """
-    if own.sum() < FEW * rounds:
-        own = np.ones(len(rest), bool)
-    rest, step = rest[own], step[own]
-    design = np.c_[step, np.ones(len(step))]
-    line = np.linalg.lstsq(design, rest, rcond=None)[0]
-    left, free = rest - design @ line, len(rest) - design.shape[1]
-    noise = (left**2).sum(0) / free
-    leaks = line[:-1] * (1 - np.eye(len(_NAMES)))
-    centred = step - step.mean(0)
-    leaked = (centred @ leaks).var(0) - noise * (len(leaks) - 1) / len(rest)  # less what chance makes of none
-    square = np.maximum((centred**2).sum(0), 1e-12)
-    each = (centred * left).reshape(rounds, -1, len(_NAMES)).sum(0)  # rounds of an image share its first measurement
-    follows = _correlation(step, rest + step)
-    error = np.sqrt(noise / 2 + np.maximum(leaked, 0) / SHARE**2)
-    return error, 1 + np.diag(line[:-1]), np.sqrt((each**2).sum(0)) / square, follows
+    if own[1].sum() < FEW:
+        own = np.ones(len(rest), bool), np.ones(len(grain), bool)
+    rest, step, grain, lone = rest[own[0]], step[own[0]], grain[own[1]], lone[own[1]]
+    response = 1 + np.array([_slope(a, b) for a, b in zip(step.T, rest.T, strict=True)])
+    response[_NOISE] = 1.0  # it is what it is, in the image as it is
+    rest = rest - (response - 1) * step
+    error = np.sqrt(rest.var(0) / 2 + grain.var(0) / more)
+    # of a variance (1 + q) v only q v is new, and v itself errs alike before and after: 1 − 1 / (1 + q)² of one error's square
+    error[_NOISE] = np.sqrt(grain[:, _NOISE].var() / np.mean(-np.expm1(-4 * lone[:, _NOISE])))
+    left, made_ = rest.std(0), np.where(step.std(0) > 0, step.std(0), np.inf)
+    follows = _correlation(step, rest + response[None] * step)
+    follows[_NOISE] = _correlation(lone, lone + grain)[_NOISE]
+    return error, response, left / made_ / np.sqrt(len(grain)), follows
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Of y on x (N,); 0 where x is constant."""
+    x = x - x.mean()
+    return float(x @ y / max(x @ x, 1e-12))
 
 
 def _tame(values: np.ndarray) -> np.ndarray:
@@ -226,11 +297,11 @@ def offsets(
 
     One subgroup's images are taken to each other subgroup, by the differences found, and measured: what is found less what was
     done.  Subtracted, and done again from there (indirect inference, Gourieroux, Monfort, Renault 1993).  That subgroup is the
-    one with the least noise among the larger ones, of which the most can be seen; blur can only be added.
+    one with the least noise among the larger ones, since noise and blur can only be added.  Noise itself needs no correction.
 
     value  (N, len(STATES)) as ``measured`` gives them
     """
-    n_groups, useful = int(code.max()) + 1, recovery.undo != 0
+    n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(_NAMES)) != _NOISE)
     wrong, doubt = np.zeros((2, n_groups, len(_NAMES)))
     size = np.bincount(code, minlength=n_groups)
     middle = np.stack([_centre(value[code == g]) for g in range(n_groups)])
@@ -241,20 +312,18 @@ def offsets(
         ]
     )
     wide = np.sqrt(np.maximum(wide**2 - recovery.error**2, 0))
-    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, NOISE], -size[g]))
+    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, _NOISE], -size[g]))
     rows = np.resize(np.flatnonzero(code == base), max(state.CHUNK, min(size[base], IMAGES)))
     extra = np.sqrt(np.maximum(wide**2 - wide[base] ** 2, 0))
-    key_before, key_turns = jax.random.split(key)
-    plain = bare(images[rows])
-    before = measured(reference, recovery, add(key_before, reference.middle, plain, np.zeros((len(rows), len(_NAMES)))))
+    before, some = value[rows], images[rows]
     for g in range(n_groups):
         seen = middle[g] - middle[base]
         for turn in range(2 if g != base else 0):
-            keys = jax.random.split(jax.random.fold_in(key_turns, 2 * g + turn))
+            keys = jax.random.split(jax.random.fold_in(key, 2 * g + turn))
             goal = seen - wrong[g] + extra[g] * np.asarray(jax.random.normal(keys[0], before.shape))
-            amount = _towards(before, goal)
-            after = measured(reference, recovery, add(keys[1], reference.middle, plain, amount))
-            rest = _tame(after - before - made(before, amount))
+            amount = _towards(before, goal, some.shape[1])
+            after = measured(reference, recovery, add(keys[1], reference.middle, some, amount))
+            rest = _tame(after - before - made(before, amount, some.shape[1]))
             wrong[g] = np.where(useful, rest.mean(0), 0.0)
             chance = rest.std(0) / np.sqrt(min(size[base], len(rows)))
             doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), 0.0)
@@ -265,72 +334,38 @@ def _centre(values: np.ndarray) -> np.ndarray:
     return _tame(values).mean(0)
 
 
-def _towards(before: np.ndarray, goal: np.ndarray) -> np.ndarray:
+def _towards(before: np.ndarray, goal: np.ndarray, pixels: int) -> np.ndarray:
     """Amounts (N, len(STATES)) that change states by ``goal``: ``made`` the other way round, as far as that goes."""
     amount = goal.copy()
-    amount[:, MOVES] = np.linalg.solve(frame(before), goal[:, MOVES, None])[..., 0]
-    amount[:, GAIN] = amount[:, FIELD] = 0.0
-    short = goal - made(before, amount)
-    amount[:, GAIN] = short[:, GAIN]
-    amount[:, FIELD] = short[:, FIELD] * np.exp(before[:, [GAMMA]])
-    amount[:, BLUR] = np.maximum(goal[:, BLUR], 0)
+    amount[:, _GAIN] -= np.expm1(goal[:, _GAMMA]) * before[:, _GAIN]
+    amount[:, _FIELD] *= np.exp(before[:, [_GAMMA]])
+    amount[:, _BLUR] = np.maximum(goal[:, _BLUR], 0)
+    amount[:, _NOISE] = 0.0
+    kept = np.exp(2 * made(before, amount, pixels)[:, _NOISE])
+    lacking = np.exp(2 * goal[:, _NOISE]) - kept
+    amount[:, _NOISE] = np.exp(before[:, _NOISE]) * np.sqrt(np.maximum(lacking, 0))
     return amount
 
 
 # ---- artifacts
 
 
-def _detectors(
-    key: Array, reference: Reference, images: Array, code: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Thresholds from the cohort's own scores, what they find of injected artifacts, and mean score by level.
-
-    code  (N,) subgroup of each image
-    rows  images that artifacts are added to, but for those that are called as they are: these would count as found whatever
-          a detector sees
-    """
-    own, n_groups = state.scores(reference, images), int(code.max()) + 1
-    threshold, curve, grows = _thresholds(own, code), np.empty((len(SCORES), 5)), np.zeros(len(SCORES))
-    some, group = images[rows], code[rows]
-    clean = ~(own > threshold[code])[rows].any(1)
-    parts = [np.flatnonzero(clean & (group == g)) for g in range(n_groups)]
-    parts = [own_rows if len(own_rows) >= FEW else np.arange(len(rows)) for own_rows in parts]
-    crossed = np.empty((n_groups, len(SCORES), len(SCORES)))
+def _detectors(key: Array, reference: Reference, images: Array, some: Array) -> tuple[np.ndarray, ...]:
+    """Thresholds from the cohort's own scores, what they find of injected artifacts, and mean score by level."""
+    own = state.scores(reference, images)
+    middle, upper = np.median(own, 0), np.quantile(own, 0.75, axis=0)
+    spread = np.maximum(np.maximum(1.4826 * np.median(np.abs(own - middle), 0), (upper - middle) / 0.6745), _LEAST)
+    threshold, curve = middle + FAR * spread, np.empty((len(SCORES), 5))
+    crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
     for j, name in enumerate(SCORES):
         levels = jnp.array(CATALOGUE[name].levels, some.dtype)
         altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
         score = state.scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
-        called = score[LEVEL] > threshold[group]
-        crossed[:, :, j] = np.stack([called[part].mean(0) for part in parts])
-        curve[j] = score[..., j].mean(1)
+        curve[j], crossed[:, j] = score[..., j].mean(1), (score[LEVEL] > threshold).mean(0)
         number = np.repeat(np.arange(5.0), len(some))[:, None]
         grows[j] = _correlation(number, score[..., j].reshape(-1, 1))[0]
-    tried = np.repeat([[len(part)] for part in parts], len(SCORES), 1)
-    found = np.rint(tried * np.diagonal(crossed, axis1=1, axis2=2)).astype(int)
-    return threshold, found, tried, crossed, curve, grows, np.median(own, 0)
-
-
-def _thresholds(score: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """Score from which an artifact is called, (subgroups, len(SCORES)): FAR s.d. above what is usual in the subgroup.
-
-    Artifacts lift the upper scores and leave the lower ones.  So the centre is told from the lower quartile, and the s.d. from
-    the upper half of that subgroup whose upper half is the narrowest, which has the fewest artifacts; it is larger in another
-    subgroup by as much as the lower scores are wider there.  What is called is left out, and it is done again.
-    """
-    n_groups, kept = int(code.max()) + 1, score.copy()
-    threshold = np.full((n_groups, len(SCORES)), np.inf)
-    for turn in range(TURNS):
-        parts = [kept[code == g] if (code == g).sum() >= FEW else kept for g in range(n_groups)]
-        points = np.stack([np.nanquantile(part, [0.1, 0.25, 0.5, 0.75], axis=0) for part in parts], 1)
-        tenth, low, middle, upper = points
-        below = np.maximum((low - tenth) / 0.6071, _LEAST)
-        half = np.maximum(np.maximum(upper - middle, middle - low) / 0.6745, _LEAST)
-        narrow = half.argmin(0), np.arange(len(SCORES))
-        # artifacts widen the lower scores too, while many are left in
-        wider = np.maximum(below / below[narrow], 1) if turn >= TURNS // 2 else 1.0
-        threshold = low + (FAR + 0.6745) * half[narrow] * wider
-        kept = np.where(score > threshold[code], np.nan, score)
-    return threshold
+    found = np.rint(len(some) * np.diag(crossed)).astype(int)
+    return threshold, found, np.full(len(SCORES), len(some)), crossed, curve, grows
 
 
 def why_not(name: str, recovery: Recovery) -> str:

@@ -160,23 +160,22 @@ def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed:
     """Prevalence of artifacts and classes by subgroup, from what their detectors call; subgroups pooled.
 
     hits, tries    (presences, subgroups)
-    found, tried   (presences, subgroups) of injected ones; tried is 0 where what is called is what is there, as a class is
-    crossed        (presences, presences, subgroups) share of images with j alone that detector i calls by mistake; diagonal
-                   unused
+    found, tried   (presences,) of injected ones; tried is 0 where what is called is what is there, as a class is
+    crossed        (presences, presences) share of images with j alone that detector i calls by mistake; diagonal unused
     """
-    size, exact = len(found), tried[:, 0] == 0
+    size, exact = len(found), tried == 0
     with numpyro.plate("presences", size):
         middle = jnp.where(exact, 0.0, -3.0) + 1.5 * _drawn("middle", dist.Normal(0, 1))
         between = _drawn("between", dist.HalfNormal(1.0))
+        sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
         false = _drawn("false_alarms", dist.Uniform(0, 1))
-    sensitive = _drawn("sensitivity", dist.Uniform(0, 1).expand([size, n_groups]).to_event(2))
-    hit, miss = (jnp.where(exact[:, None], 1.0, n + 0.5) for n in (found, tried - found))
-    numpyro.factor("known", jnp.sum(_log_beta(sensitive, hit, miss)) + jnp.sum(_log_beta(false, *_FALSE)))
+    hit, miss = (jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))
+    numpyro.factor("known", jnp.sum(_log_beta(sensitive, hit, miss) + _log_beta(false, *_FALSE)))
     z = _drawn("z", dist.Normal(0, 1).expand([size, n_groups]).to_event(2))
     share = jax.nn.sigmoid(middle[:, None] + between[:, None] * z)
     numpyro.deterministic("share", share)
-    sets_off = jnp.where(jnp.eye(size, dtype=bool)[..., None], sensitive[:, None], crossed)
-    silent = jnp.prod(1 - sets_off * share[None], axis=1) * (1 - false)[:, None]
+    sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], crossed)
+    silent = jnp.prod(1 - sets_off[:, :, None] * share[None], axis=1) * (1 - false)[:, None]
     called = jnp.clip(jnp.where(exact[:, None], share, 1 - silent), 1e-6, 1 - 1e-6)
     numpyro.factor("seen", jnp.sum(hits * jnp.log(called) + (tries - hits) * jnp.log1p(-called)))
 

@@ -36,8 +36,6 @@ PRESENCES = (*SCORES, "case")
 FEWEST = 24  # images that a fit needs
 CALLED = 8  # images with an artifact from which the law of its strength is told
 GROWS = 0.7  # correlation of score and injected level below which a strength is not told
-SEEN = 0.5  # share of injected artifacts that a detector must call in every subgroup; with less no prevalence is told
-BLACK = 0.5  # share of black pixels in the corners from which black corners are what is usual
 RHAT = 1.05  # of two chains from which they are said not to agree
 MOST = 1500  # images that are measured; a larger cohort is sampled
 
@@ -81,7 +79,7 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     wrong, doubt = injection.offsets(key_offset, reference, recovery, images, found, code)
     found = np.where(recovery.identified[None], injection.answered(recovery, found, code) - wrong[code], np.nan)
     score = state.scores(reference, images)
-    called = score > recovery.threshold[code]
+    called = score > recovery.threshold[None]
     share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)
     pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
     strength = np.stack([_strength(i, score[:, i], called[:, i], recovery) for i in range(len(SCORES))], 1)
@@ -164,9 +162,8 @@ def _counted(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups
     hits = np.stack([np.bincount(code, weight * p, n_groups) for p in measured.present.T])
     tries = np.broadcast_to(np.bincount(code, weight, n_groups), hits.shape)
     recovery = measured.recovery
-    by_hand = ((0, 0), (0, 1))  # as a class is called
-    found, tried = (np.pad(x, by_hand).T for x in (recovery.found, recovery.tried))
-    told = hits, tries, found, tried, np.moveaxis(np.pad(recovery.crossed, (*by_hand, (0, 1))), 0, 2)
+    crossed = np.pad(recovery.crossed, (0, 1))  # a class is called by hand
+    told = hits, tries, np.append(recovery.found, 0), np.append(recovery.tried, 0), crossed
     return tuple(jnp.asarray(x, float)[None] for x in told)
 
 
@@ -198,7 +195,7 @@ def _dataset(
     patients = np.array([len(set(cohort.patient[code == g].tolist())) for g in range(len(names))])
     found |= {"n_seen": (by[2:], seen), "n_extreme": (("quantity",), extreme), "n_patients": (("group",), patients)}
     found["n_images"] = ("group",), np.bincount(code, minlength=len(names))
-    found["sensitivity"] = ("presence",), np.append(recovery.found.sum(0) / recovery.tried.sum(0), 1.0)
+    found["sensitivity"] = ("presence",), np.append(recovery.found / recovery.tried, 1.0)
     coordinates = {
         "quantity": list(QUANTITIES),
         "presence": list(PRESENCES),
@@ -225,25 +222,9 @@ def reasons(recovery: Recovery, masked: bool, value: np.ndarray) -> tuple[list[s
     filled = "" if np.isfinite(value[:, len(STATES)]).any() else "masks are empty"
     why.append(filled if masked else "the cohort has no masks")
     why += [_weak(i, value[:, len(STATES) + 1 + i], recovery) for i in range(len(SCORES))]
-    return why, [*(blind(i, recovery) for i in range(len(SCORES))), ""]
-
-
-def blind(which: int, recovery: Recovery) -> str:
-    """Why the prevalence of an artifact cannot be told; "" where its detector calls at least SEEN of what was injected.
-
-    That is asked of every subgroup, for prevalences are compared.
-    """
-    share = recovery.found[:, which] / recovery.tried[:, which]
-    worst = share.argmin()
-    if share[worst] >= SEEN:
-        return ""
-    found, tried = recovery.found[worst, which], recovery.tried[worst, which]
-    why, usual = f"its detector calls {found} of {tried} injected ones", recovery.usual[which]
-    if len(share) > 1 and share.max() >= SEEN:
-        why += " in one subgroup"
-    if SCORES[which] == "black_corner" and usual >= BLACK:
-        why += f"; corners are black as they are, {usual:.0%} of their pixels in the median image"
-    return why
+    pairs = zip(recovery.found, recovery.tried, strict=True)
+    blind = [f"its detector calls {f} of {t} injected ones" if f < t / 2 else "" for f, t in pairs]
+    return why, [*blind, ""]
 
 
 def _weak(which: int, strength: np.ndarray, recovery: Recovery) -> str:
