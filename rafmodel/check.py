@@ -6,12 +6,11 @@ L0  theory alone, before training
 L2  the hierarchical model of ``fit``, which never saw an outcome of the design it predicts
 B3  the mean of the other designs, moved by what this design does on other cohorts: no theory; where such studies are given
 L2x the hierarchical model with that knowledge as a second covariate beside the theory
-L0+ theory and a short run of each design, where the study has them
-
-Where the study has them, beside these: L1 and the estimators of ``early``, which see the design's own trained encoder.
+L0x theory read with that knowledge, before anything is trained here
+L0+ theory and a short run of each design, where the study has them; L0+x: L0x and the short run
+L1  early warning, which sees the design's own trained encoder, and the other estimators of ``early``, where the study has them;
+    L1x: its design effect is the mean of L1's and L0x's
 """
-
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -20,7 +19,8 @@ from jax import Array
 from scipy.special import ndtr
 from scipy.stats import spearmanr
 
-from rafmodel import fit, pilot
+from rafmodel import experience, fit, pilot
+from rafmodel.experience import metric
 from rafmodel.metrics import NAMES
 
 LEVELS = ("B0", "B1", "L0", "L2")
@@ -30,20 +30,20 @@ _CELL = ("design", "shift", "severity")
 
 
 def check(
-    study: xr.Dataset, elsewhere: Sequence[xr.Dataset] = (), *, key: Array, warmup: int = 200, draws: int = 250
+    study: xr.Dataset, known: xr.Dataset | None = None, *, key: Array, warmup: int = 200, draws: int = 250
 ) -> xr.Dataset:
     """Every design predicted from the others and scored on its shifted cells; the table of THEORY section 7.
 
-    elsewhere  studies of other cohorts, for B3 and L2x
+    known  experience of other cohorts, for B3, L2x, L0x, L1x and L0+x, which are left out where it says nothing of this study
     The design effect is taken against the mean of the *other* designs, observed and predicted alike: centred on all
     designs, B1 would correlate at -1 with what it predicts, and L2 would inherit the artefact.
     Raises InputError where the study has fewer than four designs.
     """
     key_fit, key_draw, key_full = jax.random.split(key, 3)
-    metric = study.attrs.get("metric", "auc")
-    observed = _shifted(study[f"observed_{metric}"].sel(group="all").mean("seed").values)
-    foreseen = _shifted(study[f"predicted_{metric}"].sel(group="all").values)
-    clean = study[f"observed_{metric}"].sel(group="all", severity=0).mean("seed").values
+    by_seed = study[f"observed_{metric(study)}"].sel(group="all").transpose("seed", *_CELL)
+    observed = _shifted(by_seed.mean("seed").values)
+    theory = study[f"predicted_{metric(study)}"].sel(group="all").transpose(*_CELL).values
+    foreseen, clean = _shifted(theory), by_seed.sel(severity=0).mean("seed").values
     law = fit.leave_one_design_out(study, key=key_fit, warmup=warmup, draws=draws)
     shape, n = observed.shape, len(fit.NOMINAL)
     median, interval = _told(law, shape, key_draw)
@@ -57,22 +57,20 @@ def check(
         "L2": median - b1,
     }
     laws = {"L2": (law, interval)}
-    if elsewhere:
-        known = fit.leave_one_design_out(study, elsewhere, key=key_fit, warmup=warmup, draws=draws)
-        told = _told(known, shape, key_draw)
-        laws["L2x"] = known, told[1]
-        moved = ndtr(fit.probit(b1) + fit.abroad(study, elsewhere)[:, 1:].reshape(shape))
-        held_out |= {"B3": moved, "L2x": told[0]}
-        effects |= {"B3": moved - b1, "L2x": told[0] - b1}
-    for name, values in _early(study).items():
-        held_out[name], effects[name] = values, values - others(values)
+    told, abroad = _early(study), None if known is None else experience.effects(known, study)
+    if abroad is not None and np.isfinite(abroad).any():
+        informed = fit.leave_one_design_out(study, known, key=key_fit, warmup=warmup, draws=draws)
+        centre, bounds = _told(informed, shape, key_draw)
+        laws["L2x"] = informed, bounds
+        moved = ndtr(fit.probit(b1) + np.nan_to_num(_shifted(abroad)))
+        held_out |= {"B3": moved, "L2x": centre}
+        effects |= {"B3": moved - b1, "L2x": centre - b1}
+        told |= _with_experience(study, theory, abroad, told)
     if "pilot_auc" in study:
-        theory, runs = (
-            study[name].sel(group="all").transpose(*_CELL).values for name in ("predicted_auc", "pilot_auc")
-        )
-        told = _shifted(pilot.combined(theory, runs))
-        held_out["L0+"], effects["L0+"] = told, told - others(told)
-    trust = reliability(_shifted(study[f"observed_{metric}"].sel(group="all").transpose("seed", ...).values))
+        told |= {"L0+": _shifted(pilot.combined(theory, _runs(study)))}
+    for name, values in told.items():
+        held_out[name], effects[name] = values, values - others(values)
+    trust = reliability(_shifted(by_seed.values))
     score = np.full((len(held_out), len(MEASURES)), np.nan)
     for i, level in enumerate(held_out):
         score[i, :5] = _scores(held_out[level], effects[level], observed, b1, trust)
@@ -83,7 +81,7 @@ def check(
         score[row, -1] = fit.log_density(one, fit.cells(study).observed)[:, 1:].mean()
 
     weight = fit.fit(study, key=key_full)["weight"].values
-    by_seed = study[f"observed_{metric}"].sel(group="all", severity=slice(1, None))
+    under_shift = by_seed.sel(severity=slice(1, None))
     variables = {
         "score": (("level", "measure"), score),
         "held_out": (("level", *_CELL), np.stack(list(held_out.values()))),
@@ -93,8 +91,8 @@ def check(
         "weight_lower": np.quantile(weight, 0.05),
         "weight_upper": np.quantile(weight, 0.95),
         "reliability": trust,
-        "seed_sd": float(np.sqrt(by_seed.var("seed", ddof=1).mean())) if by_seed.sizes["seed"] > 1 else np.nan,
-        "sampling_se": float(study[f"observed_{metric}_se"].sel(group="all", severity=slice(1, None)).mean()),
+        "seed_sd": float(np.sqrt(under_shift.var("seed", ddof=1).mean())) if by_seed.sizes["seed"] > 1 else np.nan,
+        "sampling_se": float(study[f"observed_{metric(study)}_se"].sel(group="all", severity=slice(1, None)).mean()),
     }
     coordinates = {
         "level": list(held_out),
@@ -105,7 +103,7 @@ def check(
         "nominal": list(fit.NOMINAL),
         "bound": ["lower", "upper"],
     }
-    return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", ""), "metric": metric})
+    return xr.Dataset(variables, coordinates, {"cohort": study.attrs.get("cohort", ""), "metric": metric(study)})
 
 
 def _told(law: fit.HeldOut, shape: tuple[int, ...], key: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +120,25 @@ def _early(study: xr.Dataset) -> dict[str, np.ndarray]:
         return {}
     told = study["early_auc"].sel(group="all").mean("seed").transpose("estimator", *_CELL)
     return {str(one.estimator.values): _shifted(one.values) for one in told if np.isfinite(one.values).all()}
+
+
+def _with_experience(
+    study: xr.Dataset, theory: np.ndarray, abroad: np.ndarray, early: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """L0x, L1x and L0+x, those that the study allows, (design, shift, severity 1-5)."""
+    names = [str(name) for name in study["design"].values]
+    informed = experience.expected(theory, abroad, names)
+    found = {"L0x": _shifted(informed)}
+    if "L1" in early:
+        effect = experience.probit(found["L0x"])
+        found["L1x"] = experience.expected(early["L1"], effect - effect.mean(0), names)
+    if "pilot_auc" in study:
+        found["L0+x"] = _shifted(pilot.combined(informed, _runs(study)))
+    return found
+
+
+def _runs(study: xr.Dataset) -> np.ndarray:
+    return study["pilot_auc"].sel(group="all").transpose(*_CELL).values
 
 
 def others(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,6 +68,9 @@ class Study(Plans):
 class Predict(Plans):
     """Predict designs without training them; writes prediction.nc."""
 
+    theory_only: bool = False
+    """Leave out what the same designs did on other cohorts (level L0 in place of L0x)."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -89,7 +91,7 @@ class Check:
     studies: tyro.conf.Positional[tuple[Path, ...]]
     """study.nc files."""
     elsewhere: tuple[Path, ...] = ()
-    """Studies of other cohorts: what the same designs did there is read beside the theory (rows B3 and L2x)."""
+    """Studies of other cohorts: what the same designs did there is read beside the theory.  Default: those shipped."""
     seed: int = 0
     """Root of all randomness."""
 
@@ -200,13 +202,17 @@ def predict(command: Predict, line: str) -> None:
     folder = _folder(command, cohort)
     _remark(plan)
     table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
+    if not command.theory_only:
+        table = studies.with_experience(table)
     if command.pilot:
         table = studies.with_runs(table, studies.piloted(plan, progress()))
     studies.save(table, folder / "prediction.nc")
-    print(_forecast_text(table))
+    print(findings.forecast_rows(table))
+    if told := table.attrs.get("experience"):
+        print(f"(design effects: half theory, half what the same designs did on {told}; --theory-only leaves that out)")
     part = findings.forecast_part(table)
     best = findings.extremes(table[f"{part}_predicted"])
-    levers = studies.levers(plan, table, best[0], part, progress()) if best else {}
+    levers = studies.levers(plan, best[0], part, progress()) if best else {}
     print()
     for headline, text in findings.forecast(table, levers):
         print(f"{headline}: {text}")
@@ -238,15 +244,15 @@ def fit(command: Fit) -> None:
 def check(command: Check) -> None:
     """Held-out predictions against what was observed."""
     set_up_jax()
-    from rafmodel import fit as fits
+    from rafmodel import experience
     from rafmodel import study as studies
 
-    elsewhere = [studies.load(path) for path in command.elsewhere]
+    known = experience.gathered([studies.load(path) for path in command.elsewhere]) if command.elsewhere else None
     for path, table in [(path, studies.load(path)) for path in _some(command.studies)]:
         print(f"{path}")
-        if elsewhere:
-            fits.abroad(table, elsewhere)  # says at once where there is nothing to learn from
-        _checked(table, studies.writable(path.parent), command.seed, elsewhere)
+        if known is not None and not experience.of_others(known, table).sizes["cohort"]:
+            raise InputError(f"--elsewhere: none of these is a study of another cohort than {path} with its task")
+        _checked(table, studies.writable(path.parent), command.seed, known)
 
 
 def figures(command: Figures) -> None:
@@ -349,17 +355,17 @@ def _folder(command: Plans, cohort: "Cohort") -> Path:
     return folder
 
 
-def _checked(
-    table: "xr.Dataset", folder: Path, seed: int, elsewhere: Sequence["xr.Dataset"] = ()
-) -> "xr.Dataset | None":
+def _checked(table: "xr.Dataset", folder: Path, seed: int, known: "xr.Dataset | None" = None) -> "xr.Dataset | None":
     """Held-out check, saved and printed; None where there are too few designs to leave one out."""
     import jax
 
     from rafmodel import check as checks
+    from rafmodel import experience
     from rafmodel import study as studies
 
+    known = experience.shipped() if known is None else known
     try:
-        checked = checks.check(table, elsewhere, key=jax.random.fold_in(jax.random.key(seed), 3))
+        checked = checks.check(table, known, key=jax.random.fold_in(jax.random.key(seed), 3))
     except InputError as problem:
         print(f"no held-out check: {problem}")
         return None
@@ -372,20 +378,6 @@ def _report(table: "xr.Dataset", checked: "xr.Dataset | None", folder: Path) -> 
     from rafmodel import report
 
     return report.write(table, checked, folder)
-
-
-def _forecast_text(table: "xr.Dataset") -> str:
-    """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
-    from rafmodel.metrics import NAMES
-
-    metric = table.attrs["metric"]
-    auc = table[f"predicted_{metric}"].sel(group="all")
-    rows = [f"{f'predicted {NAMES[metric]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)]
-    for name in auc["design"].values:
-        one = auc.sel(design=name)
-        worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)
-        rows.append(f"{name:24s}{float(one.isel(shift=0, severity=0)):8.3f}" + worst)
-    return "\n".join([*rows, "(shift columns: the strongest level)"])
 
 
 def _some(paths: tuple[Path, ...]) -> tuple[Path, ...]:

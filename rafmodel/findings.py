@@ -11,6 +11,7 @@ import xarray as xr
 
 from rafmodel.collapse import FAILED
 from rafmodel.errors import InputError
+from rafmodel.experience import metric
 from rafmodel.metrics import NAMES
 
 PARTS = ("performance", "robustness", "fairness", "raf")
@@ -29,11 +30,6 @@ class Cell(NamedTuple):
     place: str
     observed: float
     other: float = np.nan
-
-
-def metric(table: xr.Dataset) -> str:
-    """What a study or a check of it is judged by: ``auc`` or ``dice``."""
-    return str(table.attrs.get("metric", "auc"))
 
 
 def called(table: xr.Dataset, auc: str = "AUC") -> str:
@@ -212,6 +208,19 @@ def _gap_foreseen(table: xr.Dataset) -> list[tuple[str, str]]:
     high, low = (f"{float(here.sel(group=name)):.2f} in {name}" for name in extremes(here))
     where = f"{at['design']} under {place(table, str(at['shift']), int(at['severity']))}"
     return [("Subgroups", f"The widest foreseen gap is that of {where}: {called(table)} {high}, {low}.")]
+
+
+def forecast_rows(table: xr.Dataset) -> str:
+    """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
+    auc = table[f"predicted_{metric(table)}"].sel(group="all")
+    rows = [
+        f"{f'predicted {NAMES[metric(table)]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)
+    ]
+    for name in auc["design"].values:
+        one = auc.sel(design=name)
+        worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)
+        rows.append(f"{name:24s}{float(one.isel(shift=0, severity=0)):8.3f}" + worst)
+    return "\n".join([*rows, "(shift columns: the strongest level)"])
 
 
 def forecast_part(table: xr.Dataset) -> str:

@@ -25,7 +25,9 @@ from jax.scipy.special import ndtr, ndtri
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import MCMC, NUTS
 
+from rafmodel import experience
 from rafmodel.errors import InputError
+from rafmodel.experience import metric
 
 FEWEST_DESIGNS = 4
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
@@ -41,7 +43,7 @@ class Cells(NamedTuple):
     dose      (cell,) level over 5, 0 for clean
     used      (cell,) 1 where two designs have an outcome beside any one that is held out, else 0
     holes     (2, n) design and cell of each absent outcome that has others beside it
-    abroad    (design, cell) mean effect of the design on other cohorts, 0 where none is known; None: not asked
+    abroad    (design, cell) mean effect of the design on other cohorts, 0 where not known; None: not asked
     """
 
     observed: Array
@@ -53,15 +55,15 @@ class Cells(NamedTuple):
     abroad: Array | None = None
 
 
-def cells(study: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> Cells:
-    """Cells of everyone's AUC; ``others`` are studies of other cohorts.
+def cells(study: xr.Dataset, known: xr.Dataset | None = None) -> Cells:
+    """Cells of everyone's AUC; ``known`` is experience of other cohorts.
 
     Theory is centred over *all* designs, a held-out one included: predictions use no outcome, and a constant
     moved between ``theory`` and the levels changes nothing.
     Raises InputError where fewer than four designs have outcomes to compare.
     """
     n_shifts = study.sizes["shift"]
-    seen, theory = (probit(_everyone(study, f"{what}_{_metric(study)}")) for what in ("observed", "predicted"))
+    seen, theory = (probit(_everyone(study, f"{what}_{metric(study)}")) for what in ("observed", "predicted"))
     has = np.isfinite(seen)
     n_designs, used = int(np.sum(has.sum(1) > 0)), np.asarray(has.sum(0) > 2)
     if n_designs < FEWEST_DESIGNS:
@@ -78,43 +80,20 @@ def cells(study: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> Cells:
         jnp.asarray(np.concatenate([[0.0], np.tile(np.arange(1, 6) / 5, n_shifts)])),
         jnp.asarray(used, float),
         jnp.asarray(np.stack(np.nonzero(~has & has.any(1, keepdims=True) & used[None, :]))),
-        jnp.asarray(abroad(study, others)) if others else None,
+        None if known is None else jnp.asarray(np.nan_to_num(_flat(experience.effects(known, study)))),
     )
-
-
-def abroad(study: xr.Dataset, others: Sequence[xr.Dataset]) -> np.ndarray:
-    """Mean effect of each design in each cell on other cohorts (design, cell), probit scale; 0 where none is known.
-
-    An effect is the outcome minus the mean over the designs that both studies have.  Studies of one cohort, or of one
-    source, share images with this one and are passed over, as are those of another metric.
-    Raises InputError where no other cohort is left.
-    """
-    effects = []
-    for other in others:
-        if any(study.attrs.get(name, "") == other.attrs.get(name) for name in ("cohort", "source")):
-            continue
-        if _metric(other) != _metric(study):
-            continue
-        shared = [d for d in study["design"].values if d in other["design"].values]
-        seen = other[[f"observed_{_metric(study)}"]].mean("seed").sel(design=shared)
-        seen = xr.apply_ufunc(probit, seen.reindex({c: study[c].values for c in ("shift", "severity")}))
-        effects.append(_everyone((seen - seen.mean("design")).reindex(design=study["design"].values), *seen.data_vars))
-    if not effects:
-        raise InputError(f"{study.attrs.get('cohort', 'study')}: no study of another cohort among those to learn from")
-    known = np.isfinite(effects)
-    return np.where(known, effects, 0).sum(0) / np.maximum(known.sum(0), 1)
 
 
 def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
     """AUC of everyone, mean over the seeds that have one, (design, cell): clean once, then shift by level."""
     values = study[name].sel(group="all")
     values = values.mean("seed") if "seed" in values.dims else values
-    table = values.transpose("design", "shift", "severity").values
+    return _flat(values.transpose("design", "shift", "severity").values)
+
+
+def _flat(table: np.ndarray) -> np.ndarray:
+    """(design, shift, severity 0-5) -> (design, cell)."""
     return np.concatenate([table[:, :1, 0], table[:, :, 1:].reshape(len(table), -1)], axis=1)
-
-
-def _metric(study: xr.Dataset) -> str:
-    return str(study.attrs.get("metric", "auc"))
 
 
 def probit(auc: np.ndarray) -> np.ndarray:
@@ -275,7 +254,7 @@ def fit(
         "max_rhat": max(float(np.max(split_gelman_rubin(v))) for v in values.values()),
         "min_ess": min(float(np.min(effective_sample_size(v))) for v in values.values()),
         "n_absent": sum(int(jnp.isnan(d.observed).sum()) for d in data),
-        "n_unpredicted": sum(int(np.isnan(_everyone(t, f"predicted_{_metric(t)}")).sum()) for t in tables),
+        "n_unpredicted": sum(int(np.isnan(_everyone(t, f"predicted_{metric(t)}")).sum()) for t in tables),
     }
     return posterior
 
@@ -311,20 +290,20 @@ class HeldOut(NamedTuple):
 
 
 def leave_one_design_out(
-    study: xr.Dataset, others: Sequence[xr.Dataset] = (), *, key: Array, warmup: int = 200, draws: int = 250
+    study: xr.Dataset, known: xr.Dataset | None = None, *, key: Array, warmup: int = 200, draws: int = 250
 ) -> HeldOut:
     """For each design, the law of its seed-mean outcomes given all other designs and its own L0 prediction.
 
-    others  studies of other cohorts, which may hold outcomes of the design there
+    known  experience of other cohorts, which may hold outcomes of the design there
     Raises InputError where an outcome is absent: a score over some of the cells is not that of the study.
     """
-    data = cells(study, others)
+    data = cells(study, known)
     _complete(study, data)
     laws = []
     for which, key_chain in enumerate(jax.random.split(key, len(data.observed))):
-        known = reported(data).at[which].set(0)
-        found = chain(key_chain, [data], [known], warmup=warmup, draws=draws)
-        laws.append(foretold(data, known, which, found))
+        rest = reported(data).at[which].set(0)
+        found = chain(key_chain, [data], [rest], warmup=warmup, draws=draws)
+        laws.append(foretold(data, rest, which, found))
     return HeldOut(jnp.stack([law.mean for law in laws]), jnp.stack([law.sd for law in laws]))
 
 
@@ -333,7 +312,7 @@ def _complete(study: xr.Dataset, data: Cells) -> None:
     if len(lost):
         where = study.attrs.get("cohort", "study")
         raise InputError(
-            f"{where}: observed_{_metric(study)} of design '{lost[0]}' has missing values; leave it out of --designs"
+            f"{where}: observed_{metric(study)} of design '{lost[0]}' has missing values; leave it out of --designs"
         )
 
 

@@ -12,18 +12,18 @@ from dataclasses import replace
 import jax
 import numpy as np
 from jax import Array
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from rafmodel import cohort as cohorts
 from rafmodel import simulate
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design
+from rafmodel.experience import probit
 from rafmodel.variability import Variability
 
 STEPS = 100  # of a short run
 # of L0's and of the short run's design effect, probit scale; simulations/11_pilot_runs.py fits them
 WEIGHTS = (0.7, 0.2)
-_EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
 
 
 def short(design: Design, steps: int = STEPS) -> Design:
@@ -61,7 +61,7 @@ def combined(foreseen: np.ndarray, runs: np.ndarray, weights: tuple[float, float
     effect is ``weights`` times theory's and the runs' own.  A design without one of the two is told by the other; nan where
     both are absent.
     """
-    theory, seen = (ndtri(np.clip(x, _EDGE, 1 - _EDGE)) for x in (foreseen, runs))
+    theory, seen = probit(foreseen), probit(runs)
     effects = [np.nan_to_num(x - _mean(x)) for x in (theory, seen)]
     own, told = _mean(seen), _mean(theory)
     both = _mean(np.concatenate([told, own]))

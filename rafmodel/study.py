@@ -15,7 +15,7 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import early, metrics, pilot
+from rafmodel import early, experience, metrics, pilot
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
@@ -88,8 +88,8 @@ def piloted(plan: Plan, tell: Tell) -> np.ndarray:
     return np.stack(found)
 
 
-def levers(plan: Plan, table: xr.Dataset, best: str, part: str, tell: Tell) -> dict[str, float]:
-    """Change of the foreseen RAF, or another of its parts, when one choice of the design ``best`` is changed.
+def levers(plan: Plan, best: str, part: str, tell: Tell) -> dict[str, float]:
+    """Change of theory's RAF, or another of its parts, when one choice of the design ``best`` is changed.
 
     The finite-difference gradient of the forecast, in steps that a person could take; choices that change nothing
     (a cohort may have no more labels) are left out.
@@ -103,12 +103,10 @@ def levers(plan: Plan, table: xr.Dataset, best: str, part: str, tell: Tell) -> d
     }
     if design.steps:
         steps["twice the training"] = {"steps": 2 * design.steps}
-    variants = tuple(replace(design, name=what, **change) for what, change in steps.items())
-    foreseen = predicted(replace(plan, designs=variants), tell)
-    change = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part) - float(
-        table[f"{part}_predicted"].sel(design=best)
-    )
-    return {d.name: float(c) for d, c in zip(variants, change, strict=True) if abs(c) >= 0.0005}
+    variants = tuple(replace(design, **change) for change in steps.values())
+    foreseen = predicted(replace(plan, designs=(design, *variants)), tell)
+    score = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part)
+    return {what: float(s - score[0]) for what, s in zip(steps, score[1:], strict=True) if abs(s - score[0]) >= 0.0005}
 
 
 def _foreseen_as(design: Design) -> tuple:
@@ -199,15 +197,36 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, _attributes(plan, command))
 
 
+def with_experience(table: xr.Dataset) -> xr.Dataset:
+    """The forecast read together with what its designs did on other cohorts; theory's own AUC is kept as ``theory_auc``.
+
+    AUC and RAF become those of L0x, and attribute ``experience`` says how many cohorts told; true and false positive rates stay
+    those of theory.  Unchanged where the shipped experience knows fewer than two of the designs, or nothing of the task.
+    """
+    known = experience.shipped()
+    names, theory = [str(d) for d in table["design"].values], table[f"predicted_{experience.metric(table)}"].values
+    auc = experience.expected(theory, experience.effects(known, table), names)
+    if np.array_equal(auc, theory, equal_nan=True):
+        return table
+    n = experience.of_others(known, table).sizes["cohort"]
+    told = _foreseen(table, auc).assign(theory_auc=(_FORESEEN, theory))
+    return told.assign_attrs(experience=f"{n} other cohorts")
+
+
+def _foreseen(table: xr.Dataset, auc: np.ndarray) -> xr.Dataset:
+    """The forecast with another AUC, and the RAF of that."""
+    foreseen = metrics.raf(auc)
+    parts = {f"{part}_predicted": ("design", getattr(foreseen, part)) for part in _PARTS}
+    return table.assign({"predicted_auc": (_FORESEEN, auc), **parts})
+
+
 def with_runs(table: xr.Dataset, runs: np.ndarray) -> xr.Dataset:
     """The forecast read together with short runs (design, shift, severity, group), which are kept as ``pilot_auc``.
 
     AUC and RAF become those of L0+; true and false positive rates stay those of theory.
     """
-    auc = pilot.combined(table["predicted_auc"].values, runs)
-    foreseen = metrics.raf(auc)
-    parts = {f"{part}_predicted": ("design", getattr(foreseen, part)) for part in _PARTS}
-    return table.assign({"predicted_auc": (_FORESEEN, auc), "pilot_auc": (_FORESEEN, runs), **parts})
+    told = _foreseen(table, pilot.combined(table["predicted_auc"].values, runs))
+    return told.assign(pilot_auc=(_FORESEEN, runs))
 
 
 def foreseen_again(table: xr.Dataset, plan: Plan, forecast: Outcome) -> xr.Dataset:

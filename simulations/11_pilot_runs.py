@@ -5,7 +5,8 @@
 
 One short run of every design on each development cohort, with a key of its own.  Scored against the committed development study
 (three seeds of 400 steps): MAE, skill against the mean of the other designs (B1), correlation of design effects r, and r over
-the square root of the seed mean's reliability.  The weights of L0's and the run's effects come from the other cohorts.
+the square root of the seed mean's reliability.  The weights of the effects of L0 (or of L0x, which knows what the designs did on
+other cohorts) and of the run come from the other cohorts.
 """
 
 import importlib
@@ -19,10 +20,11 @@ import tyro
 import xarray as xr
 from scipy.special import ndtri
 
-from rafmodel import check, design, pilot, variability
+from rafmodel import check, design, experience, pilot, variability
 from rafmodel import cohort as cohorts
 from rafmodel import study as studies
 
+Told = dict[str, np.ndarray]
 ROOT = Path(__file__).resolve().parents[1]
 KEY = 12345  # of no seed of the development study
 
@@ -61,15 +63,17 @@ def make(source, steps: int, place: Path, names: list[str] | None) -> None:
     print(f"{source.name}, {steps} steps: {sum(seconds):.0f} s", flush=True)
 
 
-def read(options: Options, steps: int) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Cohort -> L0 (design, shift, severity 0-5), short runs alike, observed with seeds in front."""
-    found = {}
+def read(options: Options, steps: int) -> dict[str, Told]:
+    """Cohort -> L0, L0x and the short run (design, shift, severity 0-5), and what was observed with seeds in front."""
+    found, known = {}, experience.shipped()
     for place in sorted(options.out.glob(f"*-{steps}.nc")):
         runs, name = xr.load_dataset(place, engine="h5netcdf"), place.stem.removesuffix(f"-{steps}")
         [study, *_] = sorted(options.tables.glob(f"{name}.nc")) or sorted(options.tables.glob(f"{name}-s*.nc"))
         table = studies.load(study).sel(group="all", design=runs["design"])
+        theory, designs = table["predicted_auc"].values, [str(d) for d in table["design"].values]
+        informed = experience.expected(theory, experience.effects(known, table), designs)
         observed = table["observed_auc"].transpose("seed", "design", "shift", "severity").values
-        found[name] = table["predicted_auc"].values, runs["pilot_auc"].values, observed
+        found[name] = {"L0": theory, "L0x": informed, "short run": runs["pilot_auc"].values, "observed": observed}
     return found
 
 
@@ -79,21 +83,25 @@ def effects(auc: np.ndarray) -> np.ndarray:
     return (z - z.mean(0, keepdims=True)).ravel()
 
 
-def weights(some: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Least squares of observed on L0's and the short run's effects."""
-    told = np.stack([np.concatenate([effects(one[i][..., 1:]) for one in some]) for i in (0, 1)], 1)
-    seen = np.concatenate([effects(one[2].mean(0)[..., 1:]) for one in some])
+def weights(some: list[Told], level: str) -> tuple[float, float]:
+    """Least squares of observed on the effects of L0 or L0x and on the short run's."""
+    told = np.stack([np.concatenate([effects(one[what][..., 1:]) for one in some]) for what in (level, "short run")], 1)
+    seen = np.concatenate([effects(one["observed"].mean(0)[..., 1:]) for one in some])
     first, second = np.linalg.lstsq(told, seen, rcond=None)[0]
     return float(first), float(second)
 
 
-def score(found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, tuple[float, ...]]:
-    """MAE, skill, r, r* of each level, pooled; the weights of L0+ never saw the cohort they are used on."""
+def score(found: dict[str, Told]) -> dict[str, tuple[float, ...]]:
+    """MAE, skill, r, r* of each level, pooled; the weights of L0+ and L0+x never saw the cohort they are used on."""
     rows, noise, total = {}, 0.0, 0.0
-    for name, (theory, runs, seeds) in found.items():
-        others = [one for other, one in found.items() if other != name] or [found[name]]
-        told = {"L0": theory, "short run": runs, "L0+": pilot.combined(theory, runs, weights(others))}
-        told, seeds = {level: values[..., 1:] for level, values in told.items()}, seeds[..., 1:]
+    for name, one in found.items():
+        others = [it for other, it in found.items() if other != name] or [one]
+        both = {
+            f"L0+{level[2:]}": pilot.combined(one[level], one["short run"], weights(others, level))
+            for level in ("L0", "L0x")
+        }
+        told = {level: values[..., 1:] for level, values in ({**one, **both}).items()}
+        seeds = told.pop("observed")
         observed, b1 = seeds.mean(0), check.others(seeds.mean(0))
         noise += seeds.var(0, ddof=1).mean() / len(seeds) if len(seeds) > 1 else np.nan
         total += observed.var(0, ddof=1).mean()
@@ -125,8 +133,9 @@ def main(options: Options) -> None:
         found = read(options, steps)
         for level, values in score(found).items():
             print(f"{steps:6d} {level:12s}" + "".join(f"{v:8.3f}" for v in values) + f"{len(found):10d}")
-        first, second = weights(list(found.values()))
-        print(f"{steps:6d} weights of all: L0 {first:.2f}, short run {second:.2f}", flush=True)
+        for level in ("L0", "L0x"):
+            first, second = weights(list(found.values()), level)
+            print(f"{steps:6d} weights of all: {level} {first:.2f}, short run {second:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 import xarray as xr
 
-from rafmodel import check
+from rafmodel import check, experience
 from rafmodel import study as studies
 from rafmodel.files import atomically
 
@@ -34,7 +34,7 @@ class Options:
     tables: Path = ROOT / "paper/data/development"
     """folder with the study tables of 3_development_study.py"""
     keep: Path | None = None
-    """folder for the reduced tables, and for that of the scores, skill_check.nc"""
+    """folder for the reduced tables, and for that of the scores, skill_check.nc; the shipped experience is made anew too"""
     quick: bool = False
     """two tables and few posterior draws: shows that the script runs"""
     out: Path = Path("runs/skill")
@@ -69,10 +69,10 @@ class Scored:
     luck: "Luck"
 
 
-def scored(name: str, tables: dict[str, xr.Dataset], quick: bool) -> Scored:
-    """Held-out predictions of one table; what other cohorts tell is a row of its own."""
-    draws, table = 20 if quick else 250, tables[name]
-    checked = check.check(table, list(tables.values()), key=jax.random.key(0), warmup=draws, draws=draws)
+def scored(name: str, table: xr.Dataset, known: xr.Dataset, quick: bool) -> Scored:
+    """Held-out predictions of one table; of the experience ``known`` each sees what was seen on other cohorts."""
+    draws = 20 if quick else 250
+    checked = check.check(table, known, key=jax.random.key(0), warmup=draws, draws=draws)
     seen = table["observed_auc"].sel(group="all", severity=slice(1, None)).transpose("seed", "design", ...).values
     noise = seen.var(0, ddof=1).mean() / len(seen) if len(seen) > 1 else np.nan
     return Scored(name, checked, float(noise), float(seen.mean(0).var(0, ddof=1).mean()), luck(table, checked))
@@ -172,7 +172,10 @@ def main(options: Options) -> None:
     # one table a cohort, whatever its subgroups: those of everyone's AUC are the same
     once = {float(table["observed_auc"].sel(group="all").sum()): name for name, table in reversed(tables.items())}
     single = {name: tables[name] for name in sorted(once.values())}
-    results = [scored(name, single, options.quick) for name in single]
+    known = experience.gathered(list(single.values()))
+    if options.keep:
+        keep(known, ROOT / "rafmodel" / "data" / "experience.nc")
+    results = [scored(name, table, known, options.quick) for name, table in single.items()]
     for one in results:
         print(f"\n{one.cohort}\n{check.table(one.checked)}", flush=True)
     print(f"\npooled over {len(results)}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")

@@ -6,14 +6,14 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from synthetic_study import make_study
 
-from rafmodel import check
+from rafmodel import check, experience
 
 
 @pytest.fixture(scope="module")
 def tables():
     study = make_study(groups=("all",), n_designs=6).isel(shift=[2, 3, 6])
     other = make_study(seed=1, groups=("all",), n_designs=6).isel(shift=[2, 3, 6]).assign_attrs(cohort="b", source="b")
-    return study, check.check(study, [other], key=jax.random.key(0), warmup=60, draws=60)
+    return study, check.check(study, experience.gathered([other]), key=jax.random.key(0), warmup=60, draws=60)
 
 
 def cells(study, name):
@@ -33,7 +33,7 @@ def test_baselines_are_what_they_are_called(tables):
     np.testing.assert_allclose(found["observed"], seen)
 
 
-@pytest.mark.parametrize("level", ["B0", "L0", "L2", "B3", "L2x"])
+@pytest.mark.parametrize("level", ["B0", "L0", "L2", "B3", "L2x", "L0x"])
 def test_scores_by_hand(tables, level):
     study, found = tables
     seen, told = cells(study, "observed_auc"), found["held_out"].sel(level=level).values
@@ -82,7 +82,7 @@ def test_reliability_is_the_share_that_is_not_seed_noise():
 
 def test_the_table_shows_every_level_and_what_is_undefined(tables):
     text = check.table(tables[1])
-    levels = {*check.LEVELS, "B3", "L2x"}
+    levels = {*check.LEVELS, "B3", "L2x", "L0x"}
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()[:1] and line.split()[0] in levels}
     assert set(rows) == levels
     assert "-" in rows["B1"].split()

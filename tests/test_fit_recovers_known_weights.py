@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from scipy.stats import binom, multivariate_normal, norm
 
-from rafmodel import fit
+from rafmodel import experience, fit
 from rafmodel.errors import InputError
 
 DOSE = np.arange(6) / 5
@@ -280,26 +280,11 @@ def elsewhere(table: xr.Dataset, seed: int, name: str, *, share: float = 1.0) ->
     )
 
 
-def test_effects_elsewhere_are_means_over_other_cohorts_of_what_both_studied():
-    table = study(20, 0.0).assign_attrs(source="here")
-    twice, none = elsewhere(table, 1, "b", share=2.0), elsewhere(table, 2, "c", share=0.0)
-    few = twice.isel(design=slice(1, None)).isel(shift=[0, 2])  # a design and a shift less
-    found = fit.abroad(table, [few, none, table.assign_attrs(cohort="renamed")])  # the last shares the source
-    seen = norm.ppf(table["observed_auc"].mean("seed"))[..., 0]
-    own, centred = seen - seen.mean(0), seen[1:] - seen[1:].mean(0)
-    found = found[:, 1:].reshape(own[:, :, 1:].shape)
-    np.testing.assert_allclose(found[1:, [0, 2]], centred[:, [0, 2], 1:], atol=2e-3)  # (2 + 0) / 2; seeds, then probit
-    np.testing.assert_allclose(found[0], 0, atol=1e-6)  # known of one cohort alone, where it has none
-    np.testing.assert_allclose(found[:, 1], 0, atol=1e-6)
-    with pytest.raises(InputError, match="no study of another cohort"):
-        fit.abroad(table, [table])
-
-
 def test_knowledge_from_elsewhere_has_skill_and_its_turned_designs_have_none():
     table = study(21, 0.0).assign_attrs(source="here")
 
     def skill(others):
-        law = fit.leave_one_design_out(table, others, key=jax.random.key(0), **SHORT)
+        law = fit.leave_one_design_out(table, experience.gathered(others), key=jax.random.key(0), **SHORT)
         told = fit.quantiles(law, [0.5], key=jax.random.key(1))[0, :, 1:]
         seen = seed_mean(table)
         b1 = np.array([np.delete(seen, d, 0).mean(0) for d in range(len(seen))])

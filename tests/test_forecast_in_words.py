@@ -71,15 +71,13 @@ def test_levers_have_the_signs_they_must(small):
     """Wrong labels and fewer labels cannot help; a choice that the cohort's size makes void is left out."""
     one = design.select(["untrained"])
     plan = study.Plan(IMAGES, None, one, variability.select(["noise"]))
-    table = study.forecast_table(plan, study.predicted(plan, lambda *_: None), "")
-    found = study.levers(plan, table, "untrained", "performance", lambda *_: None)
+    found = study.levers(plan, "untrained", "performance", lambda *_: None)
     assert found["half the labels"] < 0
     assert found["a tenth of the labels wrong"] < 0
     assert "twice the training" not in found
     most = int(min((cohort.part(IMAGES, "train").label == c).sum() for c in (0, 1))) * 2
     plenty = replace(plan, designs=(replace(one[0], n_labelled=2 * most),))
-    table = study.forecast_table(plenty, study.predicted(plenty, lambda *_: None), "")
-    assert "twice the labels" not in study.levers(plenty, table, "untrained", "performance", lambda *_: None)
+    assert "twice the labels" not in study.levers(plenty, "untrained", "performance", lambda *_: None)
 
 
 def test_theory_says_where_it_was_not_checked():
