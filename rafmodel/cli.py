@@ -279,7 +279,8 @@ def _asked(command: Plans) -> "Cohort":
             raise InputError("--classes: made for images; name classes of the masks with --foreground")
         if command.sampling != "foreground" and not command.patch:
             raise InputError(f"--sampling {command.sampling}: says which patches are drawn; add --patch SIDE")
-        return cohorts.found(command, on_disk=True)
+        by = (command.group,) if command.group else ()  # a class of images may name subgroups, for pixels are judged
+        return cohorts.found(command, keep=by, on_disk=True)
     if command.foreground or command.head != "probe":
         raise InputError("--foreground and --head: made for pixels; add --task segmentation")
     if command.patch or command.sampling != "foreground":

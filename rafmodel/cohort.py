@@ -158,7 +158,7 @@ def _attributes(
     """The columns that can name subgroups of the images in ``kept``, and those that are to be kept whatever they are."""
     missing = [name for name in keep if name not in stored.text]
     if missing:
-        raise InputError(f"{stored.path}: no column '{missing[0]}' to keep; choose from {', '.join(stored.text)}")
+        raise InputError(f"{stored.path}: no column '{missing[0]}'; choose from {', '.join(stored.text)}")
     text = {k: v[kept] for k, v in stored.text.items() if k in keep or (k != column and k not in _IDENTIFIERS)}
     text = {k: np.where(v == "", UNKNOWN, v) for k, v in text.items()}
     return {k: v for k, v in text.items() if k in keep or _names_subgroups(k, v, label)}

@@ -55,8 +55,8 @@ class Recovery(NamedTuple):
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
     identified          whether the state can be told from these images
     threshold           score from which an artifact is called
-    found, tried        images with an injected artifact that were called, and how many there were
-    crossed             (len(SCORES), len(SCORES)) share of images with artifact j, made by hand, that detector i calls
+    found, tried        images with an injected artifact that were called, and how many there were that had not been before
+    crossed             (len(SCORES), len(SCORES)) share of such images with artifact j, made by hand, that detector i calls
     curve               (len(SCORES), 5) mean score of images at each level of the artifact
     grows               (len(SCORES),) correlation of score and level over images with the artifact
     turning             1 − correlation of the mean image with itself turned by 20 degrees
@@ -353,19 +353,22 @@ def _towards(before: np.ndarray, goal: np.ndarray, pixels: int) -> np.ndarray:
 def _detectors(key: Array, reference: Reference, images: Array, some: Array) -> tuple[np.ndarray, ...]:
     """Thresholds from the cohort's own scores, what they find of injected artifacts, and mean score by level."""
     own = state.scores(reference, images)
-    middle, upper = np.median(own, 0), np.quantile(own, 0.75, axis=0)
-    spread = np.maximum(np.maximum(1.4826 * np.median(np.abs(own - middle), 0), (upper - middle) / 0.6745), _LEAST)
+    lower, middle = np.quantile(own, [0.25, 0.5], axis=0)
+    spread = np.maximum((middle - lower) / 0.6745, _LEAST)  # of the lower half, which artifacts hardly reach
     threshold, curve = middle + FAR * spread, np.empty((len(SCORES), 5))
     crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
+    clear = state.scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
+    tried = np.maximum(clear.sum(0), 1)
     for j, name in enumerate(SCORES):
         levels = jnp.array(CATALOGUE[name].levels, some.dtype)
         altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
         score = state.scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
-        curve[j], crossed[:, j] = score[..., j].mean(1), (score[LEVEL] > threshold).mean(0)
+        called = ((score[LEVEL] > threshold) & clear).sum(0)
+        curve[j], crossed[:, j] = score[..., j].mean(1), called / tried
         number = np.repeat(np.arange(5.0), len(some))[:, None]
         grows[j] = _correlation(number, score[..., j].reshape(-1, 1))[0]
-    found = np.rint(len(some) * np.diag(crossed)).astype(int)
-    return threshold, found, np.full(len(SCORES), len(some)), crossed, curve, grows
+    found = np.rint(tried * np.diag(crossed)).astype(int)
+    return threshold, found, tried, crossed, curve, grows
 
 
 def why_not(name: str, recovery: Recovery) -> str:

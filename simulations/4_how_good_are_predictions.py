@@ -24,6 +24,8 @@ from rafmodel.files import atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 SURE = 1.96  # standard errors that an observed gap must be away from zero
+CHOSEN_ON = ("pneumoniamnist", "breastmnist", "phantom-sex", "phantom-rare-sex")
+WITNESSES = ("lung-airways-dose", "nih-sex")
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
 
@@ -107,6 +109,21 @@ def pooled(all_of: list[Scored]) -> dict[str, tuple[float, ...]]:
     return found
 
 
+def parts(results: list[Scored]) -> dict[str, list[Scored]]:
+    """All cohorts; those that theory's constants were chosen on, the next ones, and the witnesses; without empty parts."""
+    split = {f"all {len(results)}": results, "cohorts of choice": [], "the next ones": [], "witnesses": []}
+    for one in results:
+        place = (
+            "cohorts of choice"
+            if one.cohort in CHOSEN_ON
+            else "witnesses"
+            if one.cohort in WITNESSES
+            else "the next ones"
+        )
+        split[place].append(one)
+    return {which: some for which, some in split.items() if some}
+
+
 class Gaps(NamedTuple):
     """AUC of one subgroup minus that of another in every cell: observed, its standard error, and as each level told it."""
 
@@ -178,9 +195,10 @@ def main(options: Options) -> None:
     results = [scored(name, table, known, options.quick) for name, table in single.items()]
     for one in results:
         print(f"\n{one.cohort}\n{check.table(one.checked)}", flush=True)
-    print(f"\npooled over {len(results)}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
-    for level, values in pooled(results).items():
-        print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
+    for which, some in parts(results).items():
+        print(f"\npooled over {which}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
+        for level, values in pooled(some).items():
+            print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
     print(f"\nluck of the test part{'':9s}error   floor   level    rest      L0      B1")
     for one in results:
         values = (*one.luck[:4], *one.luck.mae)
@@ -198,10 +216,12 @@ def main(options: Options) -> None:
         table=[one.cohort for one in results]
     )
     whole["luck"] = ("table", "part"), np.array([one.luck[:4] for one in results])
-    whole = whole.assign_coords(part=list(Luck._fields[:4]))
+    over_all = pooled(results)
+    whole["pooled"] = ("level", "pooled_measure"), np.array([over_all[str(level)] for level in whole["level"].values])
+    whole = whole.assign_coords(part=list(Luck._fields[:4]), pooled_measure=["mae", "skill", "r", "r_corrected"])
     studies.save(whole, studies.writable(options.out) / "skill.nc")
     if options.keep:
-        keep(whole[["score", "reliability", "luck"]], options.keep / "skill_check.nc")
+        keep(whole[["score", "reliability", "luck", "pooled"]], options.keep / "skill_check.nc")
 
 
 if __name__ == "__main__":

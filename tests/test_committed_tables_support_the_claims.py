@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from rafmodel import study as studies
 
@@ -31,6 +32,25 @@ def test_a_view_law_buys_robustness_beyond_seed_noise(design, shift):
     gain = (strong.sel(design=design) - strong.sel(design="contrastive+crop")).mean("severity")
     assert float(gain.mean()) > float(gain.max() - gain.min())
     assert (strong.sel(design=design).mean("seed") > strong.sel(design="contrastive+crop").mean("seed")).all()
+
+
+@pytest.fixture(scope="module")
+def everywhere():
+    """What the held-out predictions of eleven cohorts come to, pooled (level, measure)."""
+    return xr.load_dataset(DEVELOPMENT / "skill_check.nc", engine="h5netcdf")["pooled"]
+
+
+def test_theory_and_experience_together_see_more_than_each(everywhere):
+    r = everywhere.sel(pooled_measure="r_corrected")
+    assert float(r.sel(level="L0x")) > 0.7 > max(float(r.sel(level=level)) for level in ("L0", "B3"))
+    assert float(r.sel(level="L1x")) > 0.9 > float(r.sel(level="L1"))
+    skill = everywhere.sel(pooled_measure="skill")
+    assert float(skill.sel(level="L2x")) > 0.2 > max(float(skill.sel(level=level)) for level in ("L2", "B3"))
+
+
+def test_early_warning_is_a_quarter_better_than_what_knows_no_law(everywhere):
+    mae = everywhere.sel(pooled_measure="mae")
+    assert float(mae.sel(level="L1")) < 0.75 * min(float(mae.sel(level=name)) for name in ("ATC", "DoC", "CBE"))
 
 
 def early_error(table, estimator):

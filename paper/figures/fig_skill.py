@@ -11,7 +11,8 @@ from tables import read, save
 from rafmodel.canvas import style
 
 LEVELS = {"B1": ("mean of the other designs", "o", "0.6"), "L0": ("theory alone (L0)", "D", "#d55e00")}
-LEVELS["L2x"] = ("theory and other cohorts (L2x)", "s", "#0072b2")
+LEVELS["L0x"] = ("theory and experience (L0x)", "^", "#cc79a7")
+LEVELS["L2x"] = ("other designs, theory and experience (L2x)", "s", "#0072b2")
 
 GROUPED = (
     "-dose",
