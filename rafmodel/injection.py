@@ -12,16 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel import state
-from rafmodel.encoder import in_chunks
-from rafmodel.registration import change_by_turning, warp
-from rafmodel.state import SCORES, STATES, Reference
+from rafmodel import amounts, state
+from rafmodel.amounts import NAMES, NOISE, POSE
+from rafmodel.registration import change_by_turning
+from rafmodel.state import SCORES, Reference
 from rafmodel.variability import CATALOGUE, alter
-from rafmodel.variability.fitted import passed
-from rafmodel.variability.intensity import bias_field, gain, gamma
-from rafmodel.variability.law import grid, sample
-from rafmodel.variability.noise import gaussian
-from rafmodel.variability.resolution import gaussian_blur
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
@@ -37,9 +32,6 @@ LARGEST = np.array(
     [0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5]
 )  # s.d. of amounts at most; of noise: times its own
 _LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
-_NAMES = list(STATES)
-_GAIN, _GAMMA, _NOISE, _BLUR = (_NAMES.index(name) for name in ("gain", "gamma", "noise", "blur"))
-_POSE, _FIELD = slice(2, 6), slice(8, 13)
 
 
 class Recovery(NamedTuple):
@@ -80,57 +72,6 @@ class Recovery(NamedTuple):
     turning: float
 
 
-# ---- amounts added
-
-
-def add(key: Array, middle: Array, images: Array, amount: np.ndarray) -> Array:
-    """Images (N, H, W, 1) with amounts (N, len(STATES)) added: variance of blur, s.d. of noise, all else as in STATES.
-
-    middle  mid-grey, log, which gamma leaves where it is
-    """
-    keys = jax.random.split(key, len(images))
-    level = jnp.broadcast_to(middle, (len(images),))
-    altered = in_chunks(_added, keys, level, images, jnp.asarray(amount, images.dtype), chunk=state.CHUNK)
-    return jnp.asarray(altered)
-
-
-@jax.jit
-@jax.vmap
-def _added(key: Array, middle: Array, image: Array, a: Array) -> Array:
-    one = jnp.ones((), image.dtype)
-    image = sample(image, warp(a[_POSE], grid(image)))
-    image = bias_field({"z": a[_FIELD]}, image, one)
-    lifted = a[_GAIN] + (1 - jnp.exp(a[_GAMMA])) * middle
-    image = gain({"z": lifted}, gamma({"z": a[_GAMMA]}, image, one), one)
-    image = gaussian_blur({}, image, jnp.sqrt(jnp.maximum(a[_BLUR], 0)))
-    return gaussian({"z": jax.random.normal(key, image.shape, image.dtype)}, image, a[_NOISE])
-
-
-def made(before: np.ndarray, amount: np.ndarray, pixels: int) -> np.ndarray:
-    """Changes of the states (N, len(STATES)) that amounts make to images in states ``before``.
-
-    Variances of noise add, once the old noise went through tones and blur; a gain is bent by the new gamma, and a field that is
-    seen through the old gamma was smaller before it.  Turns, moves and sizes are taken to add.
-    """
-    change = amount.copy()
-    change[:, _GAIN] += np.expm1(amount[:, _GAMMA]) * before[:, _GAIN]
-    change[:, _FIELD] *= np.exp(-before[:, [_GAMMA]])
-    through = np.asarray(jax.vmap(passed)(jnp.sqrt(jnp.maximum(amount[:, _BLUR], 0)) * pixels))
-    kept = np.exp(2 * amount[:, _GAIN] + 2 * amount[:, _GAMMA]) * through
-    change[:, _NOISE] = 0.5 * np.log(kept + (amount[:, _NOISE] / np.exp(before[:, _NOISE])) ** 2)
-    return change
-
-
-def amounts(key: Array, spread: np.ndarray, own_noise: np.ndarray) -> np.ndarray:
-    """Amounts (N, len(STATES)) for images of some noise (N,): normal, but uniform from 0 for noise and blur, which only grow."""
-    keys = jax.random.split(key)
-    drawn = np.array(jax.random.normal(keys[0], spread.shape)) * spread
-    up = np.array(jax.random.uniform(keys[1], (2, len(own_noise))))
-    drawn[:, _NOISE] = spread[:, _NOISE] * up[0] * own_noise
-    drawn[:, _BLUR] = np.sqrt(12) * spread[:, _BLUR] * up[1]
-    return drawn
-
-
 def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
     """S.d. of the amounts for each image (N, states): that of its subgroup, robust, for what comes back depends on it."""
     spread = np.empty_like(value)
@@ -138,7 +79,7 @@ def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
         own = group == g
         low, high = np.quantile(value[own] if own.sum() >= FEW else value, [0.25, 0.75], axis=0)
         spread[own] = np.minimum((high - low) / 1.349, LARGEST)
-    spread[:, _NOISE] = LARGEST[_NOISE]
+    spread[:, NOISE] = LARGEST[NOISE]
     return spread
 
 
@@ -156,53 +97,59 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
     n_groups = 1 if code is None else int(code.max()) + 1
     before = np.stack(state.both(reference, some))
     spread = _spreads(before[0], group, n_groups)
-    changes, steps, own = [], [], np.exp(before[0][:, _NOISE])
+    own, alone, altered = np.exp(before[0][:, NOISE]), np.arange(len(NAMES)) == NOISE, some
+    changes, added, drawn = [], [], []
     for number in range(ROUNDS + 1):
         keys = jax.random.split(jax.random.fold_in(key, number))
-        amount = amounts(keys[0], spread, own)
-        alone = np.arange(len(_NAMES)) == _NOISE
-        amount[:, ~alone if number == ROUNDS else alone] = (
-            0.0  # noise comes last and alone, for it lessens what comes back
-        )
-        after = np.stack(state.both(reference, add(keys[1], reference.middle, some, amount)))
-        changes.append(after - before)
-        steps.append(made(before[0], amount, some.shape[1]))
-    more = float(np.mean((amount[:, _NOISE] / own) ** 2))
-    worth = _worth(np.stack(changes), np.stack(steps), group, n_groups, more)
+        amount = amounts.drawn(keys[0], spread, own)
+        amount[:, ~alone if number == ROUNDS else alone] = 0.0  # noise last and alone, for it lessens what comes back
+        altered = amounts.add(keys[1], reference.middle, some, amount)
+        changes.append(np.stack(state.both(reference, altered)) - before)
+        added.append(amount)
+        drawn.append(keys[1])
+    steps = np.stack([amounts.made(before[0], amount, some.shape[1]) for amount in added])
+    more = float(np.mean((added[-1][:, NOISE] / own) ** 2))
+    later = np.stack(
+        state.both(reference, amounts.add(drawn[0], reference.middle, altered, added[0]))
+    )  # noise, then the rest
+    drift = later - before - changes[0] - changes[-1]
+    worth = _worth(np.stack(changes), drift, steps, group, n_groups, more)
     turning = float(change_by_turning(reference.template, 20.0))
-    worth[-1][_POSE.start] &= turning >= SYMMETRIC
+    worth[-1][POSE.start] &= turning >= SYMMETRIC
     return Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
 
 
 def _worth(
-    changes: np.ndarray, steps: np.ndarray, group: np.ndarray, n_groups: int, more: float
+    changes: np.ndarray, drift: np.ndarray, steps: np.ndarray, group: np.ndarray, n_groups: int, more: float
 ) -> tuple[np.ndarray, ...]:
     """First fields of ``Recovery``.
 
     changes  (rounds, 2, N, states) found by both estimators, in the last round by noise alone
+    drift    (2, N, states) how else the last round's noise acts where it was altered by the first round's amounts
     steps    (rounds, N, states) made
     group    (N,) subgroup of each image
     more     variance of the noise that the last round added, relative to the images' own
     """
-    step = np.where(np.arange(len(_NAMES)) == _NOISE, 0.0, steps[:-1].reshape(-1, len(_NAMES)))
-    both = np.moveaxis(changes[:-1], 1, 0).reshape(2, -1, len(_NAMES))
+    step = np.where(np.arange(len(NAMES)) == NOISE, 0.0, steps[:-1].reshape(-1, len(NAMES)))
+    both = np.moveaxis(changes[:-1], 1, 0).reshape(2, -1, len(NAMES))
     follows = np.stack([_correlation(step, _tame(one)) for one in both])
     whole = follows[1] > follows[0]
-    found, noisy = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1]))
-    lone = steps[-1][:, _NOISE], noisy[:, _NOISE]
-    use = np.arange(len(_NAMES)) != _NOISE
+    found, noisy, drift = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1], drift))
+    lone = steps[-1][:, NOISE], noisy[:, NOISE]
+    use = np.arange(len(NAMES)) != NOISE
     slope, bias = _lines(step, found)
     correlation = _correlation(step, found)
-    slope[_NOISE], correlation[_NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
+    slope[NOISE], correlation[NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
     use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
     undo = np.where(use, 1 / np.where(use, slope, 1.0), 0.0)
-    undo[_NOISE] = 1.0  # it is what it is, in the image as it is
+    undo[NOISE] = 1.0  # it is what it is, in the image as it is
     rest = np.where(use, (found - bias) * undo - step, 0.0)
     grain = noisy * undo
-    grain[:, _NOISE] -= steps[-1][:, _NOISE]
+    grain[:, NOISE] -= steps[-1][:, NOISE]
     many = np.tile(group, len(steps) - 1)
-    bias = np.where(np.arange(len(_NAMES)) == _NOISE, grain.mean(0), bias * undo)
-    parts = [_of_subgroup(rest, step, grain, steps[-1], (many == g, group == g), more) for g in range(n_groups)]
+    bias = np.where(np.arange(len(NAMES)) == NOISE, grain.mean(0), bias * undo)
+    each = rest, step, grain, steps[-1], drift * undo
+    parts = [_of_subgroup(*each, (many == g, group == g), more) for g in range(n_groups)]
     error, response, response_error, follows = (np.stack(x) for x in zip(*parts, strict=True))
     correlation = np.minimum(correlation, follows.min(0))
     parted = slope[None] * response
@@ -224,29 +171,31 @@ def _of_subgroup(
     step: np.ndarray,
     grain: np.ndarray,
     lone: np.ndarray,
+    drift: np.ndarray,
     own: tuple[np.ndarray, np.ndarray],
     more: float,
 ) -> tuple[np.ndarray, ...]:
     """Error, response and its error, and correlation (states,) in one subgroup, in all where it has few images.
 
     rest, step  (rounds N, states) what is left where everything was changed, and the changes; of two measurements that share
-                the image's noise
+                the image's noise, as far as it acts on them alike
     grain, lone (N, states) what is left of, and the changes by, noise of ``more`` times the own variance; variances grow in
                 proportion
+    drift       (N, states) how else that noise acts where it was moved, toned and blurred with the image
     own         which of both rows are of the subgroup
     """
     if own[1].sum() < FEW:
         own = np.ones(len(rest), bool), np.ones(len(grain), bool)
-    rest, step, grain, lone = rest[own[0]], step[own[0]], grain[own[1]], lone[own[1]]
+    rest, step, grain, lone, drift = rest[own[0]], step[own[0]], grain[own[1]], lone[own[1]], drift[own[1]]
     response = 1 + np.array([_slope(a, b) for a, b in zip(step.T, rest.T, strict=True)])
-    response[_NOISE] = 1.0  # it is what it is, in the image as it is
+    response[NOISE] = 1.0  # it is what it is, in the image as it is
     rest = rest - (response - 1) * step
-    error = np.sqrt(rest.var(0) / 2 + grain.var(0) / more)
+    error = np.sqrt(np.maximum(rest.var(0) - drift.var(0) / more, 0) / 2 + grain.var(0) / more)
     # of a variance (1 + q) v only q v is new, and v itself errs alike before and after: 1 − 1 / (1 + q)² of one error's square
-    error[_NOISE] = np.sqrt(grain[:, _NOISE].var() / np.mean(-np.expm1(-4 * lone[:, _NOISE])))
+    error[NOISE] = np.sqrt(grain[:, NOISE].var() / np.mean(-np.expm1(-4 * lone[:, NOISE])))
     left, made_ = rest.std(0), np.where(step.std(0) > 0, step.std(0), np.inf)
     follows = _correlation(step, rest + response[None] * step)
-    follows[_NOISE] = _correlation(lone, lone + grain)[_NOISE]
+    follows[NOISE] = _correlation(lone, lone + grain)[NOISE]
     return error, response, left / made_ / np.sqrt(len(grain)), follows
 
 
@@ -301,8 +250,8 @@ def offsets(
 
     value  (N, len(STATES)) as ``measured`` gives them
     """
-    n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(_NAMES)) != _NOISE)
-    wrong, doubt = np.zeros((2, n_groups, len(_NAMES)))
+    n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(NAMES)) != NOISE)
+    wrong, doubt = np.zeros((2, n_groups, len(NAMES)))
     size = np.bincount(code, minlength=n_groups)
     middle = np.stack([_centre(value[code == g]) for g in range(n_groups)])
     wide = np.stack(
@@ -312,7 +261,7 @@ def offsets(
         ]
     )
     wide = np.sqrt(np.maximum(wide**2 - recovery.error**2, 0))
-    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, _NOISE], -size[g]))
+    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, NOISE], -size[g]))
     rows = np.resize(np.flatnonzero(code == base), max(state.CHUNK, min(size[base], IMAGES)))
     extra = np.sqrt(np.maximum(wide**2 - wide[base] ** 2, 0))
     before, some = value[rows], images[rows]
@@ -321,9 +270,9 @@ def offsets(
         for turn in range(2 if g != base else 0):
             keys = jax.random.split(jax.random.fold_in(key, 2 * g + turn))
             goal = seen - wrong[g] + extra[g] * np.asarray(jax.random.normal(keys[0], before.shape))
-            amount = _towards(before, goal, some.shape[1])
-            after = measured(reference, recovery, add(keys[1], reference.middle, some, amount))
-            rest = _tame(after - before - made(before, amount, some.shape[1]))
+            amount = amounts.towards(before, goal, some.shape[1])
+            after = measured(reference, recovery, amounts.add(keys[1], reference.middle, some, amount))
+            rest = _tame(after - before - amounts.made(before, amount, some.shape[1]))
             wrong[g] = np.where(useful, rest.mean(0), 0.0)
             chance = rest.std(0) / np.sqrt(min(size[base], len(rows)))
             doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), 0.0)
@@ -332,19 +281,6 @@ def offsets(
 
 def _centre(values: np.ndarray) -> np.ndarray:
     return _tame(values).mean(0)
-
-
-def _towards(before: np.ndarray, goal: np.ndarray, pixels: int) -> np.ndarray:
-    """Amounts (N, len(STATES)) that change states by ``goal``: ``made`` the other way round, as far as that goes."""
-    amount = goal.copy()
-    amount[:, _GAIN] -= np.expm1(goal[:, _GAMMA]) * before[:, _GAIN]
-    amount[:, _FIELD] *= np.exp(before[:, [_GAMMA]])
-    amount[:, _BLUR] = np.maximum(goal[:, _BLUR], 0)
-    amount[:, _NOISE] = 0.0
-    kept = np.exp(2 * made(before, amount, pixels)[:, _NOISE])
-    lacking = np.exp(2 * goal[:, _NOISE]) - kept
-    amount[:, _NOISE] = np.exp(before[:, _NOISE]) * np.sqrt(np.maximum(lacking, 0))
-    return amount
 
 
 # ---- artifacts
@@ -373,7 +309,7 @@ def _detectors(key: Array, reference: Reference, images: Array, some: Array) -> 
 
 def why_not(name: str, recovery: Recovery) -> str:
     """Why a state cannot be told from the images; "" where it can."""
-    i = _NAMES.index(name)
+    i = NAMES.index(name)
     if recovery.identified[i]:
         return ""
     found = f"of a known amount {recovery.slope[i]:.0%} comes back, correlation {recovery.correlation[i]:.2f}"

@@ -17,6 +17,7 @@ from scipy.special import ndtr
 from rafmodel import cohort as cohorts
 from rafmodel import simulate
 from rafmodel.cohort import Cohort
+from rafmodel.console import forget_programs
 from rafmodel.design import Design
 from rafmodel.experience import probit
 from rafmodel.variability import Variability
@@ -45,6 +46,7 @@ def short_run(
 
     What ``simulate`` would say of it, without threshold and early warning; nan where the run failed.
     """
+    forget_programs()
     run = simulate.trained(key, train, short(design, steps))
     names, _ = cohorts.groups(test, group)
     if run.health.failed:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import ndtr
 
 from rafmodel.appearance import matched
 from rafmodel.encoder import in_chunks
@@ -39,6 +40,8 @@ CHUNK = 128  # images measured together
 _SHARES = np.linspace(0.04, 0.96, 24)  # of the pixels, at which grey values are compared
 _DARK = 0.02  # below this a logarithm tells the noise, not the tissue
 _SMOOTH = 0.03  # blur before grey values are compared, fraction of the side
+_NEAR = 0.05  # blur of a local mean, fraction of the side
+_HALVED = np.sqrt(0.5 - 0.5 / np.pi)  # s.d. of noise of s.d. 1 that is cut at its mean
 _FLOOR = 1e-4  # least noise that is told apart from none, fraction of the display range
 
 
@@ -67,10 +70,11 @@ def grey_images(image: Array | np.ndarray) -> Array:
 
 def reference(images: Array) -> Reference:
     """The mean of images (N, H, W, 1): grey values, power and, registered twice, shape."""
-    grey = jnp.mean(in_chunks(_log_quantiles, images, chunk=CHUNK), 0)
+    clear = in_chunks(_unclipped, images, chunk=CHUNK)
+    grey = jnp.mean(in_chunks(_log_quantiles, clear, chunk=CHUNK), 0)
     powers = [jnp.mean(power, 0) for power in in_chunks(_powers, images, chunk=CHUNK)]
     bare = Reference(grey, _middle(grey), images[0], *powers)
-    normal = in_chunks(partial(_normalised, bare), images, chunk=CHUNK)
+    normal = in_chunks(partial(_normalised, bare), clear, chunk=CHUNK)
     template = jnp.mean(normal, 0)
     for _ in range(2):
         pose = in_chunks(lambda some, template=template: register(template, some)[0], normal, chunk=CHUNK)
@@ -93,18 +97,19 @@ def _both(reference: Reference, images: Array) -> tuple[Array, Array]:
     apart = _states(reference, images)
     field = apart[:, 8:] * jnp.exp(-apart[:, 1:2])  # by parts it is what is seen, after gamma
     start = jnp.concatenate([apart[:, :6], field, jnp.zeros_like(apart[:, :1])], 1)
-    found = matched(reference.template, reference.middle, images, start.astype(images.dtype))
+    found = matched(reference.template, reference.middle, _unclipped(images), start.astype(images.dtype))
     return apart, jnp.concatenate([found[:, :6], apart[:, 6:7], found[:, 11:], found[:, 6:11]], 1)
 
 
 def _states(reference: Reference, images: Array) -> Array:
-    gain, log_gamma = _tones(reference, _log_quantiles(images))
-    normal = _normalised(reference, images)
+    clear = _unclipped(images)
+    gain, log_gamma = _tones(reference, _log_quantiles(clear))
+    normal = _normalised(reference, clear)
     pose, _ = register(reference.template, normal)
     for _ in range(2):  # a field looks like a movement and the other way round: in turn
-        field = _fields(reference, images, log_gamma, pose)
+        field = _fields(reference, clear, log_gamma, pose)
         pose, _ = refined(reference.template, _evened(normal, field, log_gamma), pose)
-    field = _fields(reference, images, log_gamma, pose)
+    field = _fields(reference, clear, log_gamma, pose)
     single = jnp.stack([gain, log_gamma, *pose, log_noise(images), _blurs(reference.power, _powers(images)[0])], 1)
     return jnp.concatenate([single, field], 1)
 
@@ -185,6 +190,34 @@ def log_noise(images: Array) -> Array:
         return 0.5 * jnp.log(variance(jnp.maximum(least, jnp.minimum(2 * first, 0.3))) + _FLOOR**2)
 
     return jax.lax.map(one, images, batch_size=64)
+
+
+@jax.jit
+def _unclipped(images: Array) -> Array:
+    """Images (N, H, W, 1) whose local means are those before noise was cut at black and white.
+
+    A cut at black lifts the mean of dark parts by what noise would have taken below it, and the more, the darker they are: a gain
+    or a field seems smaller there than it is.  Where an image shows no noise, as in a blank border, nothing is changed.
+    """
+    deviation = jnp.exp(log_noise(images))[:, None, None, None]
+    blur = jax.vmap(lambda image: gaussian_blur({}, image, jnp.array(_NEAR, image.dtype)))
+    mean = blur(images)
+    grain = jnp.minimum(deviation, jnp.sqrt(jnp.maximum(blur((images - mean) ** 2), 0)) / _HALVED)
+    return images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)
+
+
+def _uncut(mean: Array, grain: Array) -> Array:
+    """The value that noise of s.d. ``grain``, cut at 0, lifts to ``mean``; 0 where even black would be lifted beyond it.
+
+    The mean of max(0, t + z) is t Φ(t) + φ(t), in units of the s.d.; solved by Newton's method.
+    """
+    wide = jnp.maximum(grain, 1e-6)
+    goal = mean / wide
+    value = jnp.maximum(goal, 0)
+    for _ in range(6):
+        lifted = value * ndtr(value) + jnp.exp(-(value**2) / 2) / np.sqrt(2 * np.pi)
+        value = jnp.maximum(value - (lifted - goal) / ndtr(value), 0)
+    return jnp.where(grain > 1e-6, value * wide, mean)
 
 
 # ---- sharpness

@@ -135,8 +135,9 @@ def true_values(reference: Reference) -> np.ndarray:
     """Difference of means B − A, s.d. in A, s.d. in B, (states, 3).
 
     The law bends grey values about MIDDLE, from the bare image; states are relative to the mean of all images, and gains at
-    its mid-grey.  There the bare image's log grey value above MIDDLE is u, and a gain is lifted by e^γ u.  Moves are seen from
-    the mean image, in which the bare one lies turned and scaled.
+    its mid-grey.  There the bare image's log grey value above MIDDLE is u, and a gain is lifted by e^γ u.  The mean image went
+    through the mean e^γ, and so a field that makes the same image from it is larger by that.  Moves are seen from the mean image,
+    in which the bare one lies turned and scaled.
     """
     pairs = LAWS | {"noise": NOISE, "blur": BLUR}
     truth = {name: [pairs[name][1][0] - pairs[name][0][0], pairs[name][0][1], pairs[name][1][1]] for name in NAMES}
@@ -146,6 +147,8 @@ def true_values(reference: Reference) -> np.ndarray:
     u = (float(reference.middle) - MIDDLE - gained[:, 0].mean()) / bent.mean()
     means = gained[:, 0] + u * bent
     truth["gain"] = [means[1] - means[0], *np.sqrt(gained[:, 1] ** 2 + (u * bent) ** 2 * np.expm1(bend**2))]
+    for name in fitted._FIELDS:
+        truth[name] = [bent.mean() * value for value in truth[name]]
     angle, _, _, scale = state.both(reference, base_image()[None])[1][0, 2:6]
     cos, sin = np.exp(-scale) * np.cos(np.deg2rad(angle)), np.exp(-scale) * np.sin(np.deg2rad(angle))
     seen = np.array([[cos, -sin], [sin, cos]])

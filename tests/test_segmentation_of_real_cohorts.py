@@ -10,7 +10,11 @@ pytestmark = pytest.mark.exhaustive
 
 @pytest.mark.parametrize(
     ("name", "size", "group", "least"),
-    [("sunnybrook_cmr", 16, "pathology", 0.1), ("nuclei_dsb2018", 16, "domain", 0.1), ("msd_hippocampus3d", 12, None, 0.1)],
+    [
+        ("sunnybrook_cmr", 16, "pathology", 0.1),
+        ("nuclei_dsb2018", 16, "domain", 0.1),
+        ("msd_hippocampus3d", 12, None, 0.1),
+    ],
 )
 def test_a_study_runs_to_its_report(cohort_folder, tmp_path, monkeypatch, name, size, group, least):
     monkeypatch.setenv("RAFMODEL_DATA", str(cohort_folder))
