@@ -194,7 +194,7 @@ def predict(command: Predict, line: str) -> None:
     """Theory alone."""
     cohort = _asked(command)
     set_up_jax()
-    from rafmodel import classes_predict, findings, plot, segment_predict
+    from rafmodel import classes_predict, findings, foreseen, plot, segment_predict
     from rafmodel import predict as predicts
     from rafmodel import study as studies
 
@@ -207,14 +207,14 @@ def predict(command: Predict, line: str) -> None:
     if command.pilot:
         table = studies.with_runs(table, studies.piloted(plan, progress()))
     studies.save(table, folder / "prediction.nc")
-    print(findings.forecast_rows(table))
+    print(foreseen.rows(table))
     if told := table.attrs.get("experience"):
         print(f"(design effects: half theory, half what the same designs did on {told}; --theory-only leaves that out)")
-    part = findings.forecast_part(table)
+    part = foreseen.part(table)
     best = findings.extremes(table[f"{part}_predicted"])
     levers = studies.levers(plan, best[0], part, progress()) if best else {}
     print()
-    for headline, text in findings.forecast(table, levers):
+    for headline, text in foreseen.sentences(table, levers):
         print(f"{headline}: {text}")
     outside = {"segmentation": segment_predict, "classification": predicts}.get(command.task, classes_predict).outside
     if plan.task.patch:

@@ -115,14 +115,14 @@ def place(study: xr.Dataset, shift: str, severity: int) -> str:
 def worst_error(study: xr.Dataset, check: xr.Dataset | None, level: str) -> Cell | None:
     """The cell whose prediction is furthest from what was observed; None where nothing can be compared."""
     predicted, observed = pairs(study, check, level)
-    at = _largest(abs(predicted - observed))
+    at = largest(abs(predicted - observed))
     return _cell(study, at, observed, predicted) if at else None
 
 
 def lowest(study: xr.Dataset) -> Cell | None:
     """The shifted cell with the lowest observed AUC; None where none was observed."""
     observed = study[f"observed_{metric(study)}"].sel(group="all", severity=SHIFTED).mean("seed")
-    at = _largest(-observed)
+    at = largest(-observed)
     return _cell(study, at, observed, study[f"predicted_{metric(study)}"].sel(group="all")) if at else None
 
 
@@ -132,7 +132,7 @@ def widest_gap(study: xr.Dataset) -> tuple[Cell, str, str] | None:
     The cell's ``observed`` is the AUC of the best subgroup, ``other`` that of the worst.
     """
     groups = study[f"observed_{metric(study)}"].isel(group=SHIFTED).mean("seed")
-    at = _largest(_apart(groups))
+    at = largest(gap(groups))
     if at is None:
         return None
     best, worst = extremes(groups.sel(at))
@@ -158,6 +158,7 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
         ("Shifts", _shifts(study)),
         ("Questions", _questions(study)),
         ("Prediction without training (L0)", _a_priori(study, check)),
+        ("Prediction with experience (L0x)", _experienced(check)),
         ("Prediction from other designs (L2)", _calibrated(check)),
         ("Early warning without labels (L1)", _warned(check)),
         ("Worst prediction", _worst_predictions(study, check)),
@@ -166,69 +167,6 @@ def answers(study: xr.Dataset, check: xr.Dataset | None) -> list[tuple[str, str]
         ("How much of it is chance", _noise(check)),
     ]
     return [(headline, text) for headline, text in told if text]
-
-
-def forecast(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:
-    """(headline, sentences) of a prediction: designs, shifts, subgroups, and what would help the best design.
-
-    levers  change of the foreseen RAF (robustness where no fairness is defined) of the best design for each choice
-    """
-    auc, part = table[f"predicted_{metric(table)}"].sel(group="all"), forecast_part(table)
-    ends = extremes(table[f"{part}_predicted"])
-    told = []
-    if ends:
-        best, worst = (f"{name} ({float(table[f'{part}_predicted'].sel(design=name)):.2f})" for name in ends)
-        told.append(("Designs", f"{best} is foreseen to have the highest {_NAMES[part]}, {worst} the lowest."))
-    last, loss = int(auc["severity"][-1]), (auc.isel(severity=0) - auc.isel(severity=-1)).dropna("design")
-    shift = extremes(loss.mean("design"))
-    if shift:
-        most, least = extremes(loss.sel(shift=shift[0]))
-        told.append(
-            (
-                "Shifts",
-                f"{place(table, shift[0], last)} is foreseen to hurt most: {most} loses "
-                f"{float(loss.sel(shift=shift[0], design=most)):.2f} of {called(table)}, {least} "
-                f"{float(loss.sel(shift=shift[0], design=least)):.2f}.",
-            )
-        )
-    told += _gap_foreseen(table)
-    if levers:
-        changes = sorted(levers.items(), key=lambda item: -abs(item[1]))
-        moved = "; ".join(f"{what} {change:+.3f}" for what, change in changes)
-        told.append(("What would move it", f"{_NAMES[part]} of {ends[0]}: {moved}."))
-    return told
-
-
-def _gap_foreseen(table: xr.Dataset) -> list[tuple[str, str]]:
-    groups = table[f"predicted_{metric(table)}"].isel(group=SHIFTED)
-    at = _largest(_apart(groups))
-    if at is None:
-        return []
-    here = groups.sel(at)
-    high, low = (f"{float(here.sel(group=name)):.2f} in {name}" for name in extremes(here))
-    where = f"{at['design']} under {place(table, str(at['shift']), int(at['severity']))}"
-    return [("Subgroups", f"The widest foreseen gap is that of {where}: {called(table)} {high}, {low}.")]
-
-
-def forecast_rows(table: xr.Dataset) -> str:
-    """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
-    auc = table[f"predicted_{metric(table)}"].sel(group="all")
-    rows = [
-        f"{f'predicted {NAMES[metric(table)]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)
-    ]
-    for name in auc["design"].values:
-        one = auc.sel(design=name)
-        worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)
-        rows.append(f"{name:24s}{float(one.isel(shift=0, severity=0)):8.3f}" + worst)
-    return "\n".join([*rows, "(shift columns: the strongest level)"])
-
-
-def forecast_part(table: xr.Dataset) -> str:
-    """The score that designs are ranked by before training: RAF, or robustness where no RAF is foreseen."""
-    return "raf" if bool(table["raf_predicted"].notnull().any()) else "robustness"
-
-
-_NAMES = {"raf": "RAF", "robustness": "robustness"}
 
 
 def _designs(study: xr.Dataset) -> str:
@@ -300,6 +238,18 @@ def _a_priori(study: xr.Dataset, check: xr.Dataset | None) -> str:
     if check is None:
         return text
     return f"{text} That is {_against_others(check, 'L0')} B1 has seen their outcomes; L0 has seen none."
+
+
+def _experienced(check: xr.Dataset | None) -> str:
+    if check is None or "L0x" not in check["level"].values:
+        return ""
+    r = {level: float(check["score"].sel(level=level, measure="effect_r")) for level in ("L0", "L0x")}
+    if not np.isfinite(list(r.values())).all():
+        return ""
+    return (
+        f"What sets designs apart was foreseen with a correlation of {r['L0x']:.2f} by theory and what the same designs did on "
+        f"other cohorts together, {r['L0']:.2f} by theory alone."
+    )
 
 
 def _warned(check: xr.Dataset | None) -> str:
@@ -375,13 +325,13 @@ def _noise(check: xr.Dataset | None) -> str:
     return " ".join(filter(None, parts))
 
 
-def _apart(groups: xr.DataArray) -> xr.DataArray:
+def gap(groups: xr.DataArray) -> xr.DataArray:
     """Best subgroup minus worst; nan where fewer than two are known."""
     known = groups.notnull().sum("group") > 1
     return (groups.max("group") - groups.min("group")).where(known) if known.any() else known.where(known)
 
 
-def _largest(score: xr.DataArray) -> dict[str, Any] | None:
+def largest(score: xr.DataArray) -> dict[str, Any] | None:
     """Coordinates of the largest defined value; None where none is defined."""
     if not bool(score.notnull().any()):
         return None

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.stats import norm
 from synthetic_study import make_study
 
-from rafmodel import check, cli, experience, pilot, study
+from rafmodel import check, cli, experience, findings, pilot, study
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
@@ -250,3 +250,11 @@ def test_a_check_that_is_given_no_other_cohort_says_so(tmp_path, capsys):
         cli.main(["check", str(tmp_path / "study.nc"), "--elsewhere", str(tmp_path / "study.nc")])
     assert stopped.value.code == 2
     assert "none of these is a study of another cohort" in capsys.readouterr().err
+
+
+def test_the_report_says_what_experience_adds(scored):
+    mine, _, found = scored
+    told = dict(findings.answers(mine, found))["Prediction with experience (L0x)"]
+    for level in ("L0x", "L0"):
+        assert f"{float(found['score'].sel(level=level, measure='effect_r')):.2f} by theory" in told
+    assert "Prediction with experience (L0x)" not in dict(findings.answers(mine, found.drop_sel(level="L0x")))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from rafmodel import charts, cohort, design, findings, predict, study, variability
+from rafmodel import charts, cohort, design, foreseen, predict, study, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=200)
@@ -38,7 +38,7 @@ def tiny_table():
 
 
 def test_the_sentences_name_the_cells_of_the_table():
-    told = dict(findings.forecast(tiny_table(), {"twice the labels": 0.01, "ten times the ridge": -0.2}))
+    told = dict(foreseen.sentences(tiny_table(), {"twice the labels": 0.01, "ten times the ridge": -0.2}))
     assert told["Designs"] == "b (0.70) is foreseen to have the highest RAF, a (0.50) the lowest."
     assert told["Shifts"].startswith("blur 11 (pixels; level 5) is foreseen to hurt most: a loses 0.30 of AUC, b 0.10.")
     assert "that of a under blur 11 (pixels; level 5): AUC 0.70 in F, 0.50 in M." in told["Subgroups"]
@@ -48,13 +48,13 @@ def test_the_sentences_name_the_cells_of_the_table():
 def test_one_known_subgroup_has_no_gap():
     table = tiny_table()
     table["predicted_auc"][..., 2] = np.nan
-    assert "Subgroups" not in dict(findings.forecast(table, {}))
+    assert "Subgroups" not in dict(foreseen.sentences(table, {}))
 
 
 def test_without_a_raf_designs_are_ranked_by_robustness():
     table = tiny_table().isel(group=[0])
     table["raf_predicted"] = table["raf_predicted"] * np.nan
-    told = dict(findings.forecast(table, {}))
+    told = dict(foreseen.sentences(table, {}))
     assert told["Designs"].startswith("a (0.90)")
     assert "Subgroups" not in told
     assert "What would move it" not in told

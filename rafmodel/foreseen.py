@@ -1,0 +1,69 @@
+"""What a forecast says before anything is trained: its table and plain sentences."""
+
+import xarray as xr
+
+from rafmodel.experience import metric
+from rafmodel.findings import SHIFTED, called, extremes, gap, largest, place
+from rafmodel.metrics import NAMES
+
+_NAMES = {"raf": "RAF", "robustness": "robustness"}
+
+
+def sentences(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:
+    """(headline, sentences) of a prediction: designs, shifts, subgroups, and what would help the best design.
+
+    levers  change of the foreseen RAF (robustness where no fairness is defined) of the best design for each choice
+    """
+    auc, score = table[f"predicted_{metric(table)}"].sel(group="all"), part(table)
+    ends = extremes(table[f"{score}_predicted"])
+    told = []
+    if ends:
+        best, worst = (f"{name} ({float(table[f'{score}_predicted'].sel(design=name)):.2f})" for name in ends)
+        told.append(("Designs", f"{best} is foreseen to have the highest {_NAMES[score]}, {worst} the lowest."))
+    last, loss = int(auc["severity"][-1]), (auc.isel(severity=0) - auc.isel(severity=-1)).dropna("design")
+    shift = extremes(loss.mean("design"))
+    if shift:
+        most, least = extremes(loss.sel(shift=shift[0]))
+        told.append(
+            (
+                "Shifts",
+                f"{place(table, shift[0], last)} is foreseen to hurt most: {most} loses "
+                f"{float(loss.sel(shift=shift[0], design=most)):.2f} of {called(table)}, {least} "
+                f"{float(loss.sel(shift=shift[0], design=least)):.2f}.",
+            )
+        )
+    told += _gap(table)
+    if levers:
+        changes = sorted(levers.items(), key=lambda item: -abs(item[1]))
+        moved = "; ".join(f"{what} {change:+.3f}" for what, change in changes)
+        told.append(("What would move it", f"{_NAMES[score]} of {ends[0]}: {moved}."))
+    return told
+
+
+def _gap(table: xr.Dataset) -> list[tuple[str, str]]:
+    groups = table[f"predicted_{metric(table)}"].isel(group=SHIFTED)
+    at = largest(gap(groups))
+    if at is None:
+        return []
+    here = groups.sel(at)
+    high, low = (f"{float(here.sel(group=name)):.2f} in {name}" for name in extremes(here))
+    where = f"{at['design']} under {place(table, str(at['shift']), int(at['severity']))}"
+    return [("Subgroups", f"The widest foreseen gap is that of {where}: {called(table)} {high}, {low}.")]
+
+
+def rows(table: xr.Dataset) -> str:
+    """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
+    auc = table[f"predicted_{metric(table)}"].sel(group="all")
+    lines = [
+        f"{f'predicted {NAMES[metric(table)]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)
+    ]
+    for name in auc["design"].values:
+        one = auc.sel(design=name)
+        worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)
+        lines.append(f"{name:24s}{float(one.isel(shift=0, severity=0)):8.3f}" + worst)
+    return "\n".join([*lines, "(shift columns: the strongest level)"])
+
+
+def part(table: xr.Dataset) -> str:
+    """The score that designs are ranked by before training: RAF, or robustness where no RAF is foreseen."""
+    return "raf" if bool(table["raf_predicted"].notnull().any()) else "robustness"
