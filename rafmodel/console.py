@@ -22,10 +22,11 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def forget_programs(most: int = 40_000) -> None:
+def forget_programs(most: int = 16_000) -> None:
     """Drop jax's compiled programs before this process meets the system's limit on memory maps (65,530 by default on Linux).
 
-    most  memory maps from which on; they grow with every program, and at the limit the process would end without a word
+    most  memory maps from which on; they grow with every program, by some 500 and 40 to 110 MiB a design, and at the limit the
+          process would end without a word
     """
     maps = Path("/proc/self/maps")
     if not maps.exists():  # not Linux

@@ -2,7 +2,7 @@
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
-sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+experience, states, sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
 FILE says was caught is not tried again, what was missed is.
 """
 
@@ -122,8 +122,8 @@ PROGRAM = [
     ("charts", "axes[:d] / np.square(scale[:d, None])", "axes[:d]", PREDICTION),
     ("charts", "one_by_one(clean) if several else by_layer(clean, self.width)", "by_layer(clean, self.width)", PREDICTION),
     ("charts", "slice(each * q, each * (q + 1))", "slice(0, each)", PREDICTION),
-    ("predict", "(survey.pools if design.proxy.labelled else ()) or survey.charts", "survey.charts", PREDICTION),
-    ("predict", "for network in chart.networks], 1)", "for network in chart.networks[::-1]], 1)", PREDICTION),
+    ("predict", "(pools if design.proxy.labelled else ()) or single", "single", PREDICTION),
+    ("predict", "for network in chart.networks]", "for network in chart.networks[::-1]]", PREDICTION),
     ("predict", "_leading(np.concatenate([v, u]))", "_leading(np.concatenate([u, v]))", PREDICTION),
     ("charts", "for c in (1, 0))\n    return cases", "for c in (0, 1))\n    return cases", PREDICTION),
     ("predict", "centre=clean.mean.mean(0)", "centre=law.centre", PREDICTION),
@@ -152,7 +152,6 @@ PROGRAM = [
     ("fit", "(known.sum() - 1) * log_determinant", "-(known.sum() - 1) * log_determinant", TABLES),
     ("fit", "level + explained(study, weights, foreign)[which]", "level - explained(study, weights, foreign)[which]", TABLES),
     ("fit", "told + foreign * study.abroad", "told - foreign * study.abroad", TABLES),
-    ("fit", "seen - seen.mean(\"design\")", "seen", TABLES),
     ("fit", "own * (1 + 1 / known.sum())", "own / known.sum()", TABLES),
     ("check", "(values.sum(0) - values) / (len(values) - 1)", "values.mean(0, keepdims=True) + 0 * values", TABLES),
     ("check", "1 - noise / total", "noise / total", TABLES),
@@ -224,11 +223,10 @@ EARLY = [
 PILOT = [
     ("weights[0] * effects[0] + weights[1] * effects[1]", "weights[1] * effects[0] + weights[0] * effects[1]"),
     ("np.nan_to_num(x - _mean(x))", "np.nan_to_num(x + _mean(x))"),
-    ("_mean(np.concatenate([_mean(theory), _mean(seen)]))", "_mean(theory)"),
-    ("_mean(np.concatenate([_mean(theory), _mean(seen)]))", "_mean(seen)"),
+    ("_mean(np.concatenate([told, own]))", "told"),
+    ("_mean(np.concatenate([told, own]))", "own"),
     ("np.isfinite(theory) | np.isfinite(seen), found", "np.isfinite(theory) & np.isfinite(seen), found"),
-    ("np.clip(x, _EDGE, 1 - _EDGE)", "np.clip(x, 0, 1)"),
-    ("ndtr(level + weights", "ndtr(level - weights"),
+    ("ndtr(both + luck", "ndtr(both - luck"),
     ("min(steps, design.steps)", "max(steps, design.steps)"),
     ("jax.random.split(key, 3)[2]", "jax.random.split(key, 3)[1]"),
     ("if run.health.failed", "if not run.health.failed"),
@@ -346,7 +344,7 @@ SEGMENTATION = [
     ("dice", "return share[..., 1], share[..., 0]", "return share[..., 0], share[..., 1]", DICE),
     ("dice", "side=\"right\"", "side=\"left\"", DICE),
     ("dice", "np.where(inside > 0, 2", "np.where(inside >= 0, 2", DICE),
-    ("dice", "metrics.raf(found, chance)", "metrics.raf(found)", DICE),
+    ("dice", "metrics.intervals(found, level, chance)", "metrics.intervals(found, level)", DICE),
     ("dice", "2**16 else", "2**20 else", DICE),
     ("masks", "2 * share / (1 + share)", "share", DICE),
     ("masks", "share = share[share > 0]", "share = share[share >= 0]", DICE),
@@ -400,7 +398,7 @@ SEVERAL = [
     ("classes_predict", "within + wander[..., None] * noise + (count", "within + (count", SCORED),
     ("classes_predict", "probit(measured) - probit(stated)", "probit(stated) - probit(measured)", SCORED),
     ("classes_predict", "(_mean(x[column > 0]) + _mean(x[column <= 0])) / 2", "_mean(x[column > 0])", SCORED),
-    ("predict", "np.flatnonzero(stratum == c)[:each] for c in range(asked.n_strata)", "np.flatnonzero(stratum == c)[:each] for c in range(2)", SCORED),
+    ("predict", "np.flatnonzero(stratum == c)[:n] for c, n in enumerate(each)", "np.flatnonzero(stratum == c)[:n] for c, n in enumerate(each[:2])", SCORED),
     ("theory", "moments.mean - jnp.mean(moments.mean, -2, keepdims=True)", "moments.mean", FORESEEN),
 ]  # fmt: skip
 
@@ -498,7 +496,65 @@ def main(which: str, kept: Path | None) -> None:
     print(f"{len(mutants) - len(missed)} of {len(mutants)} mutants of the {which} caught")
 
 
+EXPERIENCE = [
+    ("jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)", "jnp.clip(jnp.asarray(auc), 1e-6, 1 - 1e-6)"),
+    ("share * (_centred(known, names) - ", "share * (_centred(known, names) + "),
+    ("share * (_centred(known, names) - ", "share * (known - "),
+    ("ndtri(jnp.asarray(auc)) + move", "ndtri(jnp.asarray(auc)) - move"),
+    ('seen - _mean(seen, "design")', "seen"),
+    ('_mean(seen - _mean(seen, "design"), "cohort")', '(seen - _mean(seen, "design")).sum("cohort")'),
+    ("SHARE = 0.5", "SHARE = 0.6"),
+    ("not _begins(mine, name)", "mine != name"),
+    ("theirs != source or source in _UNSTATED", "theirs != source"),
+    ("theirs != source or source in _UNSTATED", "True"),
+    ("(asked, judged) == (task(study), metric(study))", "True"),
+    ('partition("[")[0].partition("@")[0]', 'partition("[")[0]'),
+    ('(kind - _mean(kind, "kind"))[which].values', '(rows - _mean(rows, "design")).values'),
+    ("z if z.ndim == 3 else z[..., 0]", "z if z.ndim == 3 else z[..., -1]"),
+    ("np.where(np.isfinite(known), everyone, np.nan)", "everyone"),
+    ("values.sum(over) / n.where(n > 0)", "values.sum(over) / n.max()"),
+]
+AMOUNTS = [
+    ("[cos, -sin], [sin, cos]", "[cos, sin], [-sin, cos]"),
+    ("np.exp(-before[:, POSE.stop - 1])", "np.exp(before[:, POSE.stop - 1])"),
+    ("moved - before[:, FIELD] + amount", "amount"),
+    ("amount[:, FIELD] * np.exp(-before[:, [GAMMA]])", "amount[:, FIELD]"),
+    (
+        "(bent - 1) * before[:, GAIN] + bent * np.exp(before[:, GAMMA]) * level\n    through",
+        "(bent - 1) * before[:, GAIN]\n    through",
+    ),
+    (
+        "(bent - 1) * before[:, GAIN] + bent * np.exp(before[:, GAMMA]) * level\n    through",
+        "bent * np.exp(before[:, GAMMA]) * level\n    through",
+    ),
+    ("np.linalg.solve(_frame(before), goal[:, MOVES, None])[..., 0]", "goal[:, MOVES]"),
+    ("(goal[:, FIELD] - moved + before[:, FIELD])", "(goal[:, FIELD] + moved - before[:, FIELD])"),
+    ("* np.exp(before[:, [GAMMA]])\n", "* np.exp(-before[:, [GAMMA]])\n"),
+    ("amount[:, GAIN] -= ", "amount[:, GAIN] += "),
+    ("np.exp(2 * goal[:, NOISE]) - kept", "np.exp(2 * goal[:, NOISE])"),
+    ("0.5 * np.log(kept + (", "0.5 * np.log((1 + 0 * kept) + ("),
+]
+IMAGE_STATES = [
+    (
+        "injection",
+        "np.maximum((middle - lower) / 0.6745, _LEAST)",
+        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, _LEAST)",
+    ),
+    ("injection", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
+    ("injection", "np.maximum(clear.sum(0), 1)", "len(some) + 0 * clear.sum(0)"),
+    ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
+    ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),
+    ("state", "value * ndtr(value) + jnp.exp(", "value * ndtr(value) - jnp.exp("),
+    ("state", "jnp.minimum(deviation, jnp.sqrt(", "jnp.maximum(deviation, jnp.sqrt("),
+]
+
+
 LISTS = {
+    "experience": [("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE],
+    "states": [
+        *(("amounts", *mutant, ("test_known_amounts_make_known_changes",)) for mutant in AMOUNTS),
+        *((*mutant, ("test_known_amounts_make_known_changes",)) for mutant in IMAGE_STATES),
+    ],
     "theory": [(*mutant, FORMULAS) for mutant in THEORY],
     "program": PROGRAM,
     "segmentation": SEGMENTATION,

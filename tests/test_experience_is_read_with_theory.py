@@ -86,6 +86,17 @@ def test_the_shipped_experience_is_that_of_the_committed_tables():
     assert len(tables) > known.sizes["cohort"] == 11  # a table for each attribute, of the same outcomes
 
 
+def test_outcomes_near_perfect_count_as_nearly_as_they_can_be_told():
+    """An AUC of 0.9999 or of 1 is no larger an effect than one of 0.98."""
+    mine, found = other(0, "a"), []
+    for auc in (0.98, 0.9999, 1.0):
+        theirs = other(1, "b")
+        theirs["observed_auc"][0] = auc
+        found.append(experience.effects(experience.gathered([theirs]), mine))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
 # ---- how it is read with theory
 
 
