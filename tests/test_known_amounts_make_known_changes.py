@@ -54,6 +54,21 @@ def test_two_changes_come_to_the_state_that_is_stated(parts):
     assert off < np.abs(twice - plain)[inside].max() or parts == (slice(0, 2),)
 
 
+def test_noise_goes_through_tones_and_blur_and_variances_add():
+    """Immerkær's estimate of the noise of an altered flat image is the one that ``made`` foretells, to a few percent."""
+    rng = np.random.default_rng(0)
+    image = (0.4 + 0.02 * rng.normal(size=(64, SIDE, SIDE, 1))).astype(np.float32)
+    before = np.zeros((64, len(NAMES)))
+    before[:, NOISE] = found = np.asarray(state.log_noise(jnp.asarray(image)))
+    for parts, values in (((0,), (0.3,)), ((0, NOISE), (-0.3, 0.03)), ((BLUR,), (1e-4,)), ((1, NOISE), (0.2, 0.01))):
+        amount = np.zeros_like(before)
+        amount[:, parts] = values
+        altered = amounts.add(jax.random.key(1), jnp.asarray(np.log(0.4)), jnp.asarray(image), amount)
+        change = np.asarray(state.log_noise(altered)) - found
+        assert abs(change.mean()) > 0.1
+        assert change.mean() == pytest.approx(amounts.made(before, amount, SIDE)[:, NOISE].mean(), abs=0.03)
+
+
 def test_a_goal_is_reached():
     rng = np.random.default_rng(0)
     before, goal = STATE * rng.normal(size=(20, len(NAMES))), AMOUNT * rng.normal(size=(20, len(NAMES)))
