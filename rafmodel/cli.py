@@ -201,7 +201,8 @@ def predict(command: Predict, line: str) -> None:
     plan = _plan(command, cohort)
     folder = _folder(command, cohort)
     _remark(plan)
-    table = studies.forecast_table(plan, studies.predicted(plan, progress()), line)
+    seen = studies.surveyed(plan)
+    table = studies.forecast_table(plan, studies.predicted(plan, progress(), seen), line)
     if not command.theory_only:
         table = studies.with_experience(table)
     if command.pilot:
@@ -212,7 +213,7 @@ def predict(command: Predict, line: str) -> None:
         print(f"(design effects: half theory, half what the same designs did on {told}; --theory-only leaves that out)")
     part = foreseen.part(table)
     best = findings.extremes(table[f"{part}_predicted"])
-    levers = studies.levers(plan, best[0], part, progress()) if best else {}
+    levers = studies.levers(plan, best[0], part, progress(), seen) if best else {}
     print()
     for headline, text in foreseen.sentences(table, levers):
         print(f"{headline}: {text}")

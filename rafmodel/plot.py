@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Draw = Callable[[Axes, xr.Dataset, str], None]
 
+_HEAD, _ROW = 0.5, 0.22  # inches of a table's head and of each row
+
 # ---- degradation
 
 
@@ -170,7 +172,7 @@ def skill_table(axes: "Axes", check: xr.Dataset) -> None:
     score = check["score"]
     axes.set_axis_off()
     across = np.linspace(0.16, 1, score.sizes["measure"])
-    down = np.linspace(0.66, 0.06, score.sizes["level"])
+    down = 1 - (_HEAD + _ROW * (np.arange(score.sizes["level"]) + 0.5)) / (_HEAD + _ROW * score.sizes["level"])
     for y, level in zip(down, score["level"].values, strict=True):
         axes.text(0, y, str(level), va="center", weight="bold")
     for x, column in zip(across, score["measure"].values, strict=True):
@@ -255,11 +257,12 @@ def sheets(study: xr.Dataset, check: xr.Dataset | None) -> "dict[str, Figure]":
         residuals(other, study, check, level=level)
     _one_scale(axes)
     if check is not None:
-        found["effects"], axes = grid(3, 3, width=9.6, height=3.5)
-        for one, level in zip(axes, levels, strict=False):
+        shown = [level for level in ("L0", "L0x", "L2") if level in check["level"].values]
+        found["effects"], axes = grid(len(shown) + 1, len(shown) + 1, width=3.2 * (len(shown) + 1), height=3.5)
+        for one, level in zip(axes, shown, strict=False):
             design_effects(one, check, level=level)
-        _one_scale(axes[:2])
-        calibration(axes[2], check)
+        _one_scale(axes[:-1])
+        calibration(axes[-1], check)
     for name in {"predicted", "residuals", "effects"} & set(found):
         family_key(found[name], designs)
     return found
@@ -279,7 +282,7 @@ def figures(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> list[P
     with style():
         found = sheets(study, check)
         if check is not None:
-            found["skill"], (axes,) = grid(1, 1, width=8.4, height=1.7)
+            found["skill"], (axes,) = grid(1, 1, width=8.4, height=_HEAD + _ROW * check.sizes["level"])
             skill_table(axes, check)
         files = [(figure, folder / f"{name}.{kind}") for name, figure in found.items() for kind in ("pdf", "png")]
         return [save(figure, path) for figure, path in files]

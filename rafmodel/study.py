@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ import xarray as xr
 import rafmodel
 from rafmodel import cohort as cohorts
 from rafmodel import early, experience, metrics, pilot
+from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
@@ -26,6 +28,7 @@ from rafmodel.running import Plan, Tell
 from rafmodel.simulate import Deployment
 from rafmodel.task import RATES
 
+Surveys = dict[tuple[Architecture, tuple[int, ...]], Any]
 _CELL = ("design", "seed", "shift", "severity", "group")
 _FORESEEN = ("design", "shift", "severity", "group")
 _PARTS = ("performance", "robustness", "fairness", "raf")
@@ -52,18 +55,24 @@ ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_vers
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
 
 
-def predicted(plan: Plan, tell: Tell) -> Outcome:
-    """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress."""
-    test = cohorts.part(plan.cohort, "test")
-    key_survey, key_pairs = jax.random.split(plan.key(0))
-    total = len(plan.designs)
-    tell("predict", 0, total)
+def surveyed(plan: Plan) -> Surveys:
+    """What untrained encoders see of the cohort: all that theory reads of the images, by encoder and widths."""
+    test, key = cohorts.part(plan.cohort, "test"), jax.random.split(plan.key(0))[0]
     forget_programs()
-    shapes = {(design.encoder, design.widths) for design in plan.designs}
-    found = {
-        (e, w): plan.task.survey(key_survey, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
-        for e, w in shapes
+    return {
+        (e, w): plan.task.survey(key, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
+        for e, w in {(design.encoder, design.widths) for design in plan.designs}
     }
+
+
+def predicted(plan: Plan, tell: Tell, found: Surveys | None = None) -> Outcome:
+    """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress.
+
+    found  surveys of the plan's encoders, where they have been made
+    """
+    total, key_pairs = len(plan.designs), jax.random.split(plan.key(0))[1]
+    tell("predict", 0, total)
+    found = surveyed(plan) if found is None else found
     alike = {_foreseen_as(design): design for design in plan.designs}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation, which uses one core
         waiting = {
@@ -88,7 +97,7 @@ def piloted(plan: Plan, tell: Tell) -> np.ndarray:
     return np.stack(found)
 
 
-def levers(plan: Plan, best: str, part: str, tell: Tell) -> dict[str, float]:
+def levers(plan: Plan, best: str, part: str, tell: Tell, found: Surveys | None = None) -> dict[str, float]:
     """Change of theory's RAF, or another of its parts, when one choice of the design ``best`` is changed.
 
     The finite-difference gradient of the forecast, in steps that a person could take; choices that change nothing
@@ -104,7 +113,7 @@ def levers(plan: Plan, best: str, part: str, tell: Tell) -> dict[str, float]:
     if design.steps:
         steps["twice the training"] = {"steps": 2 * design.steps}
     variants = tuple(replace(design, **change) for change in steps.values())
-    foreseen = predicted(replace(plan, designs=(design, *variants)), tell)
+    foreseen = predicted(replace(plan, designs=(design, *variants)), tell, found)
     score = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part)
     return {what: float(s - score[0]) for what, s in zip(steps, score[1:], strict=True) if abs(s - score[0]) >= 0.0005}
 

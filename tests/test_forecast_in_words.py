@@ -75,6 +75,7 @@ def test_levers_have_the_signs_they_must(small):
     assert found["half the labels"] < 0
     assert found["a tenth of the labels wrong"] < 0
     assert "twice the training" not in found
+    assert found == study.levers(plan, "untrained", "performance", lambda *_: None, study.surveyed(plan))
     most = int(min((cohort.part(IMAGES, "train").label == c).sum() for c in (0, 1))) * 2
     plenty = replace(plan, designs=(replace(one[0], n_labelled=2 * most),))
     assert "twice the labels" not in study.levers(plenty, "untrained", "performance", lambda *_: None)
