@@ -292,5 +292,8 @@ def test_knowledge_from_elsewhere_has_skill_and_its_turned_designs_have_none():
 
     other = elsewhere(table, 3, "b", share=0.7)
     assert skill([other]) > 0.5
+    data = fit.cells(table, experience.gathered([other]))
+    drawn = fit.chain(jax.random.key(2), [data], [fit.reported(data)], **SHORT)
+    assert float(drawn["weight_abroad"].mean()) == pytest.approx(1 / 0.7, rel=0.15)  # of effects that are 0.7 of these
     turned = np.roll(other["observed_auc"].values, 1, axis=0)
     assert skill([other.assign(observed_auc=(other["observed_auc"].dims, turned))]) < 0.15

@@ -69,6 +69,24 @@ def test_the_threshold_comes_from_validation_images(deployed):
     np.testing.assert_array_equal(other.pixels, deployed.pixels)
 
 
+def test_test_images_move_no_threshold(deployed):
+    inverted = replace(TEST, image=1 - np.asarray(TEST.image))
+    other = segment.deploy(jax.random.key(1), IMAGES, inverted, UNTRAINED, NOISE, task=TASK)
+    assert other.threshold == deployed.threshold
+    assert (other.pixels != deployed.pixels).any()
+
+
+def test_the_probe_s_zero_lies_half_way_between_the_classes():
+    """Drawn anew from the same labelled images, pixels of both classes score on average as far above zero as below."""
+    keys = jax.random.split(jax.random.key(2), 4)
+    network, _, labelled, _ = segment.trained(keys[0], IMAGES, UNTRAINED, TASK)
+    head = segment.probe(keys[1], keys[2], network, labelled, UNTRAINED)
+    score = np.asarray(segment.score_maps(network, head, cohort.pixels(labelled)))
+    means = [score[labelled.mask == c].mean() for c in (1, 0)]
+    assert means[0] > 0 > means[1]
+    assert abs(sum(means)) < 0.1 * (means[0] - means[1])
+
+
 def test_outcome_is_better_than_chance_and_noise_hurts(deployed):
     found = segment.score(deployed, TEST, "site")
     assert found.dice.shape == (1, 6, 3)
