@@ -191,7 +191,7 @@ def study(command: Study, line: str) -> None:
 
 
 def predict(command: Predict, line: str) -> None:
-    """Theory alone."""
+    """Theory, read with experience unless that is to be left out."""
     cohort = _asked(command)
     set_up_jax()
     from rafmodel import classes_predict, findings, foreseen, plot, segment_predict

@@ -19,6 +19,7 @@ from jax.scipy.special import ndtr, ndtri
 
 SHARE = 0.5  # of a design's effect that other cohorts tell; theory tells the rest
 _EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
+_ONE = (("breastmnist", "busi"), ("chestmnist", "nih"))  # beginnings of names of cohorts that share images
 _UNSTATED = ("", "not stated in the file")  # sources that say nothing
 _SCALE = ("cohort", "design", "shift", "severity")
 
@@ -57,13 +58,13 @@ def task(study: xr.Dataset) -> str:
 def of_others(known: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
     """The part of the experience that is of the study's task and shares no images with it.
 
-    Passed over is a cohort whose name begins like the study's or the other way round (one may be made from the other), and one
-    of the same stated source.
+    Passed over is a cohort whose name begins like the study's or the other way round (one may be made from the other), one known
+    to share its images (``_ONE``), and one of the same stated source.  Other names for the same images are not noticed.
     """
     mine, source = str(study.attrs.get("cohort", "")), str(study.attrs.get("source", ""))
     rows = zip(*(known[name].values for name in ("cohort", "source", "task", "metric")), strict=True)
     apart = [
-        not _begins(mine, name)
+        not _related(mine, name)
         and (theirs != source or source in _UNSTATED)
         and (asked, judged) == (task(study), metric(study))
         for name, theirs, asked, judged in rows
@@ -107,9 +108,13 @@ def probit(auc: np.ndarray) -> np.ndarray:
     return np.asarray(ndtri(jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)))
 
 
-def _begins(one: str, other: str) -> bool:
-    """Whether one of two names begins the other."""
-    return bool(one and other) and (one.startswith(other) or other.startswith(one))
+def _related(one: str, other: str) -> bool:
+    """Whether one of two names begins the other, or both are of cohorts that share images."""
+    if not (one and other):
+        return False
+    return (
+        one.startswith(other) or other.startswith(one) or any(one.startswith(f) and other.startswith(f) for f in _ONE)
+    )
 
 
 def _centred(z: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -144,19 +144,30 @@ def draw(tables: dict[tuple[str, str], xr.Dataset], path: Path) -> None:
     with style():
         figure, axes = grid(len(tables), 2, width=7.2, height=1.5, sharex=True)
         for one, ((cohort, task), table) in zip(axes, tables.items(), strict=True):
-            names = [str(name) for name in table["design"].values]
-            for y, name in enumerate(names):
-                row, (colour, marker) = table.sel(design=name), FAMILIES[family(name)]
-                one.plot(row["raf_observed_interval"].values, [y, y], color=colour)
-                one.plot(float(row["raf_observed"].mean("seed")), y, marker, color=colour, ms=6)
-                one.plot(float(row["raf_predicted"]), y, marker, mfc="white", mec=colour, ms=6)
-            one.set_yticks(range(len(names)), names)
-            one.set(title=f"{cohort}, {task}", xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
+            by_design(one, table, "raf")
+            one.set(title=f"{cohort}, {task}", xlim=(0, 1))
         for one in axes[-2:]:
             one.set_xlabel("RAF")
-        grey = {"color": "#555555", "marker": "o"}
-        legend(figure, [handle("observed, 95 % interval", **grey), handle("predicted (L0)", **grey, mfc="white")])
+        key(figure)
         save(figure, path)
+
+
+def by_design(axes, table: xr.Dataset, part: str) -> None:
+    """A part of RAF of each design with its interval, a row a design; open: foreseen."""
+    names = [str(name) for name in table["design"].values]
+    for y, name in enumerate(names):
+        row, (colour, marker) = table.sel(design=name), FAMILIES[family(name)]
+        axes.plot(row[f"{part}_observed_interval"].values, [y, y], color=colour)
+        axes.plot(float(row[f"{part}_observed"].mean("seed")), y, marker, color=colour, ms=6)
+        axes.plot(float(row[f"{part}_predicted"]), y, marker, mfc="white", mec=colour, ms=6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def key(figure) -> None:
+    """What filled and open marks are."""
+    grey = {"color": "#555555", "marker": "o"}
+    legend(figure, [handle("observed, 95 % interval", **grey), handle("predicted (L0)", **grey, mfc="white")])
 
 
 def ruled(head: str) -> str:

@@ -18,9 +18,10 @@ import xarray as xr
 
 from rafmodel import cli, metrics
 from rafmodel import study as studies
-from rafmodel.canvas import FAMILIES, family, grid, handle, legend, save, style
+from rafmodel.canvas import grid, save, style
 from rafmodel.files import atomically
 
+beside = importlib.import_module("12_raf_of_proxy_tasks")  # its name begins with a digit
 DESIGNS = ("untrained", "contrastive+noise", "rotation", "masked")
 FINDINGS = "--cohort nih_cxr1000 --task multi-label --label findings --classes Effusion Infiltration Atelectasis"
 RUNS = {
@@ -91,18 +92,11 @@ def draw(tables: dict[str, xr.Dataset], path: Path) -> None:
     with style():
         figure, axes = grid(len(tables), 3, width=9.6, height=1.45, sharex=True)
         for one, (name, table) in zip(axes, tables.items(), strict=False):
-            names = [str(design) for design in table["design"].values]
-            for y, design in enumerate(names):
-                row, (colour, marker) = table.sel(design=design), FAMILIES[family(design)]
-                one.plot(row["robustness_observed_interval"].values, [y, y], color=colour)
-                one.plot(float(row["robustness_observed"].mean("seed")), y, marker, color=colour, ms=6)
-                one.plot(float(row["robustness_predicted"]), y, marker, mfc="white", mec=colour, ms=6)
-            one.set_yticks(range(len(names)), names)
-            one.set(title=name, xlim=(0, 1.05), ylim=(len(names) - 0.4, -0.6))
+            beside.by_design(one, table, "robustness")
+            one.set(title=name, xlim=(0, 1.05))
         for one in axes[-3:]:
             one.set_xlabel("robustness")
-        grey = {"color": "#555555", "marker": "o"}
-        legend(figure, [handle("observed, 95 % interval", **grey), handle("predicted (L0)", **grey, mfc="white")])
+        beside.key(figure)
         save(figure, path)
 
 
@@ -115,7 +109,6 @@ def asked(options: Options) -> str:
 
 def main(options: Options) -> None:
     """Study, tabulate, draw."""
-    ruled = importlib.import_module("12_raf_of_proxy_tasks").ruled  # beside this script; its name begins with a digit
     command = asked(options)
     if options.quick:
         options = Options(seeds=1, steps=5, out=options.out, quick=True)
@@ -132,7 +125,13 @@ def main(options: Options) -> None:
         "the command below says more.  For each design the outcome on clean images / its mean over shifted cells.  B1 is the "
         "mean of the other designs' outcomes."
     )
-    text = ["# Every task, on real cohorts\n", about, "\n![Robustness by design](every_task.png)\n", head, ruled(head)]
+    text = [
+        "# Every task, on real cohorts\n",
+        about,
+        "\n![Robustness by design](every_task.png)\n",
+        head,
+        beside.ruled(head),
+    ]
     text += [line(name, table) for name, table in tables.items()]
     runs = [f"- {name}: `rafmodel study {RUNS[name]}`" for name in tables]
     text += ["\nEach is the command below with `--designs`, `--shifts`, `--seeds` and `--steps`:\n", *runs, ""]

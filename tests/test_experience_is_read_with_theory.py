@@ -70,6 +70,13 @@ def test_experience_never_comes_from_the_cohort_itself_or_from_another_task(attr
     assert np.isfinite(experience.effects(known, mine)).all() == apart
 
 
+def test_the_same_images_under_another_name_are_passed_over():
+    for mine, theirs in (("busi_ultrasound", "breastmnist"), ("chestmnist", "nih_cxr1000")):
+        one, two = other(0, mine), other(1, theirs)
+        assert experience.of_others(experience.gathered([two]), one).sizes["cohort"] == 0
+        assert experience.of_others(experience.gathered([two]), other(2, "pneumoniamnist")).sizes["cohort"] == 1
+
+
 def test_sources_that_are_not_stated_are_not_one_source():
     mine, theirs = (other(i, name).assign_attrs(source="not stated in the file") for i, name in enumerate("ab"))
     assert experience.of_others(experience.gathered([theirs]), mine).sizes["cohort"] == 1
