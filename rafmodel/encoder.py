@@ -15,6 +15,8 @@ from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk
 
 AT_ONCE = 2**20  # bytes of images encoded together: with what their layers answer they stay in a cache
+IN_TURN = 2**17  # bytes of images that are learned from together: with their patches they stay in a cache
+TURNS = 8  # a batch of fewer turns is learned from at once
 
 
 class Network(Protocol):
@@ -159,6 +161,24 @@ def features(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: in
 def few(images: Array | np.ndarray | OnDisk, most: int = 256) -> int:
     """How many images (N, *space, C) are encoded together: AT_ONCE bytes as float32, at most so many, at least one."""
     return max(1, min(most, AT_ONCE // (4 * int(np.prod(images.shape[1:])))))
+
+
+def in_turns(network: nnx.Module, images: Array) -> Array:
+    """Features (N, d) of a batch that is learned from, IN_TURN bytes of images at a time where this machine is one CPU.
+
+    A large batch's patches fill memory many times over; those of a few images stay in a cache.  Products with weights are kept
+    for the gradient, everything else is made again.  Each image must be encoded by itself, as all encoders here do.
+    Batches of fewer than TURNS turns, or that do not divide into equal ones, are encoded at once.
+    """
+    n = len(images)
+    most = max(1, IN_TURN // (images.dtype.itemsize * int(np.prod(images.shape[1:]))))
+    each = next(k for k in range(min(most, n), 0, -1) if n % k == 0)
+    if jax.default_backend() != "cpu" or jax.local_device_count() > 1 or n < TURNS * most or each < most / 4:
+        return network(images)
+    graph, state = nnx.split(network)
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    some = jax.checkpoint(lambda images: nnx.merge(graph, state)(images), policy=kept)
+    return jax.lax.map(some, images.reshape(-1, each, *images.shape[1:])).reshape(n, -1)
 
 
 def layer_statistics(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, check, fits
-from rafmodel.encoder import Network
+from rafmodel.encoder import Network, in_turns
 from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
 
@@ -44,7 +44,7 @@ class Learner(nnx.Module):
 
     def __call__(self, images: Array) -> Array:
         """Head's output (B, k) for inputs (B, *space, C) or (B, patches, *cell, C)."""
-        x = self.encoder(images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
+        x = in_turns(self.encoder, images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
         return self.out(self._bent(self.hidden(x)) if self.hidden else x)
 
     def _bent(self, x: Array) -> Array:
@@ -54,7 +54,7 @@ class Learner(nnx.Module):
     def pair(self, inputs: Array, targets: Array) -> tuple[Array, Array]:
         """Outputs for two batches of images: by one head, or by the targets' own where the input is many patches."""
         if self.match:
-            return self(inputs), self.match(self.encoder(targets))
+            return self(inputs), self.match(in_turns(self.encoder, targets))
         both = self(jnp.concatenate([inputs, targets]))
         return both[: len(inputs)], both[len(inputs) :]
 
@@ -156,19 +156,23 @@ def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, p
     def divided(rows):
         return rows if parts is None else jax.lax.with_sharding_constraint(rows, parts)
 
-    def step(i, state):
-        weights, moments, slow = state
-        rows = divided(place[i - start])
-        key_images, key_pairs = _keys(key, i)
-        keys = divided(jax.random.split(key_pairs, len(rows)))
-        shown = _cut(key_images, images[rows], patch) if patch else images[rows]
-        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, shown, label[rows]))
+    def seen(i):
+        """The images of step i and their labels."""
+        rows = divided(place[jnp.minimum(i, stop - 1) - start])
+        return _cut(_keys(key, i)[0], images[rows], patch) if patch else images[rows], label[rows]
+
+    def step(i, carried):
+        (weights, moments, slow), shown = carried
+        keys = divided(jax.random.split(_keys(key, i)[1], len(shown[1])))
+        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, *shown))
         gradient = jax.grad(partial(_loss, proxy, graph, precision=precision))(weights, inputs, targets, slow)
         update, moments = _OPTIMISER.update(gradient, moments, weights)
         weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
-        return weights, moments, followed(slow, weights, proxy.momentum, i / steps)
+        return (weights, moments, followed(slow, weights, proxy.momentum, i / steps)), seen(i + 1)
 
-    return jax.lax.fori_loop(start, stop, step, state)
+    # the next step's images are carried along, so that they lie in memory: looked up where a view reads them, each is found
+    # again for every pixel of every view
+    return jax.lax.fori_loop(start, stop, step, (state, seen(start)))[0]
 
 
 def _cut(key: Array, images: Array, side: int) -> Array:

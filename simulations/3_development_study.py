@@ -11,11 +11,12 @@ Cells that are done are read again, so a kill loses at most one.  Each cohort an
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 import tyro
 
 from rafmodel import cohort as cohorts
@@ -48,10 +49,15 @@ def _dealt(attribute: str, name: str, **contrast) -> Cohort:
     return imbalance.dealt(cohorts.load(name, size=32, **contrast), jax.random.key(0), SHARES, attribute=attribute)
 
 
-def _left_ventricle() -> Cohort:
-    """Pixels of the left ventricle, as a dense linear probe sees them."""
-    whole = cohorts.load("sunnybrook_cmr", label="pathology", positive=FAILURE)
-    return masks.around_pixels(whole, jax.random.key(0), side=32, each=2)
+def _pixels(name: str, each: int, **contrast) -> Cohort:
+    """Pixels of a structure and ``each`` beside it in every image, as a dense linear probe sees them."""
+    return masks.around_pixels(cohorts.load(name, **contrast), jax.random.key(0), side=32, each=each)
+
+
+def _flattened(name: str) -> Cohort:
+    """Volumes as pictures: the mean along their first axis, as a radiograph has it."""
+    whole = cohorts.load(name)
+    return replace(whole, image=cohorts.pixels(whole).mean(1), name=f"{name}_flattened")
 
 
 _nih = partial(_dealt, "sex", "nih_cxr1000", label="findings")
@@ -63,12 +69,16 @@ SOURCES = (
     Source("phantom", lambda: phantom(jax.random.key(0)), ("site", "sex")),
     Source("breastmnist", partial(cohorts.load, "breastmnist")),
     Source("nih-effusion", partial(_nih, positive=["Effusion"]), ("sex", "view")),
-    Source("sunnybrook-pixels", _left_ventricle, ("sex",)),
+    Source("sunnybrook-pixels", partial(_pixels, "sunnybrook_cmr", 2, label="pathology", positive=FAILURE), ("sex",)),
     Source("phantom-rare", lambda: phantom(jax.random.key(1), lesion=0.5, prevalence=0.2), ("site", "sex")),
     Source("cardiac-ultrasound", partial(named, "cardiac-ultrasound", jax.random.key(2), size=32), ("quality", "sex")),
     # witnesses: foreseen before anyone had looked at what is observed there
     Source("lung-airways", partial(named, "lung-airways", jax.random.key(3), size=32), ("dose", "sex")),
     Source("nih-sex", partial(_dealt, "view", "nih_cxr1000", label="sex", positive=["F"]), ("view",)),
+    # witnesses of experience: foreseen from the eleven above, before anyone had looked at what is observed there
+    Source("nuclei-pixels", partial(_pixels, "nuclei_dsb2018", 1)),
+    Source("adrenal-flattened", partial(_flattened, "adrenalmnist3d")),
+    Source("retina-pixels", partial(_pixels, "retina_vessels", 8)),
 )
 
 
