@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 import tyro
 
 from rafmodel import cohort as cohorts

@@ -2,6 +2,7 @@
 
     python simulations/4_how_good_are_predictions.py                       from the committed tables, a few minutes
     python simulations/4_how_good_are_predictions.py --tables runs/development --keep paper/data/development
+    python simulations/4_how_good_are_predictions.py --tables paper/data/witnesses --shipped   cohorts that nothing was chosen on
 
 Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
 correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then what part of L0's
@@ -25,7 +26,7 @@ from rafmodel.files import atomically
 ROOT = Path(__file__).resolve().parents[1]
 SURE = 1.96  # standard errors that an observed gap must be away from zero
 CHOSEN_ON = ("pneumoniamnist", "breastmnist", "phantom-sex", "phantom-rare-sex")
-WITNESSES = ("lung-airways-dose", "nih-sex")
+WITNESSES = ("lung-airways-dose", "nih-sex", "nuclei-pixels", "adrenal-flattened", "retina-pixels")
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
 
@@ -37,6 +38,8 @@ class Options:
     """folder with the study tables of 3_development_study.py"""
     keep: Path | None = None
     """folder for the reduced tables, and for that of the scores, skill_check.nc; the shipped experience is made anew too"""
+    shipped: bool = False
+    """read experience as it is shipped, not that of the other tables in the folder, and keep it as it is"""
     quick: bool = False
     """two tables and few posterior draws: shows that the script runs"""
     out: Path = Path("runs/skill")
@@ -189,8 +192,8 @@ def main(options: Options) -> None:
     # one table a cohort, whatever its subgroups: those of everyone's AUC are the same
     once = {float(table["observed_auc"].sel(group="all").sum()): name for name, table in reversed(tables.items())}
     single = {name: tables[name] for name in sorted(once.values())}
-    known = experience.gathered(list(single.values()))
-    if options.keep:
+    known = experience.shipped() if options.shipped else experience.gathered(list(single.values()))
+    if options.keep and not options.shipped:
         keep(known, ROOT / "rafmodel" / "data" / "experience.nc")
     results = [scored(name, table, known, options.quick) for name, table in single.items()]
     for one in results:

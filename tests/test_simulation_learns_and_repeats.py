@@ -120,3 +120,33 @@ def test_designs_that_differ_in_steps_and_rate_share_a_program(changes):
     compiled = pretrain._steps._cache_size()
     pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, **changes))
     assert pretrain._steps._cache_size() == compiled
+
+
+@pytest.mark.parametrize("patch", [0, 16], ids=["whole", "patches"])
+def test_steps_are_those_taken_one_by_one(patch):
+    """Each step sees the images that its own key draws, their labels, and pairs made of them by its second key."""
+    one, key, stop = chosen("supervised+crop", steps=pretrain.SCAN + 3), jax.random.key(5), pretrain.SCAN + 3
+    images, label = jnp.asarray(cohort.pixels(TRAIN)), jnp.asarray(TRAIN.label, jnp.int32)
+    shape = (patch, patch, 1) if patch else images.shape[1:]
+
+    def learner():
+        return pretrain.Learner(jax.random.key(6), one, shape)
+
+    graph, weights = nnx.split(learner())
+    moments, rate = pretrain._OPTIMISER.init(weights), pretrain.rates(stop, one.learning_rate)
+
+    @jax.jit
+    def step(i, rate, weights, moments):
+        key_rows, key_pairs = jax.random.split(jax.random.fold_in(key, i))
+        rows = jax.random.randint(key_rows, (one.batch,), 0, len(label), jnp.int32)
+        shown = pretrain._cut(key_rows, images[rows], patch) if patch else images[rows]
+        pairs = jax.vmap(one.proxy.pairs)(jax.random.split(key_pairs, one.batch), shown, label[rows])
+        slope = jax.grad(lambda w: pretrain._loss(one.proxy, graph, w, *pairs))(weights)
+        update, moments = pretrain._OPTIMISER.update(slope, moments, weights)
+        return jax.tree.map(lambda w, u: w - rate * u, weights, update), moments
+
+    for i in range(stop):
+        weights, moments = step(i, rate[i], weights, moments)
+    trained = pretrain.train_on(key, learner(), np.asarray(images), TRAIN.label, one, patch=patch)
+    for mine, theirs in zip(jax.tree.leaves(nnx.split(trained)[1]), jax.tree.leaves(weights), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
