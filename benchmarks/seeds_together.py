@@ -2,8 +2,8 @@
 
     python benchmarks/seeds_together.py
 
-A study trains ``running.AT_ONCE`` cells in as many threads; seeds of a design share one compiled program.  Images a second of all of
-them, beside those of one after the other, in turns; medians over rounds.
+A study trains ``running.AT_ONCE`` cells in as many threads; seeds of a design share one compiled program.  Images a second of
+all of them, beside those of one after the other, in turns; medians over rounds.
 """
 
 import time
