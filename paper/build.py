@@ -38,11 +38,12 @@ def numbers() -> None:
         for measure in ("mae", "skill", "effect_r", "effect_r_corrected", "rank_r"):
             value = float(score.sel(level=level, measure=measure))
             found[f"{level.lower()}-{measure.replace('_', '-')}"] = f"{value:.3f}" if value == value else "–"
-    everywhere = read("development/skill_check")["pooled"]
-    for level in ("B1", "B3", "L0", "L0x", "L1", "L1x", "L2x"):
-        one = everywhere.sel(level=level)
-        found[f"skill-{level.lower()}-mae"] = f"{float(one.sel(pooled_measure='mae')):.3f}"
-        found[f"skill-{level.lower()}-r"] = f"{float(one.sel(pooled_measure='r_corrected')):.2f}"
+    for name, folder in (("skill", "development"), ("witness", "witnesses")):
+        everywhere = read(f"{folder}/skill_check")["pooled"]
+        for level in ("B1", "B3", "L0", "L0x", "L1", "L1x", "L2x"):
+            one = everywhere.sel(level=level)
+            found[f"{name}-{level.lower()}-mae"] = f"{float(one.sel(pooled_measure='mae')):.3f}"
+            found[f"{name}-{level.lower()}-r"] = f"{float(one.sel(pooled_measure='r_corrected')):.2f}"
     text = "".join(f'#let {name} = "{value}"\n' for name, value in found.items())
     (GENERATED / "numbers.typ").write_text(text)
 

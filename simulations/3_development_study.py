@@ -1,6 +1,7 @@
 """On which cohorts and groups are predictions developed, and what was observed there?
 
-Every design under every shift, three seeds of 400 steps, on eleven development cohorts.  One command makes or continues it:
+Every design under every shift, three seeds of 400 steps, on eleven development cohorts and the three that their experience was
+tried on.  One command makes or continues it:
 
     python simulations/3_development_study.py --out runs/development
 

@@ -171,6 +171,14 @@ def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
     return int(sure.sum()), float(right.mean()) if right.size else np.nan, float(r), float(corrected)
 
 
+def tell_gaps(found: dict[str, list[Gaps]]) -> None:
+    """Print a line for each part and level."""
+    for name, some in found.items():
+        for level in ("L0", "L1"):
+            n, right, r, corrected = gap_scores(some, level)
+            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}{corrected:8.2f}")
+
+
 def keep(table: xr.Dataset, path: Path) -> None:
     """The table in single precision, compressed."""
     small = table.assign({name: v.astype(np.float32) for name, v in table.data_vars.items() if v.dtype == np.float64})
@@ -209,12 +217,10 @@ def main(options: Options) -> None:
     print(
         f"{'mean':30s}" + "".join(f"{v:8.3f}" for v in np.mean([(*o.luck[:4], *o.luck.mae) for o in results], axis=0))
     )
-    print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")
     found = {name: one for name, table in tables.items() if (one := gaps(table))}
-    for name, some in {**{name: [one] for name, one in found.items()}, "pooled": list(found.values())}.items():
-        for level in ("L0", "L1"):
-            n, right, r, corrected = gap_scores(some, level)
-            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}{corrected:8.2f}")
+    if found:
+        print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")
+        tell_gaps({name: [one] for name, one in found.items()} | {"pooled": list(found.values())})
     whole = xr.concat([one.checked for one in results], "table", combine_attrs="drop").assign_coords(
         table=[one.cohort for one in results]
     )

@@ -9,9 +9,10 @@ from rafmodel import study as studies
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVELOPMENT = ROOT / "paper" / "data" / "development"
+WITNESSES = ROOT / "paper" / "data" / "witnesses"
 TABLES = sorted(
     path
-    for folder in (ROOT / "paper" / "data", DEVELOPMENT)
+    for folder in (ROOT / "paper" / "data", DEVELOPMENT, WITNESSES)
     for path in folder.glob("*.nc")
     if "check" not in path.stem
 )
@@ -51,6 +52,20 @@ def test_theory_and_experience_together_see_more_than_each(everywhere):
 def test_early_warning_is_a_quarter_better_than_what_knows_no_law(everywhere):
     mae = everywhere.sel(pooled_measure="mae")
     assert float(mae.sel(level="L1")) < 0.75 * min(float(mae.sel(level=name)) for name in ("ATC", "DoC", "CBE"))
+
+
+def test_on_witnesses_theory_is_worth_more_than_experience():
+    """Cohorts of which nothing was known when they were foreseen, unlike those that experience is of."""
+    score = xr.load_dataset(WITNESSES / "skill_check.nc", engine="h5netcdf")
+    r, mae = (score["pooled"].sel(pooled_measure=name) for name in ("r_corrected", "mae"))
+    assert float(r.sel(level="L0")) > 0.5 > float(r.sel(level="B3"))
+    assert float(r.sel(level="L1")) > 0.9
+    assert float(mae.sel(level="L1")) < 0.5 * min(float(mae.sel(level=name)) for name in ("ATC", "DoC", "CBE"))
+    assert float(score["pooled"].sel(level="L2x", pooled_measure="skill")) > 0.1
+    by_cohort = score["score"].sel(level="L0", measure="skill")
+    assert (
+        float(by_cohort.sel(table="nuclei-pixels")) > 0.25 > 0 > float(by_cohort.drop_sel(table="nuclei-pixels").max())
+    )
 
 
 def early_error(table, estimator):
