@@ -223,17 +223,10 @@ def _on_statistics(network: Network, images: np.ndarray, centre: np.ndarray) -> 
 
 
 def _alike(raw: np.ndarray, label: np.ndarray) -> float:
-    """Intraclass correlation of pixels (n, k, d) of one image, classes apart, all channels together, in [0, 1].
-
-    One-way analysis of variance: half of an image's pixels are of one class.
-    """
-    half, shares = label.shape[1] // 2, []
-    for slot, c in ((slice(0, half), 1), (slice(half, None), 0)):
-        x = raw[label[:, slot.start or 0] == c][:, slot]
-        within = x.var(1, ddof=1).mean(0).sum()
-        between = max(x.mean(1).var(0, ddof=1).sum() - within / half, 0.0)
-        shares.append(between / (between + within))
-    return float(np.mean(shares))
+    """Intraclass correlation of pixels (n, k, d) of one image, mean over both classes of labels (n, k)."""
+    n, each, d = raw.shape
+    image = np.repeat(np.arange(n), each)
+    return float(charts.alike(raw.reshape(-1, d), label.ravel(), image, 2).correlation.mean())
 
 
 def _ridge(x: np.ndarray, label: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -359,7 +359,7 @@ SEGMENTATION = [
     ("segment", "float(-centre @ weight)", "float(centre @ weight)", SEGMENTED),
     ("segment", "held = validation if", "held = test if", SEGMENTED),
     ("segment_predict", "n_images * each / (1 +", "n_images * each * (1 +", SEGMENTED),
-    ("segment_predict", "x.mean(1).var(0, ddof=1).sum() - within / half", "x.mean(1).var(0, ddof=1).sum()", SEGMENTED),
+    ("charts", "shared = max(between - within, 0.0)", "shared = max(between, 0.0)", SEGMENTED),
     ("segment_predict", "place[jnp.argmax(overlap)]", "middle", SEGMENTED),
     ("segment_predict", "probit(measured) - probit(stated)", "probit(stated) - probit(measured)", SEGMENTED),
 ]  # fmt: skip
