@@ -307,6 +307,14 @@ def test_circles_about_the_centre():
     same(alter("truncation", 0.05, np.zeros((N, N))), rim)
 
 
+def test_rays_pass_through_the_inscribed_circle_alone():
+    """Of a white square each ray sees the chord of its circle, from every side."""
+    side = 64
+    distance = (2 * np.arange(side) + 1) / side - 1
+    seen = np.asarray(projected(jnp.ones((side, side)), 6))
+    np.testing.assert_allclose(seen, np.tile(side * np.sqrt(1 - distance**2), (6, 1)), atol=2)
+
+
 def test_metal_is_white_and_its_streaks_fall_off_with_distance():
     one_wave = {"place": [0.0, 0.0], "phase": np.zeros(11), "z": np.eye(11)[1]}  # three streaks a turn
     n = 64
