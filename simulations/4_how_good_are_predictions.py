@@ -37,7 +37,7 @@ class Options:
     tables: Path = ROOT / "paper/data/development"
     """folder with the study tables of 3_development_study.py"""
     keep: Path | None = None
-    """folder for the reduced tables, and for that of the scores, skill_check.nc; the shipped experience is made anew too, unless read"""
+    """folder for the reduced tables and that of the scores, skill_check.nc; shipped experience is made anew too, unless read"""
     shipped: bool = False
     """read experience as it is shipped, not that of the other tables in the folder, and keep it as it is"""
     quick: bool = False
