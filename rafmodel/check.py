@@ -62,7 +62,8 @@ def check(
         informed = fit.leave_one_design_out(study, known, key=key_fit, warmup=warmup, draws=draws)
         centre, bounds = _told(informed, shape, key_draw)
         laws["L2x"] = informed, bounds
-        moved = ndtr(fit.probit(b1) + np.nan_to_num(_shifted(abroad)))
+        plain = experience.effects(known, study, scaled=False)
+        moved = ndtr(fit.probit(b1) + np.nan_to_num(_shifted(plain)))
         held_out |= {"B3": moved, "L2x": centre}
         effects |= {"B3": moved - b1, "L2x": centre - b1}
         told |= _with_experience(study, theory, abroad, told)

@@ -2,7 +2,8 @@
 
 Theory knows the cohort's own images and no training; other cohorts' studies know training and not these images.  Each misjudges
 what makes a design stand out in a way of its own, so a design's effect is foreseen as the mean of the two, on the probit
-scale; how hard a cell is stays theory's.  A design that was studied nowhere else is told by theory alone.
+scale; how hard a cell is stays theory's, and so does how far apart designs lie on these images at all: what another cohort saw
+counts in units of the spread that theory foresees there and here.  A design that was studied nowhere else is told by theory alone.
 ``simulations/4_how_good_are_predictions.py`` measures what each is worth.
 
 Designs are told apart by proxy task and views: choices in brackets and other encoders differ from the design that was studied
@@ -18,6 +19,7 @@ import xarray as xr
 from jax.scipy.special import ndtr, ndtri
 
 SHARE = 0.5  # of a design's effect that other cohorts tell; theory tells the rest
+_USUAL, _AS_MANY = 0.1, 2  # a spread of designs that counts as this many more of them, so that few designs do not decide
 _EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
 _ONE = (("breastmnist", "busi"), ("chestmnist", "nih"))  # beginnings of names of cohorts that share images
 _UNSTATED = ("", "not stated in the file")  # sources that say nothing
@@ -33,16 +35,17 @@ def shipped() -> xr.Dataset:
 def gathered(studies: Sequence[xr.Dataset]) -> xr.Dataset:
     """Experience of some studies: ``auc`` of everyone (cohort, design, shift, severity), or Dice; nan where one lacks a design.
 
-    Along ``cohort``: its name, ``source``, ``task`` and ``metric``.
+    ``theory`` is what was foreseen of it (L0).  Along ``cohort``: its name, ``source``, ``task`` and ``metric``.
     """
     one = [
-        study[f"observed_{metric(study)}"].sel(group="all").mean("seed").reset_coords(drop=True) for study in studies
+        xr.Dataset({"auc": _everyone(study, "observed").mean("seed"), "theory": _everyone(study, "predicted")})
+        for study in studies
     ]
-    whole = xr.concat(one, "cohort", join="outer").transpose(*_SCALE).rename("auc")
+    whole = xr.concat(one, "cohort", join="outer").transpose(*_SCALE)
     names = {"cohort": [str(s.attrs.get("cohort", "")) for s in studies]}
     told = {"source": [str(s.attrs.get("source", "")) for s in studies], "task": [task(s) for s in studies]}
     told["metric"] = [metric(s) for s in studies]
-    return whole.to_dataset().assign_coords(names | {name: ("cohort", values) for name, values in told.items()})
+    return whole.assign_coords(names | {name: ("cohort", values) for name, values in told.items()})
 
 
 def metric(study: xr.Dataset) -> str:
@@ -72,17 +75,38 @@ def of_others(known: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
     return known.isel(cohort=np.flatnonzero(apart))
 
 
-def effects(known: xr.Dataset, study: xr.Dataset) -> np.ndarray:
+def effects(known: xr.Dataset, study: xr.Dataset, *, scaled: bool = True) -> np.ndarray:
     """Mean effect of each of the study's designs on other cohorts, (design, shift, severity), probit scale; nan: not known.
 
     In a cohort an effect is the outcome minus the mean over the designs that it shares with the study.
+    scaled  each cohort's effects times ``relative_spread``, which needs the study's predictions; else as they were observed
     """
     other, names = of_others(known, study), [studied_as(name) for name in study["design"].values]
     shared = [name for name in dict.fromkeys(names) if name in other["design"].values]
-    seen = other["auc"].sel(design=shared).reindex(shift=study["shift"].values, severity=study["severity"].values)
-    seen = xr.DataArray(probit(seen.values), seen.coords, seen.dims)
-    apart = _mean(seen - _mean(seen, "design"), "cohort")
-    return apart.reindex(design=names).transpose(*_SCALE[1:]).values
+    there = other[["auc", "theory"]].sel(design=shared)
+    there = there.reindex(shift=study["shift"].values, severity=study["severity"].values)
+    there = there.map(lambda v: xr.DataArray(probit(v.values), v.coords, v.dims))
+    apart = there["auc"] - _mean(there["auc"], "design")
+    if scaled:
+        here = _everyone(study, "predicted").transpose(*_SCALE[1:]).values
+        here = np.stack([probit(here)[[name == one for one in names]].mean(0) for name in shared] or [here[:0]])
+        apart = apart * relative_spread(here, there["theory"].transpose(*_SCALE).values)[:, None, None, None]
+    return _mean(apart, "cohort").reindex(design=names).transpose(*_SCALE[1:]).values
+
+
+def relative_spread(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """How much farther apart than there theory sees designs here, (cohort,): the ratio of root mean square effects.
+
+    here (design, shift, severity), there (cohort, design, shift, severity): probits that theory foresees, of the same designs.
+    Over the cells that are foreseen both here and there; 1 where there are none.
+    """
+    both = np.isfinite(here) & np.isfinite(there)
+    n = both.any((2, 3)).sum(1) + 1e-9
+    squares = []
+    for z in (np.broadcast_to(here, there.shape), there):
+        effect = np.where(both, z - _over(z, both, (1,)), 0)
+        squares.append(_over(effect**2, both, (1, 2, 3)).ravel() * n + _AS_MANY * _USUAL**2)
+    return np.sqrt(squares[0] / squares[1])
 
 
 def studied_as(name: str) -> str:
@@ -123,6 +147,16 @@ def _centred(z: np.ndarray, names: Sequence[str]) -> np.ndarray:
     rows = xr.DataArray(z, dims=_SCALE[1:])
     kind = xr.concat([_mean(rows[which == i], "design") for i in range(len(kinds))], "kind")
     return (kind - _mean(kind, "kind"))[which].values
+
+
+def _everyone(study: xr.Dataset, what: str) -> xr.DataArray:
+    """Observed or predicted metric of everyone."""
+    return study[f"{what}_{metric(study)}"].sel(group="all").reset_coords(drop=True)
+
+
+def _over(values: np.ndarray, there: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
+    """Mean over axes, which stay with length 1, of what is there; 0 where nothing is."""
+    return np.where(there, values, 0).sum(axis, keepdims=True) / np.maximum(there.sum(axis, keepdims=True), 1)
 
 
 def _mean(values: xr.DataArray, over: str) -> xr.DataArray:

@@ -1,10 +1,11 @@
 """On which cohorts and groups are predictions developed, and what was observed there?
 
 Every design under every shift, three seeds of 400 steps, on eleven development cohorts.  One command makes or continues it; the
-three that their experience was tried on are made by name, in a folder of their own, so that they do not become experience:
+others that their experience was tried on are made by name, in folders of their own, so that they do not become experience:
 
     python simulations/3_development_study.py --out runs/development
     python simulations/3_development_study.py --out runs/witnesses --only nuclei-pixels adrenal-flattened retina-pixels
+    python simulations/3_development_study.py --out runs/more_witnesses --only hippocampus-pixels hannover-icu nih-view
 
 Cells that are done are read again, so a kill loses at most one.  Each cohort and group ends in ``OUT/NAME.nc``, a study table;
 ``simulations/4_how_good_are_predictions.py`` reads them.
@@ -61,6 +62,19 @@ def _flattened(name: str) -> Cohort:
     return replace(whole, image=cohorts.pixels(whole).mean(1), name=f"{name}_flattened")
 
 
+def _slices(name: str) -> Cohort:
+    """Volumes and masks as pictures: their middle slice along the first axis."""
+    whole = cohorts.load(name)
+    middle = whole.image.shape[1] // 2
+    assert whole.mask is not None
+    return replace(whole, image=cohorts.pixels(whole)[:, middle], mask=whole.mask[:, middle], name=f"{name}_slices")
+
+
+def _pixels_of_slices(name: str) -> Cohort:
+    """Pixels of a structure and one beside it in every middle slice."""
+    return masks.around_pixels(_slices(name), jax.random.key(0), side=32, each=1)
+
+
 _nih = partial(_dealt, "sex", "nih_cxr1000", label="findings")
 
 SOURCES = (
@@ -82,6 +96,10 @@ APART = (
     Source("nuclei-pixels", partial(_pixels, "nuclei_dsb2018", 1)),
     Source("adrenal-flattened", partial(_flattened, "adrenalmnist3d")),
     Source("retina-pixels", partial(_pixels, "retina_vessels", 8)),
+    # of experience in units of the spread that theory foresees
+    Source("hippocampus-pixels", partial(_pixels_of_slices, "msd_hippocampus3d")),
+    Source("hannover-icu", partial(_dealt, "sex", "hannover_cxr", label="icu_ever"), ("sex",)),
+    Source("nih-view", partial(_dealt, "sex", "nih_cxr1000", label="view", positive=["AP"]), ("sex",)),
 )
 
 
