@@ -33,7 +33,7 @@ def everyone(table: xr.Dataset) -> np.ndarray:
 def test_effects_are_means_over_other_cohorts_of_what_both_studied():
     mine, one, two = other(0, "a"), other(1, "b"), other(2, "c")
     few = two.isel(design=slice(1, None)).isel(shift=[0, 2])  # a design and most shifts less
-    found = experience.effects(experience.gathered([one, few]), mine)
+    found = experience.effects(experience.gathered([one, few]), mine, scaled=False)
     first = clipped(everyone(one))
     first -= first.mean(0)
     second = clipped(everyone(few))
@@ -104,6 +104,53 @@ def test_outcomes_near_perfect_count_as_nearly_as_they_can_be_told():
     np.testing.assert_allclose(found[2], found[0], atol=1e-6)
 
 
+# ---- in units of the spread that theory foresees
+
+
+def foreseen(table: xr.Dataset, spread: float) -> xr.Dataset:
+    """The study with designs foreseen so many times as far apart on the probit scale."""
+    z = norm.ppf(table["predicted_auc"])
+    middle = z.mean(0, keepdims=True)
+    return table.assign(predicted_auc=(table["predicted_auc"].dims, norm.cdf(middle + spread * (z - middle))))
+
+
+def test_effects_count_in_units_of_the_spread_that_theory_foresees_there_and_here():
+    mine, theirs = other(0, "a"), other(1, "b")
+    plain = experience.effects(experience.gathered([theirs]), mine, scaled=False)
+    for here, there in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3), (0.0, 1.0)):
+        known = experience.gathered([foreseen(theirs, there)])
+        z = [clipped(foreseen(t, s)["predicted_auc"].values[..., 0]) for t, s in ((mine, here), (theirs, there))]
+        square = [((x - x.mean(0)) ** 2).mean() * len(x) + 2 * 0.1**2 for x in z]
+        found = experience.effects(known, foreseen(mine, here))
+        np.testing.assert_allclose(found, plain * (square[0] / square[1]) ** 0.5, atol=1e-6)
+
+
+def test_the_spread_is_that_of_what_both_studied():
+    """A design that only one of them has, however far it stands out, does not count; nor does a shift."""
+    here, there = RNG.normal(0.6, 0.2, (6, 3, 6)), RNG.normal(0.6, 0.4, (1, 6, 3, 6))
+    there[0, 4], there[0, :, 2] = np.nan, np.nan
+    same = experience.relative_spread(here[[0, 1, 2, 3, 5], :2], there[:, [0, 1, 2, 3, 5], :2])
+    far = here.copy()
+    far[4], far[:, 2] = 9.0, RNG.normal(0, 9, (6, 6))
+    np.testing.assert_allclose(experience.relative_spread(far, there), same)
+    assert 0.4 < same[0] < 0.8
+
+
+def test_a_cohort_that_was_not_foreseen_counts_as_it_was_observed():
+    there = np.full((2, 6, 3, 6), np.nan)
+    np.testing.assert_array_equal(experience.relative_spread(RNG.normal(0, 1, (6, 3, 6)), there), 1)
+
+
+def test_few_designs_hardly_decide_the_spread():
+    """Two designs foreseen alike here and not there: what was seen there still counts."""
+    here, there = np.full((2, 3, 6), 0.6), np.full((1, 2, 3, 6), 0.6)
+    there[0, 0] += 0.2
+    few = experience.relative_spread(here, there)[0]
+    many = experience.relative_spread(np.tile(here, (10, 1, 1)), np.tile(there, (1, 10, 1, 1)))[0]
+    assert few == pytest.approx(0.5**0.5, abs=1e-6)
+    assert many == pytest.approx((2 / 22) ** 0.5, abs=1e-6)
+
+
 # ---- how it is read with theory
 
 
@@ -150,7 +197,7 @@ def test_choices_of_one_design_differ_as_theory_says():
     names = ["cpc[n_labelled=32]", "cpc[n_labelled=256]", "jigsaw", "cpc@vit"]
     mine = other(0, "a").isel(design=slice(0, 4)).assign_coords(design=names)
     theirs = other(1, "b").isel(design=slice(0, 3)).assign_coords(design=["cpc", "jigsaw", "masked"])
-    known = experience.effects(experience.gathered([theirs]), mine)
+    known = experience.effects(experience.gathered([theirs]), mine, scaled=False)
     np.testing.assert_array_equal(known[0], known[1])
     np.testing.assert_array_equal(known[0], known[3])
     theory = mine["predicted_auc"].sel(group="all").values
