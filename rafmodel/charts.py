@@ -254,20 +254,29 @@ def code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:
     return np.array([names.index(name) if name in names else -1 for name in own] or [0])[code]
 
 
-def moments_by_group(x: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int) -> theory.Moments:
-    """Moments with leading axes (shift, severity, group), everyone first."""
+def moments_by_group(
+    shifted: np.ndarray, centre: np.ndarray, axes: np.ndarray, label: np.ndarray, code: np.ndarray, n_groups: int
+) -> theory.Moments:
+    """Moments of statistics (shift, severity, n, p), in coordinates, with leading axes (shift, severity, group), everyone first.
+
+    One shift at a time, and in single precision: for many shifts they are the largest that theory keeps.
+    """
     everyone = np.ones((1, len(label)), bool)
     member = np.concatenate([everyone, code[None] == np.arange(n_groups)[:, None]]) if n_groups else everyone
-    found = _moments_of(x, label, member.astype(np.float32))
+    weight = member.astype(np.float32)
+    each = [
+        theory.Moments(*(v.astype(jnp.float32) for v in _moments_of((x - centre) @ axes, label, weight)))
+        for x in shifted
+    ]
+    found = theory.Moments(*(jnp.stack(values) for values in zip(*each, strict=True)))
     few = np.array([min((label[m] == c).sum() for c in (0, 1)) < FEWEST for m in member])
     return found._replace(mean=jnp.where(few[None, None, :, None, None], jnp.nan, found.mean))
 
 
 @jax.jit
 def _moments_of(x: Array, label: Array, member: Array) -> theory.Moments:
-    """Moments (shift, severity, group) of x (shift, severity, n, r) for groups given as weights (group, n)."""
-    over_groups = jax.vmap(theory.moments, (None, None, 0))
-    return jax.vmap(jax.vmap(over_groups, (0, None, None)), (0, None, None))(x, label, member)
+    """Moments (severity, group) of x (severity, n, r) for groups given as weights (group, n)."""
+    return jax.vmap(jax.vmap(theory.moments, (None, None, 0)), (0, None, None))(x, label, member)
 
 
 def counts(label: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 Theory knows the cohort's own images and no training; other cohorts' studies know training and not these images.  Each misjudges
 what makes a design stand out in a way of its own, so a design's effect is foreseen as the mean of the two, on the probit
-scale; how hard a cell is stays theory's, and so does how far apart designs lie on these images at all: what another cohort saw
-counts in units of the spread that theory foresees there and here.  A design that was studied nowhere else is told by theory alone.
+scale; how hard a cell is stays theory's, and so does how far apart designs lie on these images at all: what another cohort
+saw counts in units of the spread that theory foresees there and here.  A design that was studied nowhere else is told by
+theory alone.
 ``simulations/4_how_good_are_predictions.py`` measures what each is worth.
 
 Designs are told apart by proxy task and views: choices in brackets and other encoders differ from the design that was studied
@@ -19,7 +20,10 @@ import xarray as xr
 from jax.scipy.special import ndtr, ndtri
 
 SHARE = 0.5  # of a design's effect that other cohorts tell; theory tells the rest
-_USUAL, _AS_MANY = 0.1, 2  # a spread of designs that counts as this many more of them, so that few designs do not decide
+_USUAL, _AS_MANY = (
+    0.1,
+    2,
+)  # a spread of designs that counts as this many more of them, so that few designs do not decide
 _EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
 _ONE = (("breastmnist", "busi"), ("chestmnist", "nih"))  # beginnings of names of cohorts that share images
 _UNSTATED = ("", "not stated in the file")  # sources that say nothing

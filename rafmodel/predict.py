@@ -136,7 +136,7 @@ def survey(
             raw, shifted, d = all_raw[:, one.columns], all_shifted[..., one.columns], one.width
             centre, axes, untrained = one.directions(raw, shifted)
             clean = jax.jit(theory.moments)((raw - centre) @ axes, fixed.label)
-            by_group = charts.moments_by_group((shifted - centre) @ axes, deployed.label, code, len(names))
+            by_group = charts.moments_by_group(shifted, centre, axes, deployed.label, code, len(names))
             own = charts.scaled(untrained, clean)
             found = Chart(one.networks, centre, axes, d, own, clean, by_group, np.zeros(()))
             stated = _rates(found, own, shown, reference.ridge)[..., 0]
@@ -227,7 +227,8 @@ def _outcome(
         penalty = ridge * (share @ jnp.einsum("cii->c", learned.cov) + between * gap @ gap) / width
         law = unequal.probe(learned, counts, flip=jnp.asarray(flip), ridge=penalty, weight=weights, loss=loss)
     outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=clean.mean.mean(0))
-    return theory.deploy(outward, shifted, theory.threshold(outward, clean))
+    bar = theory.threshold(outward, clean)
+    return jax.lax.map(lambda one: theory.deploy(outward, one, bar), shifted)  # a shift at a time: moments are large
 
 
 def representations(key: Array, survey: Survey, design: Design) -> list[Array]:

@@ -37,6 +37,7 @@ from rafmodel.task import CLASSIFICATION, Task
 from rafmodel.variability import Variability
 
 AT_ONCE = 2  # threads: one cell compiles or waits while another computes; more would only add memory
+TOGETHER = 4  # designs whose seeds follow one another, so that their programs can then be forgotten
 TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
@@ -151,11 +152,12 @@ def failed(plan: Plan, deployments: list[list]) -> list[str]:
 
 
 def cells(plan: Plan, folder: Path) -> dict[Cell, Path]:
-    """Every cell and the file of its result; seed by seed, so that cells which share a program are not begun together."""
+    """Every cell and the file of its result; TOGETHER designs at a time seed by seed, as cells of a design share programs."""
     distinct = {design.pretrain_on or plan.cohort for design in plan.designs} | {plan.cohort}
     prints = {cohort: cohorts.fingerprint(cohort) for cohort in distinct}  # hashed by identity, so each is read once
     whence = [prints[design.pretrain_on or plan.cohort] for design in plan.designs]
-    pairs = [(i, seed) for seed in range(plan.seeds) for i in range(len(plan.designs))]
+    some = [range(len(plan.designs))[i : i + TOGETHER] for i in range(0, len(plan.designs), TOGETHER)]
+    pairs = [(i, seed) for together in some for seed in range(plan.seeds) for i in together]
     names = {(i, seed): digest((prints[plan.cohort], whence[i]), plan, plan.designs[i], seed) for i, seed in pairs}
     return {cell: folder / f"{name}.npz" for cell, name in names.items()}
 
