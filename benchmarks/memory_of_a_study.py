@@ -47,6 +47,7 @@ def main(options: Options) -> None:
     studies = {
         "two designs, one shift, one seed": [*few, *shift, *one],
         "eight designs": ["--designs", *FEW, *MANY, *shift, *one],
+        "all designs": [*shift, *one],
         "eight shifts": [*few, *one],
         "six seeds": [*few, *shift, "--seeds", "6"],
         "batch of 1,024 for 128": ["--designs", FEW[0], f"{FEW[1]}[batch=1024]", *shift, *one],

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 _ARENAS = -8  # M_ARENA_MAX of glibc's malloc.h
+TRIES = 100  # at dropping programs while other threads compile
 
 
 def set_up_jax() -> None:
@@ -51,7 +52,12 @@ def forget_programs(most: int = 4_000) -> None:
             return
     import jax
 
-    jax.clear_caches()
+    for _ in range(TRIES):
+        try:
+            jax.clear_caches()
+            break
+        except RuntimeError:  # it goes through a dictionary to which another thread has just added what it compiled
+            time.sleep(0.01)
     if libc := _libc("malloc_trim"):
         libc.malloc_trim(0)
 

@@ -69,9 +69,10 @@ def read(options: Options, steps: int) -> dict[str, Told]:
     for place in sorted(options.out.glob(f"*-{steps}.nc")):
         runs, name = xr.load_dataset(place, engine="h5netcdf"), place.stem.removesuffix(f"-{steps}")
         [study, *_] = sorted(options.tables.glob(f"{name}.nc")) or sorted(options.tables.glob(f"{name}-s*.nc"))
-        table = studies.load(study).sel(group="all", design=runs["design"])
+        whole = studies.load(study).sel(design=runs["design"])
+        table = whole.sel(group="all")
         theory, designs = table["predicted_auc"].values, [str(d) for d in table["design"].values]
-        informed = experience.expected(theory, experience.effects(known, table), designs)
+        informed = experience.expected(theory, experience.effects(known, whole), designs)
         observed = table["observed_auc"].transpose("seed", "design", "shift", "severity").values
         found[name] = {"L0": theory, "L0x": informed, "short run": runs["pilot_auc"].values, "observed": observed}
     return found

@@ -55,6 +55,15 @@ def alike(one, two) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for a, b in cells for x, y in zip(a[:-1], b[:-1], strict=True))
 
 
+def test_the_seeds_of_a_design_follow_one_another(tmp_path):
+    """So that its programs can be forgotten: memory does not grow with designs."""
+    asked = plan(*(design(f"rows {i}", rows) for i in range(10)), seeds=3)
+    order = list(running.cells(asked, tmp_path))
+    assert sorted(order) == [(i, seed) for i in range(10) for seed in range(3)]
+    places = [[order.index((i, seed)) for seed in range(3)] for i in range(10)]
+    assert all(max(place) - min(place) < 3 * running.TOGETHER for place in places)
+
+
 def test_processes_give_what_threads_give_and_a_cell_that_raises_stops_no_other(tmp_path, caplog):
     asked = plan(design("rows", rows), design("broken", raises), design("columns", columns))
     expected = running.simulated(asked, tmp_path / "threads", quiet)
@@ -208,3 +217,21 @@ def test_programs_are_forgotten_before_there_are_too_many():
     assert twice._cache_size() == 1
     forget_programs(10)
     assert twice._cache_size() == 0 and float(twice(jnp.ones(()))) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are counted on Linux")
+@pytest.mark.parametrize("failures", [3, 1000])
+def test_programs_are_forgotten_while_another_thread_compiles(monkeypatch, failures):
+    """jax goes through a dictionary that grows meanwhile; where it never ends, the next call will do."""
+    calls, clear = [], jax.clear_caches
+
+    def clear_caches():
+        calls.append(None)
+        if len(calls) <= failures:
+            raise RuntimeError("dictionary changed size during iteration")
+        clear()
+
+    monkeypatch.setattr(jax, "clear_caches", clear_caches)
+    monkeypatch.setattr("rafmodel.console.time.sleep", lambda seconds: None)
+    forget_programs(10)
+    assert len(calls) == (4 if failures == 3 else 100)
