@@ -159,7 +159,8 @@ def _rarity(cohort: Cohort, coordinates: np.ndarray, statistics: np.ndarray, nei
     order = np.argsort(-np.where(np.isfinite(distance), distance, -np.inf), kind="stable")
     beyond = order[distance[order] > limit]
     middle = np.nanmedian(statistics, 0)
-    spread = 1.4826 * np.nanmedian(np.abs(statistics - middle), 0)  # the s.d. of a normal distribution
+    robust = 1.4826 * np.nanmedian(np.abs(statistics - middle), 0)  # the s.d. of a normal distribution
+    spread = np.fmax(robust, np.nanstd(statistics, 0))  # most images may have exactly the same share of black
     z = np.where(spread > 0, (statistics - middle) / np.where(spread > 0, spread, 1), 0)
     most, names = np.abs(np.nan_to_num(z)).argmax(1), list(visual.QUALITY)
     listed = [

@@ -211,7 +211,7 @@ def _rare(card: Card) -> Section:
         f"Looks: {_s(rarity.beyond, 'image')} ({rarity.in_test} in the test part) lie beyond the fence: the distance to the "
         f"{rarity.neighbours}th nearest image of another patient (Ramaswamy et al. 2000), in the 16 leading whitened principal "
         f"components of thumbnails, is above Tukey's (1977) upper fence on the log scale, {number(rarity.fence)}. Beside each, "
-        "the quality statistic most out of line, in robust s.d.",
+        "the quality statistic most out of line, in s.d. from the median (of the robust and the ordinary one the larger)",
         f"Categories: rare with fewer than {RARE_PATIENTS} patients or {RARE_SHARE:.0%} of them.",
     ]
     looks = [

@@ -151,6 +151,17 @@ def test_a_trivial_statistic_that_tells_the_class_is_a_shortcut():
     assert any("brightness alone tells the class" in text for text in questions.beware(found))
 
 
+def test_what_most_images_share_exactly_is_not_divided_by_nothing():
+    """A share of black that all but a few images have: those are out of line by no more than few can be."""
+    odd = [row_of("test", n) for n in (3, 5, 7)]
+    image = CLEAN.image.copy()
+    image[:, :6] = 0
+    image[odd, :12] = 0
+    found = [rare for rare in audit(replace(CLEAN, image=image)).rarity.listed if rare.row in odd]
+    assert found
+    assert all(rare.statistic == "black" and 5 < rare.deviation < len(image) ** 0.5 for rare in found)
+
+
 def test_rare_looks_scanners_and_diseases_are_named():
     odd = row_of("test", 7)
     image = CLEAN.image.copy()
