@@ -30,6 +30,7 @@ DIRECTIONS, POOLED = (
 NETWORKS = 4  # untrained encoders to average over
 FOLDS = 2  # parts of the source that stand in for the cohort to deploy on
 CLEAN, ALTERED = 2048, 512  # source images for the class moments and the pairs, and for each shift
+DEALS = 200  # of patients to these parts, until each has enough of every class
 PROBES = 8  # draws of labels over which the untrained encoder's scores are averaged
 AT_ONCE = 1280  # images altered together, in the survey and in the pairs, so that each law compiles once,
 PIXELS = 1280 * 64**2  # and most pixels of them
@@ -199,8 +200,24 @@ def under_shifts(
 def folds(key: Array, source: Cohort) -> list[np.ndarray]:
     """Rows of the source in random order: FOLDS parts to deploy on, and the rest; no patient in two parts.
 
-    A source of fewer patients than parts is split by image.
+    Dealt again, DEALS times at most, while a part to deploy on has fewer than FEWEST images of a class, as of classes with few
+    patients it may; the deal with the most is kept.
     """
+    _, stratum = np.unique(source.asked.strata(source.label), return_inverse=True)
+    best: tuple[int, list[np.ndarray]] | None = None
+    for deal in range(DEALS):
+        parts = _dealt(jax.random.fold_in(key, deal) if deal else key, source)
+        fewest = min(int(np.bincount(stratum[part], minlength=stratum.max() + 1).min()) for part in parts[:FOLDS])
+        if best is None or fewest > best[0]:
+            best = fewest, parts
+        if fewest >= FEWEST:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _dealt(key: Array, source: Cohort) -> list[np.ndarray]:
+    """One deal; a source of fewer patients than parts is split by image."""
     order = np.asarray(jax.random.permutation(key, len(source.label)))
     who = np.unique(source.patient[order], return_inverse=True)[1]
     if who.max() < FOLDS:

@@ -1,11 +1,11 @@
 """On which cohorts and groups are predictions developed, and what was observed there?
 
 Every design under every shift, three seeds of 400 steps, on eleven development cohorts.  One command makes or continues it; the
-others that their experience was tried on are made by name, in folders of their own, so that they do not become experience:
+six that their experience was tried on are made by name, in a folder of their own, so that they do not become experience:
 
     python simulations/3_development_study.py --out runs/development
     python simulations/3_development_study.py --out runs/witnesses --only nuclei-pixels adrenal-flattened retina-pixels
-    python simulations/3_development_study.py --out runs/more_witnesses --only hippocampus-pixels hannover-icu nih-view
+    python simulations/3_development_study.py --out runs/witnesses --only hippocampus-pixels hannover-icu nih-view
 
 Cells that are done are read again, so a kill loses at most one.  Each cohort and group ends in ``OUT/NAME.nc``, a study table;
 ``simulations/4_how_good_are_predictions.py`` reads them.

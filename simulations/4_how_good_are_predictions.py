@@ -26,7 +26,16 @@ from rafmodel.files import atomically
 ROOT = Path(__file__).resolve().parents[1]
 SURE = 1.96  # standard errors that an observed gap must be away from zero
 CHOSEN_ON = ("pneumoniamnist", "breastmnist", "phantom-sex", "phantom-rare-sex")
-WITNESSES = ("lung-airways-dose", "nih-sex", "nuclei-pixels", "adrenal-flattened", "retina-pixels")
+WITNESSES = (
+    "lung-airways-dose",
+    "nih-sex",
+    "nuclei-pixels",
+    "adrenal-flattened",
+    "retina-pixels",
+    "hippocampus-pixels",
+    "hannover-icu",
+    "nih-view",
+)
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
 
