@@ -127,6 +127,35 @@ def test_no_patient_is_both_deployed_on_and_learned_from():
     assert min(map(len, alone)) > len(IMAGES.label) // 4
 
 
+def dealt(own: int, images: int = 120, patients: int = 40) -> cohort.Cohort:
+    """Training images of patients, all of whose images are of one class; the cases are ``own`` patients'."""
+    patient = np.arange(images) % patients
+    some = cohort.take(IMAGES, np.arange(images))
+    label, split = (patient < own).astype(int), np.full(images, "train")
+    return replace(some, label=label, split=split, patient=patient.astype(str))
+
+
+def test_patients_are_dealt_until_each_part_to_deploy_on_has_enough_of_every_class(monkeypatch):
+    """Eight of 40 patients with three images each: by chance a part lacks three of them more often than not."""
+    monkeypatch.setattr(charts, "FOLDS", 2)
+    for seed in range(8):
+        parts = charts.folds(jax.random.key(seed), few := dealt(8))
+        assert min(np.bincount(few.label[part], minlength=2).min() for part in parts[: charts.FOLDS]) >= charts.FEWEST
+        assert not set(few.patient[parts[0]]) & set(few.patient[parts[1]])
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(120))
+    first = [min(int(few.label[part].sum()) for part in charts._dealt(jax.random.key(s), few)[:2]) for s in range(8)]
+    assert min(first) < charts.FEWEST
+
+
+def test_where_no_deal_has_enough_the_one_with_most_is_kept(monkeypatch):
+    """Of two patients one comes into each part, and of one there is nothing to choose."""
+    monkeypatch.setattr(charts, "FOLDS", 2)
+    two = charts.folds(KEY, dealt(2))
+    assert [int(dealt(2).label[part].sum()) for part in two] == [3, 3, 0]
+    one = charts.folds(KEY, dealt(1))
+    assert sum(int(dealt(1).label[part].sum()) for part in one) == 3
+
+
 def test_the_untrained_level_is_the_one_measured_on_the_source(survey):
     """Whatever the Gaussian theory gets wrong for the untrained encoder is taken off again."""
     foreseen = predict.foresee(KEY, survey, named("untrained"))
