@@ -58,7 +58,7 @@ def check(
     }
     laws = {"L2": (law, interval)}
     told, abroad = _early(study), None if known is None else experience.effects(known, study)
-    if abroad is not None and np.isfinite(abroad).any():
+    if known is not None and abroad is not None and np.isfinite(abroad).any():
         informed = fit.leave_one_design_out(study, known, key=key_fit, warmup=warmup, draws=draws)
         centre, bounds = _told(informed, shape, key_draw)
         laws["L2x"] = informed, bounds

@@ -12,19 +12,19 @@ as theory says, and their mean is moved as that design is.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri
+
+from rafmodel import metrics
 
 SHARE = 0.5  # of a design's effect that other cohorts tell; theory tells the rest
-_USUAL, _AS_MANY = (
-    0.1,
-    2,
-)  # a spread of designs that counts as this many more of them, so that few designs do not decide
-_EDGE = 0.02  # an AUC nearer to 0 or 1 is taken as this far away
+_USUAL = 0.1  # spread of designs on the probit scale that counts as
+_AS_MANY = 2  # so many more designs, so that a few do not decide
+probit = partial(metrics.probit, edge=0.02)  # of AUCs or Dice
 _ONE = (("breastmnist", "busi"), ("chestmnist", "nih"))  # beginnings of names of cohorts that share images
 _UNSTATED = ("", "not stated in the file")  # sources that say nothing
 _SCALE = ("cohort", "design", "shift", "severity")
@@ -128,12 +128,7 @@ def expected(auc: np.ndarray, known: np.ndarray, names: Sequence[str], share: fl
     everyone = z if z.ndim == 3 else z[..., 0]
     move = share * (_centred(known, names) - _centred(np.where(np.isfinite(known), everyone, np.nan), names))
     move = np.nan_to_num(move).reshape(*move.shape, *[1] * (z.ndim - 3))
-    return np.where(move == 0, auc, np.asarray(ndtr(ndtri(jnp.asarray(auc)) + move)))
-
-
-def probit(auc: np.ndarray) -> np.ndarray:
-    """Standard normal quantile of AUCs or Dice, kept a little away from 0 and 1."""
-    return np.asarray(ndtri(jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)))
+    return np.where(move == 0, auc, ndtr(ndtri(auc) + move))
 
 
 def _related(one: str, other: str) -> bool:

@@ -21,17 +21,17 @@ import numpyro
 import numpyro.distributions as dist
 import xarray as xr
 from jax import Array
-from jax.scipy.special import ndtr, ndtri
+from jax.scipy.special import ndtr
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import MCMC, NUTS
 
-from rafmodel import experience
+from rafmodel import experience, metrics
 from rafmodel.errors import InputError
 from rafmodel.experience import metric
 
 FEWEST_DESIGNS = 4
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
-_EDGE = 1e-3  # AUCs are kept this far from 0 and 1 before the probit
+probit = partial(metrics.probit, edge=1e-3)  # of AUCs or Dice
 
 
 class Cells(NamedTuple):
@@ -94,11 +94,6 @@ def _everyone(study: xr.Dataset, name: str) -> np.ndarray:
 def _flat(table: np.ndarray) -> np.ndarray:
     """(design, shift, severity 0-5) -> (design, cell)."""
     return np.concatenate([table[:, :1, 0], table[:, :, 1:].reshape(len(table), -1)], axis=1)
-
-
-def probit(auc: np.ndarray) -> np.ndarray:
-    """Standard normal quantile of AUCs or Dice, kept a little away from 0 and 1."""
-    return np.asarray(ndtri(jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)))
 
 
 def reported(study: Cells) -> Array:

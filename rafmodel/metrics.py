@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from scipy.special import ndtri
 
-SURE = (0.005, 0.995)  # rates nearer to 0 or 1 count as these on the probit scale
+EDGE = 0.005  # rates nearer to 0 or 1 count as this far away on the probit scale
 
 
 class Outcome(NamedTuple):
@@ -54,9 +54,9 @@ class RAF(NamedTuple):
     undefined: np.ndarray
 
 
-def probit(rate: np.ndarray) -> np.ndarray:
-    """Standard normal quantile of rates in [0, 1], of the ends of SURE beyond them."""
-    return ndtri(np.clip(rate, *SURE))
+def probit(rate: np.ndarray, edge: float = EDGE) -> np.ndarray:
+    """Standard normal quantile of rates in [0, 1]; one nearer to 0 or 1 than ``edge`` is taken as this far away."""
+    return ndtri(np.clip(rate, edge, 1 - edge))
 
 
 def auc(score: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:

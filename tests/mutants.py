@@ -505,10 +505,10 @@ def main(which: str, kept: Path | None) -> None:
 
 
 EXPERIENCE = [
-    ("jnp.clip(jnp.asarray(auc), _EDGE, 1 - _EDGE)", "jnp.clip(jnp.asarray(auc), 1e-6, 1 - 1e-6)"),
+    ("edge=0.02", "edge=1e-6"),
     ("share * (_centred(known, names) - ", "share * (_centred(known, names) + "),
     ("share * (_centred(known, names) - ", "share * (known - "),
-    ("ndtri(jnp.asarray(auc)) + move", "ndtri(jnp.asarray(auc)) - move"),
+    ("ndtri(auc) + move", "ndtri(auc) - move"),
     ('there["auc"] - _mean(there["auc"], "design")', 'there["auc"]'),
     ('return _mean(apart, "cohort")', 'return apart.sum("cohort")'),
     ("np.sqrt(squares[0] / squares[1])", "np.sqrt(squares[1] / squares[0])"),

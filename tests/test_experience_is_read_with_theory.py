@@ -134,6 +134,8 @@ def test_the_spread_is_that_of_what_both_studied():
     far[4], far[:, 2] = 9.0, RNG.normal(0, 9, (6, 6))
     np.testing.assert_allclose(experience.relative_spread(far, there), same)
     assert 0.4 < same[0] < 0.8
+    there[0, 4], far[4] = 9.0, np.nan  # foreseen there and not here
+    np.testing.assert_allclose(experience.relative_spread(far, there), same)
 
 
 def test_a_cohort_that_was_not_foreseen_counts_as_it_was_observed():
