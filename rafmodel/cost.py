@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from rafmodel import patches, segment
 from rafmodel.design import Design, n_labels
 from rafmodel.masks import of_patch
 from rafmodel.on_disk import OnDisk
@@ -70,15 +71,29 @@ def estimate(plan: Plan, missing: list[Cell], executor: str, cores: int) -> Cost
 
 def core_seconds(plan: Plan, design: Design) -> float:
     """Time of a core for one cell, compiled already: training, then every test image under every level of every shift."""
-    shape = plan.cohort.image.shape[1:]
-    pixels, forward = math.prod(shape), operations(design, shape)
+    whole, task = plan.cohort.image.shape[1:], plan.task
+    shape = of_patch(whole, task.patch)
+    pixels, forward, head = math.prod(shape), operations(design, shape), _headed(task.head, shape)
     views = 2 if design.proxy.siamese else 1
     trained = design.steps * design.batch * views
     tuned = FINE_STEPS * design.batch if design.probe == "finetuned" else 0
     encoded = 3 * forward * (trained * _seen(design.proxy, shape) + tuned)
+    if head:
+        batch = int(np.clip(segment.PIXELS // math.prod(shape[:-1]), 2, segment.BATCH))
+        encoded += segment.STEPS * batch * (3 * head + forward * (3 if task.head == "tuned" else 1))
     drawn = pixels * trained * len(design.proxy.law)
     scored = (int((plan.cohort.split == "test").sum()) + UNSEEN) * 5 * len(plan.shifts)
-    return (encoded + forward * scored) / FLOPS + (drawn + pixels * scored) / ALTERED
+    tiles = len(patches.corners(whole[:-1], side=task.patch, overlap=task.patch // 2)) if task.patch else 1
+    answered = scored * tiles * (forward + head)
+    return (encoded + answered) / FLOPS + (drawn + math.prod(whole) * scored) / ALTERED
+
+
+def _headed(head: str, shape: tuple[int, ...]) -> float:
+    """Floating-point operations of a segmentation's convolutional head on one image; 0 for linear scores."""
+    width = segment.WIDTH
+    return (
+        2.0 * math.prod(shape[:-1]) * (3 ** len(shape[:-1]) * width**2 + width) if head in ("decoder", "tuned") else 0.0
+    )
 
 
 def operations(design: Design, shape: tuple[int, ...]) -> float:
@@ -124,10 +139,13 @@ def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
     """The plan in words, and what it will take."""
     done = sum(place.exists() for place in places.values())
     label = plan.cohort.label[plan.cohort.split == "train"]
-    counts = [
-        f"  {d.name}: {d.steps} steps of {d.batch}, {n_labels(d, label, plan.cohort.asked)} labels"
+    shown = [
+        f"{min(d.n_labelled, len(label))} labelled images"
+        if plan.task.head
+        else f"{n_labels(d, label, plan.cohort.asked)} labels"
         for d in plan.designs
     ]
+    counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n}" for d, n in zip(plan.designs, shown, strict=True)]
     workers = f", and {cost.worker / 1e9:.1f} GB in each worker process" if cost.worker else ""
     outside = [d.name for d in plan.designs if d.encoder.frozen]
     images = f"{len(plan.cohort.label)} images of {' x '.join(map(str, plan.cohort.image.shape[1:]))}"

@@ -41,9 +41,14 @@ def grid_patches(images: Array, *, side: Side, overlap: int = 0) -> Patches:
     Raises InputError where a patch is larger than the image or the overlap is not smaller than the patch.
     """
     space = images.shape[1:-1]
-    sides = _sides(side, space)
-    corners = np.array(list(product(*_starts(space, sides, overlap))), np.int32)
-    return _cut(images, np.repeat(np.arange(len(images)), len(corners)), np.tile(corners, (len(images), 1)), sides)
+    places = corners(space, side=side, overlap=overlap)
+    rows = np.repeat(np.arange(len(images)), len(places))
+    return _cut(images, rows, np.tile(places, (len(images), 1)), _sides(side, space))
+
+
+def corners(space: tuple[int, ...], *, side: Side, overlap: int = 0) -> np.ndarray:
+    """First pixels (P, dims) of the patches of ``grid_patches`` in images of these sides."""
+    return np.array(list(product(*_starts(space, _sides(side, space), overlap))), np.int32)
 
 
 def random_patches(key: Array, images: Array, *, side: Side, each: int, tiles: bool = False) -> Patches:

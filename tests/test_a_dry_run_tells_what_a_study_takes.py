@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rafmodel import cli, cost, design, predict, running, simulate, variability
+from rafmodel import cli, cost, design, masks, predict, running, simulate, task, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=60, size=16)
@@ -68,6 +68,31 @@ def test_time_grows_with_steps_images_and_shifts_and_shrinks_with_cores():
     assert steps[2] - steps[1] == pytest.approx(steps[1] - steps[0])  # in proportion
     four, eight = (cost.estimate(one, [(0, s) for s in range(20)], "threads", n).seconds for n in (4, 8))
     assert eight < four
+
+
+def test_a_segmentation_counts_patches_tiles_and_the_head(tmp_path):
+    images = replace(IMAGES, mask=(IMAGES.image[..., 0] > 0.5).astype(np.uint8))
+
+    def asked(**choices):
+        cohort, chosen = masks.segmented(images, **choices)
+        return replace(plan("contrastive+crop", steps=1), cohort=cohort, task=task.segmentation(chosen, cohort))
+
+    whole, halves = asked(), asked(patch=8)
+    [one] = whole.designs
+    still = replace(one, steps=0)
+    trained = [cost.core_seconds(p, one) - cost.core_seconds(p, still) for p in (whole, halves)]
+    assert 2.5 < trained[0] / trained[1] < 5  # a quarter of the pixels
+    scored = (int((images.split == "test").sum()) + simulate.UNSEEN) * 5
+    passes = [cost.core_seconds(p, still) - 256 * scored / cost.ALTERED for p in (whole, halves)]
+    assert passes[1] / passes[0] == pytest.approx(
+        9 * cost.operations(one, (8, 8, 1)) / cost.operations(one, (16, 16, 1))
+    )
+    seconds = [cost.core_seconds(asked(head=head), still) for head in masks.HEADS]
+    assert seconds == sorted(seconds)
+    assert len(set(seconds)) == 3
+    told = cost.told(whole, running.cells(whole, tmp_path), cost.estimate(whole, [], "threads", 2), "threads")
+    n = int((images.split == "train").sum())
+    assert f"contrastive+crop: 1 steps of 128, {min(one.n_labelled, n)} labelled images" in told
 
 
 def test_operations_of_the_plain_encoder_are_those_of_its_products():

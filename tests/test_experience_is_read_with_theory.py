@@ -138,6 +138,17 @@ def test_the_spread_is_that_of_what_both_studied():
     np.testing.assert_allclose(experience.relative_spread(far, there), same)
 
 
+def test_choices_of_one_design_count_once_in_the_spread():
+    names = ["cpc[n_labelled=32]", "cpc[n_labelled=256]", "jigsaw"]
+    mine = other(0, "a").isel(design=slice(0, 3)).assign_coords(design=names)
+    theirs = other(1, "b").isel(design=slice(0, 2)).assign_coords(design=["cpc", "jigsaw"])
+    known = experience.gathered([theirs])
+    here, there = (clipped(t["predicted_auc"].values[..., 0]) for t in (mine, theirs))
+    ratio = experience.relative_spread(np.stack([here[:2].mean(0), here[2]]), there[None])
+    plain = experience.effects(known, mine, scaled=False)
+    np.testing.assert_allclose(experience.effects(known, mine), plain * ratio, atol=1e-6)
+
+
 def test_a_cohort_that_was_not_foreseen_counts_as_it_was_observed():
     there = np.full((2, 6, 3, 6), np.nan)
     np.testing.assert_array_equal(experience.relative_spread(RNG.normal(0, 1, (6, 3, 6)), there), 1)
