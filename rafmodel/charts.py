@@ -265,6 +265,15 @@ def averaged(stated: Sequence[np.ndarray], offsets: Sequence[np.ndarray]) -> np.
     return np.where(known.any(0), mean, np.nan)
 
 
+def by_part(stated: Sequence[np.ndarray], offsets: Sequence[np.ndarray]) -> np.ndarray:
+    """AUC of everyone as each part of the source has it, (part, shift, severity), from charts that stand part by part."""
+    each = len(stated) // FOLDS
+    some = [slice(each * i, each * (i + 1)) for i in range(FOLDS)]
+    return np.stack(
+        [averaged([s[:1, ..., :1] for s in stated[i]], [o[:1] for o in offsets[i]])[0, ..., 0] for i in some]
+    )
+
+
 def code(deployed: Cohort, group: str | None, names: list[str]) -> np.ndarray:
     """Number of each deployed image's subgroup among the test part's (-1: not in the test part)."""
     own, code = cohorts.groups(deployed, group)

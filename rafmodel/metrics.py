@@ -22,6 +22,8 @@ class Outcome(NamedTuple):
     concordance        as auc, of grades: chance that of two images with unequal grades the higher one scores higher
     of_question        auc (question, shift, severity 0-5, group) where several are asked; then auc, tpr and fpr are means over
                        them, nan where one has none, and counts are those of the question with the fewest
+    by_part            (part, shift, severity 0-5) auc of everyone as each part of the source has it, of a forecast of cases
+                       against controls
     """
 
     auc: np.ndarray
@@ -32,6 +34,7 @@ class Outcome(NamedTuple):
     dice: np.ndarray | None = None
     concordance: np.ndarray | None = None
     of_question: np.ndarray | None = None
+    by_part: np.ndarray | None = None
 
 
 NAMES = {"auc": "AUC", "dice": "Dice"}  # metrics that a table can be judged by, its attribute ``metric``

@@ -16,7 +16,7 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import early, experience, metrics, pilot
+from rafmodel import early, experience, metrics, pilot, predict
 from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
@@ -65,10 +65,11 @@ def surveyed(plan: Plan) -> Surveys:
     }
 
 
-def predicted(plan: Plan, tell: Tell, found: Surveys | None = None) -> Outcome:
+def predicted(plan: Plan, tell: Tell, found: Surveys | None = None, *, believed: bool = True) -> Outcome:
     """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress.
 
-    found  surveys of the plan's encoders, where they have been made
+    found     surveys of the plan's encoders, where they have been made
+    believed  keep what sets designs apart as far as parts of the source agree on it (``predict.believed``); else as stated
     """
     total, key_pairs = len(plan.designs), jax.random.split(plan.key(0))[1]
     tell("predict", 0, total)
@@ -83,8 +84,9 @@ def predicted(plan: Plan, tell: Tell, found: Surveys | None = None) -> Outcome:
         for design in plan.designs:
             outcomes.append(waiting[_foreseen_as(design)].result())
             tell("predict", len(outcomes), total)
-    known = (*plan.task.measures, *(["of_question"] if plan.task.questions else []))
-    return outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in known})
+    known = (*plan.task.measures, *(m for m in ("of_question", "by_part") if getattr(outcomes[0], m) is not None))
+    found_all = outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in known})
+    return predict.believed(found_all) if believed else found_all
 
 
 def piloted(plan: Plan, tell: Tell) -> np.ndarray:
@@ -113,7 +115,7 @@ def levers(plan: Plan, best: str, part: str, tell: Tell, found: Surveys | None =
     if design.steps:
         steps["twice the training"] = {"steps": 2 * design.steps}
     variants = tuple(replace(design, **change) for change in steps.values())
-    foreseen = predicted(replace(plan, designs=(design, *variants)), tell, found)
+    foreseen = predicted(replace(plan, designs=(design, *variants)), tell, found, believed=False)
     score = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part)
     return {what: float(s - score[0]) for what, s in zip(steps, score[1:], strict=True) if abs(s - score[0]) >= 0.0005}
 
