@@ -136,4 +136,4 @@ def test_a_forecast_is_believed_and_what_moves_it_is_told_as_stated(monkeypatch)
         raise AssertionError("a design and its variants are not to be compared with what they have in common")
 
     monkeypatch.setattr(predict, "believed", never)
-    assert "a tenth of the labels wrong" in study.levers(asked, "rotation", "raf", quiet, found)
+    assert "a tenth of the labels wrong" in study.levers(asked, "rotation", "performance", quiet, found)
