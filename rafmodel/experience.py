@@ -83,7 +83,7 @@ def effects(known: xr.Dataset, study: xr.Dataset, *, scaled: bool = True) -> np.
     """Mean effect of each of the study's designs on other cohorts, (design, shift, severity), probit scale; nan: not known.
 
     In a cohort an effect is the outcome minus the mean over the designs that it shares with the study.
-    scaled  each cohort's effects times ``relative_spread``, which needs the study's predictions; else as they were observed
+    scaled  times ``relative_spread``, which needs the study's predictions; else as they were observed
     """
     other, names = of_others(known, study), [studied_as(name) for name in study["design"].values]
     shared = [name for name in dict.fromkeys(names) if name in other["design"].values]
@@ -94,23 +94,24 @@ def effects(known: xr.Dataset, study: xr.Dataset, *, scaled: bool = True) -> np.
     if scaled:
         here = _everyone(study, "predicted").transpose(*_SCALE[1:]).values
         here = np.stack([probit(here)[[name == one for one in names]].mean(0) for name in shared] or [here[:0]])
-        apart = apart * relative_spread(here, there["theory"].transpose(*_SCALE).values)[:, None, None, None]
+        apart = apart * relative_spread(here, there["theory"].transpose(*_SCALE).values)
     return _mean(apart, "cohort").reindex(design=names).transpose(*_SCALE[1:]).values
 
 
-def relative_spread(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """How much farther apart than there theory sees designs here, (cohort,): the ratio of root mean square effects.
+def relative_spread(here: np.ndarray, there: np.ndarray) -> float:
+    """How much farther apart than on the other cohorts theory sees designs here: the ratio of root mean square effects.
 
     here (design, shift, severity), there (cohort, design, shift, severity): probits that theory foresees, of the same designs.
-    Over the cells that are foreseen both here and there; 1 where there are none.
+    Over the cells that are foreseen both here and there; 1 where there are none.  One ratio for all cohorts: one by one, those
+    where theory is not believed, and sees no spread, would count most.
     """
     both = np.isfinite(here) & np.isfinite(there)
-    n = both.any((2, 3)).sum(1) + 1e-9
-    squares = []
-    for z in (np.broadcast_to(here, there.shape), there):
-        effect = np.where(both, z - _over(z, both, (1,)), 0)
-        squares.append(_over(effect**2, both, (1, 2, 3)).ravel() * n + _AS_MANY * _USUAL**2)
-    return np.sqrt(squares[0] / squares[1])
+    if not both.any():
+        return 1.0
+    n = both.any((2, 3)).sum(1).max()
+    effects = [np.where(both, z - _over(z, both, (1,)), 0)[both] for z in (np.broadcast_to(here, there.shape), there)]
+    mine, theirs = (n * np.square(effect).mean() + _AS_MANY * _USUAL**2 for effect in effects)
+    return float(np.sqrt(mine / theirs))
 
 
 def studied_as(name: str) -> str:

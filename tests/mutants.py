@@ -35,6 +35,7 @@ FORMULAS = (
 LESSONS = ("test_designs_say_how_they_learn",)
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 NETWORKS = ("test_encoder_and_its_layers",)
+BELIEF = ("test_theory_is_believed_as_far_as_it_agrees",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
 LAWS = (
     "test_laws_equal_their_formulas",
@@ -121,6 +122,11 @@ PROGRAM = [
     ("charts", "code[None] == np.arange(n_groups)[:, None]", "code[None] != np.arange(n_groups)[:, None]", PREDICTION),
     ("charts", "axes[:d] / np.square(scale[:d, None])", "axes[:d]", PREDICTION),
     ("charts", "one_by_one(clean) if several else by_layer(clean, self.width)", "by_layer(clean, self.width)", PREDICTION),
+    ("predict", "(shares[0] - 1) * own", "(shares[1] - 1) * own", BELIEF),
+    ("predict", "effect = told - told.mean(0)", "effect = told", BELIEF),
+    ("predict", "- np.square(effect).mean()) / (parts - 1)", "- np.square(effect).mean()) / parts", BELIEF),
+    ("predict", "np.clip(common / mean, 0, 1)", "np.clip(common / mean, -1, 1)", BELIEF),
+    ("charts", "slice(each * i, each * (i + 1)) for i", "slice(0, each) for i", BELIEF),
     ("charts", "if fewest >= FEWEST", "if True", PREDICTION),
     ("charts", "fewest > best[0]", "fewest < best[0]", PREDICTION),
     ("charts", "minlength=stratum.max() + 1", "minlength=0", PREDICTION),
@@ -511,11 +517,11 @@ EXPERIENCE = [
     ("ndtri(auc) + move", "ndtri(auc) - move"),
     ('there["auc"] - _mean(there["auc"], "design")', 'there["auc"]'),
     ('return _mean(apart, "cohort")', 'return apart.sum("cohort")'),
-    ("np.sqrt(squares[0] / squares[1])", "np.sqrt(squares[1] / squares[0])"),
-    ("np.sqrt(squares[0] / squares[1])", "squares[0] / squares[1]"),
+    ("np.sqrt(mine / theirs)", "np.sqrt(theirs / mine)"),
+    ("np.sqrt(mine / theirs)", "mine / theirs"),
     ("+ _AS_MANY * _USUAL**2", ""),
-    (".ravel() * n + ", ".ravel() + "),
-    ("z - _over(z, both, (1,))", "z"),
+    ("n * np.square(effect)", "np.square(effect)"),
+    ("z - _over(z, both, (1,)), 0)", "z, 0)"),
     ("np.isfinite(here) & np.isfinite(there)", "np.isfinite(there)"),
     ("probit(here)[[name == one for one in names]].mean(0)", "probit(here)[names.index(name)]"),
     ("SHARE = 0.5", "SHARE = 0.6"),

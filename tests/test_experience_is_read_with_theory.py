@@ -130,10 +130,10 @@ def test_the_spread_is_that_of_what_both_studied():
     here, there = RNG.normal(0.6, 0.2, (6, 3, 6)), RNG.normal(0.6, 0.4, (1, 6, 3, 6))
     there[0, 4], there[0, :, 2] = np.nan, np.nan
     same = experience.relative_spread(here[[0, 1, 2, 3, 5], :2], there[:, [0, 1, 2, 3, 5], :2])
+    assert 0.4 < same < 0.8
     far = here.copy()
     far[4], far[:, 2] = 9.0, RNG.normal(0, 9, (6, 6))
     np.testing.assert_allclose(experience.relative_spread(far, there), same)
-    assert 0.4 < same[0] < 0.8
     there[0, 4], far[4] = 9.0, np.nan  # foreseen there and not here
     np.testing.assert_allclose(experience.relative_spread(far, there), same)
 
@@ -154,12 +154,22 @@ def test_a_cohort_that_was_not_foreseen_counts_as_it_was_observed():
     np.testing.assert_array_equal(experience.relative_spread(RNG.normal(0, 1, (6, 3, 6)), there), 1)
 
 
+def test_a_cohort_in_which_theory_sees_no_spread_counts_as_any_other():
+    mine, flat, theirs = other(0, "a"), foreseen(other(1, "b"), 0.0), other(2, "c")
+    plain, found = (experience.effects(experience.gathered([flat, theirs]), mine, scaled=s) for s in (False, True))
+    np.testing.assert_allclose(found, plain * (found / plain).mean(), atol=1e-6)
+    z = [clipped(t["predicted_auc"].values[..., 0]) for t in (mine, theirs)]
+    square = [((x - x.mean(0)) ** 2).mean() * len(x) for x in z]
+    expected = ((square[0] + 2 * 0.1**2) / (square[1] / 2 + 2 * 0.1**2)) ** 0.5
+    assert (found / plain).mean() == pytest.approx(expected, rel=1e-5)
+
+
 def test_few_designs_hardly_decide_the_spread():
     """Two designs foreseen alike here and not there: what was seen there still counts."""
     here, there = np.full((2, 3, 6), 0.6), np.full((1, 2, 3, 6), 0.6)
     there[0, 0] += 0.2
-    few = experience.relative_spread(here, there)[0]
-    many = experience.relative_spread(np.tile(here, (10, 1, 1)), np.tile(there, (1, 10, 1, 1)))[0]
+    few = experience.relative_spread(here, there)
+    many = experience.relative_spread(np.tile(here, (10, 1, 1)), np.tile(there, (1, 10, 1, 1)))
     assert few == pytest.approx(0.5**0.5, abs=1e-6)
     assert many == pytest.approx((2 / 22) ** 0.5, abs=1e-6)
 
