@@ -6,20 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-_ARENAS = -8  # M_ARENA_MAX of glibc's malloc.h
 TRIES = 100  # at dropping programs while other threads compile
 
 
 def set_up_jax() -> None:
-    """Double precision, compiled programs kept between runs, and one pool of memory for all threads.
+    """Double precision, and compiled programs kept between runs.
 
-    Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.  Threads that compile
-    would each keep a pool of their own, a fifth of a study's peak, which ``MALLOC_ARENA_MAX`` brings back.
+    Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.
     """
     import jax
 
-    if "MALLOC_ARENA_MAX" not in os.environ and (libc := _libc("mallopt")):
-        libc.mallopt(_ARENAS, 1)
     jax.config.update("jax_enable_x64", True)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return  # the user's own choice, which jax reads itself
