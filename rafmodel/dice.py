@@ -98,23 +98,30 @@ def raf_interval(
     *,
     chance: float,
     n_replicates: int = 500,
-    n_pooled: int = 100,
     level: float = 0.95,
 ) -> dict[str, np.ndarray]:
     """Bootstrap over patients, then images, of one design's seed mean; as ``metrics.raf_interval``, with Dice as the metric.
 
     cells     counts (1 + 5 shifts, n, 2, BINS) and threshold of each seed
-    n_pooled  replicates for the standard error of the pixels' AUC
-    Returns the interval of each part of RAF, ``dice_se`` and ``auc_se`` (shift, severity, group), and ``undefined`` (4,).
+    Returns the interval of each part of RAF, standard errors ``dice_se`` and ``auc_se`` (shift, severity, group) with their
+    degrees of freedom ``dice_df`` and ``auc_df``, and ``undefined`` (4,).
     """
     weight, inside = metrics.patient_weights(key, patient, n_replicates), metrics.members(code, n_groups)
+    owner = np.unique(patient, return_inverse=True)[1]
+    kept = np.concatenate([np.ones((1, len(owner))), owner != np.arange(owner.max() + 1)[:, None]])  # all; all but one
     each = [dice(pixels, threshold) for pixels, threshold in cells]
-    found = np.stack([_by_group([mean(one[:, m], weight[:, m]) for m in inside]) for one in each], 1)
-    few = weight[:n_pooled]
-    areas = [_by_group([auc(np.tensordot(few[:, m], p[:, m], (1, 1))) for m in inside]) for p, _ in cells]
-    told = metrics.intervals(found, level, chance)
-    told["dice_se"] = metrics.over_replicates(lambda v: v.std(ddof=1), found.mean(1), ())
-    told["auc_se"] = metrics.over_replicates(lambda v: v.std(ddof=1), np.mean(areas, 0), ())
+
+    def under(weight: np.ndarray) -> np.ndarray:  # (B, seed, shift, severity, group)
+        return np.stack([_by_group([mean(one[:, m], weight[:, m]) for m in inside]) for one in each], 1)
+
+    def areas(pixels: np.ndarray) -> np.ndarray:
+        return _by_group([auc(np.tensordot(kept[:, m], pixels[:, m], (1, 1))) for m in inside])
+
+    found = {"dice": under(kept).mean(1), "auc": np.mean([areas(pixels) for pixels, _ in cells], axis=0)}
+    found = {name: (v[0], np.moveaxis(v[1:], 0, -1)) for name, v in found.items()}
+    told = metrics.intervals(under(weight), *found["dice"], level, chance)
+    for name, both in found.items():
+        told[f"{name}_se"], told[f"{name}_df"] = metrics.jackknife(*both)
     return told
 
 

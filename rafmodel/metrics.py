@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from scipy.special import ndtri
+from scipy import stats
+from scipy.special import ndtr, ndtri
 
 EDGE = 0.005  # rates nearer to 0 or 1 count as this far away on the probit scale
 
@@ -196,6 +197,53 @@ def _fairness(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # ---- intervals
 
 
+def without_each(score: np.ndarray, label: np.ndarray, owner: np.ndarray, n_patients: int) -> np.ndarray:
+    """AUC of scores (..., n) without each of ``n_patients`` in turn, (..., patient); nan where a class is absent then.
+
+    owner  (n,) patient of each image in 0 .. n_patients - 1; without one who has no image it is the AUC of all
+    From how many images of the other class each one wins or loses against (DeLong et al. 1988).
+    """
+    case, control = label == 1, label == 0
+    cases, controls = (np.bincount(owner[one], minlength=n_patients) for one in (case, control))
+    ranks = stats.rankdata(score, axis=-1)
+    won = _below(ranks, case, control)
+    lost = cases.sum() - _below(ranks, control, case)  # cases above each control
+    apart = ranks + 2 * len(label) * owner  # patients one above the other: the order within each is left
+    inner = _below(apart, case, control) - (np.cumsum(controls) - controls)[owner[case]]
+    without = won.sum(-1, keepdims=True) - _summed(won - inner, owner[case], n_patients)
+    without = without - _summed(lost, owner[control], n_patients)
+    pairs = (cases.sum() - cases) * (controls.sum() - controls)
+    return np.where(pairs > 0, without / np.maximum(pairs, 1), np.nan)
+
+
+def _below(rank: np.ndarray, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How many of the ``others`` rank (..., n) below each of ``some``, (..., of some), ties half; together they are all n."""
+    assert (some ^ others).all()
+    return stats.rankdata(rank, axis=-1)[..., some] - stats.rankdata(rank[..., some], axis=-1)
+
+
+def _summed(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """Sums (..., n) of values (..., m) over those of each owner."""
+    order = np.argsort(owner, kind="stable")
+    total = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values[..., order], axis=-1)], -1)
+    return np.diff(total[..., np.cumsum(np.bincount(owner, minlength=n))], prepend=0, axis=-1)
+
+
+def jackknife(whole: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error of estimates (...,) and its degrees of freedom, from those without each patient (..., patient).
+
+    Holds where few patients have most images, as a bootstrap does not (MacKinnon, Nielsen and Webb 2023).  Degrees of freedom
+    are the effective number of patients, Kish's (1965) of their squared parts, minus one.  nan where there is no estimate
+    without one of the patients, or only one counts.
+    """
+    square = np.square(without - whole[..., None])
+    n, total, fourth = (square > 0).sum(-1), square.sum(-1), np.square(square).sum(-1)
+    degrees = np.square(total) / np.where(fourth > 0, fourth, np.nan) - 1
+    known = (n > 1) & (degrees > 0)
+    error = np.sqrt(total * (n - 1) / np.maximum(n, 1))
+    return np.where(known, error, np.nan), np.where(known, degrees, np.nan)
+
+
 def patient_weights(key: Array | int, patient: np.ndarray, n_replicates: int) -> np.ndarray:
     """How often each image is in each bootstrap sample, (n_replicates, n).
 
@@ -232,31 +280,44 @@ def raf_interval(
     scores (seed, shift, severity 0-5, n), label (n,), or of several questions (seed, shift, severity 0-5, n, Q) and (n, Q),
     whose AUCs are averaged; the replicates are the same for all seeds, and for all designs given one key, so that
     differences between designs keep their pairing.
-    Returns (lower, upper) of each part of RAF; ``auc_se`` (shift, severity, group), the standard error of the
-    AUC; and ``undefined`` (4,), replicates in which a part has no value, which are left out.  Where that is
-    half of them or more the interval is nan.
+    Returns (lower, upper) of each part of RAF; ``auc_se`` and ``auc_df`` (shift, severity, group), the standard error of the
+    AUC and its degrees of freedom; and ``undefined`` (4,), replicates in which a part has no value, which are left out.
+    Where that is half of them or more the interval is nan.
     """
     weight, inside = patient_weights(key, patient, n_replicates), members(code, n_groups)
-    each = zip(
-        *((scores[None], label[None]) if label.ndim == 1 else (np.moveaxis(scores, -1, 0), label.T)), strict=True
-    )
-    areas = np.mean([_areas(one, answer, weight, inside) for one, answer in each], axis=0)
-    areas = np.moveaxis(by_shift(np.moveaxis(areas, -1, 1)), 1, -1)  # (replicate, seed, shift, severity, group)
-    found = intervals(areas, level)
-    found["auc_se"] = over_replicates(lambda v: v.std(ddof=1), areas.mean(1), ())
-    return found
+    scores, answers = (scores[..., None], label[:, None]) if label.ndim == 1 else (scores, label)
+    owner = np.unique(patient, return_inverse=True)[1]
+    found = [_areas(scores[..., q], answer, owner, weight, inside) for q, answer in enumerate(answers.T)]
+    again, whole, without = (np.mean(areas, axis=0) for areas in zip(*found, strict=True))
+    told = intervals(again, whole, without, level)
+    told["auc_se"], told["auc_df"] = jackknife(whole, without)
+    return told
 
 
-def _areas(scores: np.ndarray, label: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """AUC (replicate, seed, state, group) of scores (seed, shift, severity 0-5, n) under weights (replicate, n)."""
-    states = np.stack([_states(one) for one in scores])
-    return np.stack([weighted_auc(states[..., m], label[m], weight[:, m]) for m in inside], axis=-1)
+def _areas(
+    scores: np.ndarray, label: np.ndarray, owner: np.ndarray, weight: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """AUC of scores (seed, shift, severity 0-5, n), group by group.
+
+    Under weights (replicate, n): (replicate, seed, shift, severity, group); as it is, seed mean: (shift, severity, group); and
+    without each patient: (shift, severity, group, patient).
+    """
+    states, patients = np.stack([_states(one) for one in scores]), owner.max() + 1
+    each = [(states[..., m], label[m]) for m in inside]
+    again = [weighted_auc(*one, weight[:, m]) for one, m in zip(each, inside, strict=True)]
+    whole = [auc(*one).mean(0) for one in each]
+    without = [without_each(*one, owner[m], patients).mean(0).T for one, m in zip(each, inside, strict=True)]
+    again, whole, without = (np.stack([by_shift(v) for v in values], -1) for values in (again, whole, without))
+    return again, whole, np.moveaxis(without, 0, -1)
 
 
-def intervals(metric: np.ndarray, level: float, chance: float = 0.5) -> dict[str, np.ndarray]:
+def intervals(
+    metric: np.ndarray, whole: np.ndarray, without: np.ndarray, level: float, chance: float = 0.5
+) -> dict[str, np.ndarray]:
     """(lower, upper) of the seed mean of each part of RAF, and how many replicates have none, ``undefined`` (4,).
 
-    metric  (replicate, seed, shift, severity 0-5, group), everyone first
+    metric   (replicate, seed, shift, severity 0-5, group), everyone first
+    whole    its seed mean as it is (shift, severity, group), and ``without`` each patient (shift, severity, group, patient)
     Percentiles.  Sampling error alone sets the worst subgroup below the best, in every replicate, so no percentile of
     fairness would ever reach 1: where the subgroups cannot be told apart its upper bound is 1, and that of RAF √robustness.
     """
@@ -264,7 +325,7 @@ def intervals(metric: np.ndarray, level: float, chance: float = 0.5) -> dict[str
     means = np.stack([getattr(parts, name).mean(1) for name in RAF._fields[:4]], axis=-1)
     tail = (1 - level) / 2
     bounds = dict(zip(RAF._fields[:4], over_replicates(_percentiles(tail), means, 2), strict=True))
-    if not told_apart(metric[..., 1:].mean(1), level):
+    if not told_apart(metric[..., 1:].mean(1), whole[..., 1:], without[..., 1:, :], level):
         fair = np.where(np.isfinite(means[:, 2]), np.sqrt(parts.robustness).mean(1), np.nan)
         upper = np.array([1.0, over_replicates(_percentiles(tail), fair[:, None], 2)[0, 1]])
         for name, most in zip(("fairness", "raf"), upper, strict=True):
@@ -276,25 +337,31 @@ def _percentiles(tail: float):
     return lambda values: np.quantile(values, [tail, 1 - tail])
 
 
-def told_apart(metric: np.ndarray, level: float) -> bool:
+def told_apart(metric: np.ndarray, whole: np.ndarray, without: np.ndarray, level: float) -> bool:
     """Whether any two subgroups surely differ, in the mean over clean and shifted cells.
 
-    metric  (replicate, shift, severity 0-5, group)
-    Differences of all pairs in units of their s.d. over replicates; the bar is the quantile ``level`` of the largest one's
-    deviation from its mean (Romano and Wolf 2005).  False where nothing is known, or fewer than two subgroups are.
+    metric  (replicate, shift, severity 0-5, group), ``whole`` and ``without`` as of ``intervals``
+    Differences of all pairs in units of their standard error over patients.  The bar is the quantile ``level`` of the largest
+    one's deviation from its mean over replicates (Romano and Wolf 2005), of Student's t with the degrees of freedom of that
+    error.  False where nothing is known, or fewer than two subgroups are.
     """
     if metric.shape[-1] < 2:
         return False
-    clean, shifted = metric[:, 0, :1], metric[:, :, 1:].reshape(len(metric), -1, metric.shape[-1])
-    group = np.concatenate([clean, shifted], 1).mean(1)
-    low, high = np.triu_indices(group.shape[1], 1)
-    apart = group[:, high] - group[:, low]
+    low, high = np.triu_indices(metric.shape[-1], 1)
+    group, own = _over_cells(np.moveaxis(metric, 0, -1)), _over_cells(without)
+    apart = (group[high] - group[low]).T
     apart = apart[np.isfinite(apart).all(1)]
     if 2 * len(apart) <= len(metric):
         return False
-    middle, spread = apart.mean(0), apart.std(0) + 1e-12
-    bar = np.quantile((np.abs(apart - middle) / spread).max(1), level)
-    return bool((np.abs(middle) / spread).max() > bar)
+    bar = np.quantile((np.abs(apart - apart.mean(0)) / (apart.std(0) + 1e-12)).max(1), level)
+    difference = np.diff(_over_cells(whole)[np.array([low, high])], axis=0)[0]
+    error, degrees = jackknife(difference, own[high] - own[low])
+    return bool((np.abs(difference) > stats.t.ppf(ndtr(bar), degrees) * error).any())
+
+
+def _over_cells(values: np.ndarray) -> np.ndarray:
+    """Mean of values (shift, severity 0-5, ...) over clean, once, and the shifted cells."""
+    return np.concatenate([values[:1, 0], values[:, 1:].reshape(-1, *values.shape[2:])]).mean(0)
 
 
 def over_replicates(statistic, values: np.ndarray, shape) -> np.ndarray:

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.special import ndtr, ndtri
 
 from rafmodel import charts, theory, transfer, unequal
 from rafmodel import cohort as cohorts
@@ -29,7 +28,6 @@ from rafmodel.variability import Variability
 TARGETS = 64  # principal directions of a target that has more
 LARGEST, SKETCHED = 2**16, 2**12  # numbers of a target above which it is sketched, and of the sketch
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
-FEWEST_DESIGNS = 4  # below which parts of the source are not asked whether they agree on what sets them apart
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
 VIEW_RIDGE, LABEL_RIDGE, IMAGE_RIDGE = 0.0003, 0.1, 0.03
 """Relative to the mean variance of a direction: where the target is another view, labels, or made from the image.
@@ -191,38 +189,6 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     offsets = [chart.offset for chart in here]
     auc, tpr, fpr = charts.averaged(stated, offsets)
     return Outcome(auc, tpr, fpr, *survey.counts, by_part=charts.by_part(stated, offsets))
-
-
-def believed(outcome: Outcome) -> Outcome:
-    """The outcomes of several designs (design, ...), their effects kept as far as the parts of the source agree on them.
-
-    What sets a design apart in one part of the source and not in another comes from the images that are there and not from
-    the design.  On the probit scale the mean effect of a design over all cells, and what it is in a cell beside that, each
-    times the share of its variance that parts have in common (Spearman 1910, Brown 1910): 1 where they agree, 0 where they do
-    not.  As it is where fewer than FEWEST_DESIGNS are compared, or a part has no value.
-    """
-    parts = outcome.by_part
-    if parts is None or len(parts) < FEWEST_DESIGNS or parts.shape[1] < 2 or not np.isfinite(parts).all():
-        return outcome
-    told = probit(parts)
-    effect = told - told.mean(0)
-    own = effect.mean((2, 3), keepdims=True)
-    shares = _in_common(own), _in_common(effect - own)
-
-    def kept(rate: np.ndarray) -> np.ndarray:
-        z = probit(rate)
-        effect = z - z.mean(0)
-        own = effect.mean((1, 2), keepdims=True)
-        return ndtr(ndtri(rate) + (shares[0] - 1) * own + (shares[1] - 1) * (effect - own))
-
-    return outcome._replace(auc=kept(outcome.auc), tpr=kept(outcome.tpr), fpr=kept(outcome.fpr))
-
-
-def _in_common(effect: np.ndarray) -> float:
-    """Share, in [0, 1], of the variance of the mean over parts of effects (design, part, ...) that is not of single parts."""
-    parts, mean = effect.shape[1], np.square(effect.mean(1)).mean()
-    common = (parts * mean - np.square(effect).mean()) / (parts - 1)
-    return float(np.clip(common / mean, 0, 1)) if mean > 0 else 1.0
 
 
 def _rates(chart: Chart, metric: Array, shown: Taught, ridge: float) -> np.ndarray:

@@ -16,7 +16,7 @@ import xarray as xr
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import early, experience, metrics, pilot, predict
+from rafmodel import agreement, early, experience, metrics, pilot
 from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
@@ -50,6 +50,7 @@ OF_QUESTIONS = {
     "observed_auc_of_question": ("question", *_CELL),
     "predicted_auc_of_question": ("question", *_FORESEEN),
 }
+BY_PART = ("design", "part", "shift", "severity")  # of `predicted_by_part`, AUC of everyone, which not all tables have
 EARLY = ("estimator", *_CELL)  # of `early_auc`, which tables of earlier versions lack
 ATTRIBUTES = ("cohort", "contrast", "group_attribute", "command", "rafmodel_version", "seed", "metric")
 PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name or len(dims) < 2 or "level" in name}
@@ -69,7 +70,7 @@ def predicted(plan: Plan, tell: Tell, found: Surveys | None = None, *, believed:
     """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress.
 
     found     surveys of the plan's encoders, where they have been made
-    believed  keep what sets designs apart as far as parts of the source agree on it (``predict.believed``); else as stated
+    believed  keep what sets designs apart as far as parts of the source agree on it (``agreement.believed``); else as stated
     """
     total, key_pairs = len(plan.designs), jax.random.split(plan.key(0))[1]
     tell("predict", 0, total)
@@ -86,7 +87,7 @@ def predicted(plan: Plan, tell: Tell, found: Surveys | None = None, *, believed:
             tell("predict", len(outcomes), total)
     known = (*plan.task.measures, *(m for m in ("of_question", "by_part") if getattr(outcomes[0], m) is not None))
     found_all = outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in known})
-    return predict.believed(found_all) if believed else found_all
+    return agreement.believed(found_all) if believed else found_all
 
 
 def piloted(plan: Plan, tell: Tell) -> np.ndarray:
@@ -150,8 +151,8 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list], command: st
     for part in _PARTS:
         interval = np.stack([np.asarray(s[part]) for s in spread])
         table[f"{part}_observed_interval"] = ("design", "bound"), interval
-    for name in {"auc", task.metric}:
-        table[f"observed_{name}_se"] = _FORESEEN, np.stack([s[f"{name}_se"] for s in spread])
+    for name in (f"{one}_{what}" for one in {"auc", task.metric} for what in ("se", "df")):
+        table[f"observed_{name}"] = _FORESEEN, np.stack([s[name] for s in spread])
     table = table.assign_coords(seed=np.arange(plan.seeds), bound=["lower", "upper"])
     if task.record is not Deployment:
         return table  # early warnings are made for the scores of images
@@ -193,6 +194,8 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
         "level_value": (("shift", "severity"), levels),
     }
     coordinates = {"question": list(plan.task.questions)} if plan.task.questions else {}
+    if forecast.by_part is not None:
+        variables["predicted_by_part"] = BY_PART, forecast.by_part
     if forecast.of_question is not None:
         variables["predicted_auc_of_question"] = (
             OF_QUESTIONS["predicted_auc_of_question"],
@@ -243,7 +246,7 @@ def with_runs(table: xr.Dataset, runs: np.ndarray) -> xr.Dataset:
 def foreseen_again(table: xr.Dataset, plan: Plan, forecast: Outcome) -> xr.Dataset:
     """The study table with another forecast: theory has moved, what was observed has not."""
     new = forecast_table(plan, forecast, table.attrs["command"])
-    for name in (name for name in table if "predicted" in str(name)):
+    for name in (name for name in new if "predicted" in str(name)):
         table[name] = new[name]
     return table.assign_attrs(git_commit=new.attrs["git_commit"])
 

@@ -6,7 +6,9 @@
 
 Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
 correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then what part of L0's
-error is the luck of which patients the test part holds, which all designs share; then the subgroup gaps.
+error is the luck of which patients the test part holds, which all designs share; how far the two parts of the source that theory
+is read from agree on what sets designs apart; then the subgroup gaps.  A gap is sure where its 95 % interval excludes zero: by
+Student's t, from the errors over patients (``metrics.jackknife``) and seeds.
 ``--keep`` writes the tables again, reduced to single precision and compressed, to be committed.
 """
 
@@ -18,13 +20,14 @@ import jax
 import numpy as np
 import tyro
 import xarray as xr
+from scipy import stats
 
-from rafmodel import check, experience
+from rafmodel import agreement, check, experience
 from rafmodel import study as studies
 from rafmodel.files import atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-SURE = 1.96  # standard errors that an observed gap must be away from zero
+SURE = 0.975  # quantile of Student's t that an observed gap must be away from zero, in standard errors
 CHOSEN_ON = ("pneumoniamnist", "breastmnist", "phantom-sex", "phantom-rare-sex")
 WITNESSES = (
     "lung-airways-dose",
@@ -137,10 +140,14 @@ def parts(results: list[Scored]) -> dict[str, list[Scored]]:
 
 
 class Gaps(NamedTuple):
-    """AUC of one subgroup minus that of another in every cell: observed, its standard error, and as each level told it."""
+    """AUC of one subgroup minus that of another in every cell, and as each level told it.
+
+    observed, with its standard ``error`` over patients and seeds, and the degrees of freedom of that (Satterthwaite 1946)
+    """
 
     observed: np.ndarray
     error: np.ndarray
+    degrees: np.ndarray
     told: dict[str, np.ndarray]
 
 
@@ -149,9 +156,10 @@ def gaps(table: xr.Dataset) -> Gaps | None:
     names = [g for g in table["group"].values[1:] if min(table[n].sel(group=g) for n in ("n_case", "n_control")) > 0]
     if len(names) < 2:
         return None
-    seen = table["observed_auc"].sel(group=names).mean("seed")
-    by_seed = table["observed_auc"].sel(group=names).var("seed", ddof=1) / table.sizes["seed"]
-    variance = table["observed_auc_se"].sel(group=names) ** 2 + by_seed
+    table = table.sel(group=names)
+    seen, seeds = table["observed_auc"].mean("seed"), table.sizes["seed"]
+    over_seeds = table["observed_auc"].var("seed", ddof=1) / seeds
+    over_patients = table["observed_auc_se"] ** 2
     means = seen.mean(("design", "shift", "severity")).values
     pair = sorted([int(means.argmax()), int(means.argmin())], key=lambda i: str(names[i]))
 
@@ -161,23 +169,39 @@ def gaps(table: xr.Dataset) -> Gaps | None:
     def gap(values: xr.DataArray) -> np.ndarray:
         return cells(values.isel(group=pair[0]) - values.isel(group=pair[1]))
 
-    told = {"L0": gap(table["predicted_auc"].sel(group=names))}
+    def both(values: xr.DataArray) -> np.ndarray:
+        return cells(values.isel(group=pair).sum("group", skipna=False))
+
+    told = {"L0": gap(table["predicted_auc"])}
     if "early_auc" in table:
-        told["L1"] = gap(table["early_auc"].sel(estimator="L1", group=names).mean("seed"))
-    return Gaps(gap(seen), np.sqrt(cells(variance.isel(group=pair).sum("group"))), told)
+        told["L1"] = gap(table["early_auc"].sel(estimator="L1").mean("seed"))
+    variance = both(over_patients + over_seeds)
+    doubt = both(over_patients**2 / table["observed_auc_df"] + over_seeds**2 / (seeds - 1))
+    return Gaps(gap(seen), np.sqrt(variance), variance**2 / doubt, told)
 
 
 def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
     """Over the cells of some tables: sure cells, share with the right sign there, correlation over all, and the same over the
     square root of the share of the observed variance that is neither seed nor sampling error."""
-    columns = [np.stack([g.told[level], g.observed, g.error]).reshape(3, -1) for g in found if level in g.told]
-    told, observed, error = np.concatenate(columns, 1)[:, np.isfinite(np.concatenate(columns, 1)).all(0)]
-    sure = np.abs(observed) > SURE * error
+    columns = [np.stack([g.told[level], *g[:3]]).reshape(4, -1) for g in found if level in g.told]
+    told, observed, error, degrees = np.concatenate(columns, 1)[:, np.isfinite(np.concatenate(columns, 1)).all(0)]
+    sure = np.abs(observed) > stats.t.ppf(SURE, degrees) * error
     right = (np.sign(told) == np.sign(observed))[sure]
     r = np.corrcoef(told, observed)[0, 1] if len(told) else np.nan
     trust = 1 - np.mean(error**2) / observed.var() if len(told) else np.nan
     corrected = r / np.sqrt(trust) if trust > 0 else np.nan
     return int(sure.sum()), float(right.mean()) if right.size else np.nan, float(r), float(corrected)
+
+
+def tell_agreement(tables: dict[str, xr.Dataset], results: list[Scored]) -> None:
+    """Print how far the parts of each source agree, what is kept for it, and how good theory turned out to be."""
+    print(f"\nparts of the source{'':11s}{'r of parts':>12s}{'mean kept':>12s}{'rest kept':>12s}{'r of L0':>10s}{'r*':>8s}")
+    for one in results:
+        parts = tables[one.cohort]["predicted_by_part"].values
+        kept = agreement.shares(parts) or (np.nan, np.nan)
+        r, corrected = one.checked["score"].sel(level="L0", measure=["effect_r", "effect_r_corrected"]).values
+        told = f"{agreement.correlation(parts):12.2f}{kept[0]:12.2f}{kept[1]:12.2f}{r:10.2f}{corrected:8.2f}"
+        print(f"{one.cohort:30s}{told}")
 
 
 def tell_gaps(found: dict[str, list[Gaps]]) -> None:
@@ -226,6 +250,7 @@ def main(options: Options) -> None:
     print(
         f"{'mean':30s}" + "".join(f"{v:8.3f}" for v in np.mean([(*o.luck[:4], *o.luck.mae) for o in results], axis=0))
     )
+    tell_agreement(single, results)
     found = {name: one for name, table in tables.items() if (one := gaps(table))}
     if found:
         print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")

@@ -88,16 +88,31 @@ def test_chance_is_the_dice_of_calling_everything_foreground():
 def test_interval_is_a_bootstrap_over_patients_and_images():
     patient, code, chance = np.repeat(np.arange(4), 3).astype(str), np.zeros(12, int), 0.3
     cells = [(PIXELS, 66), (PIXELS[:, ::-1], 66)]
-    found = dice.raf_interval(cells, code, 0, patient, 5, chance=chance, n_replicates=60, n_pooled=60)
+    found = dice.raf_interval(cells, code, 0, patient, 5, chance=chance, n_replicates=60)
     each = [dice.dice(p, t) for p, t in cells]
-    robust, spread, areas = [], [], []
+    robust = []
     for weight in metrics.patient_weights(5, patient, 60):
         rows = np.repeat(np.arange(12), weight.astype(int))
         by_seed = [np.nanmean(one[:, rows], 1) for one in each]
-        spread.append(np.mean(by_seed, 0))
         robust.append(np.mean([np.clip((one[1:] - chance) / (one[0] - chance), 0, 1).mean() for one in by_seed]))
-        areas.append(np.mean([dice.auc(p[2, rows].sum(0)) for p, _ in cells]))
     np.testing.assert_allclose(found["robustness"], np.quantile(robust, [0.025, 0.975]), rtol=1e-6)
-    np.testing.assert_allclose(found["dice_se"][0, :, 0], np.std(spread, 0, ddof=1), rtol=1e-6)
-    assert found["auc_se"][0, 2, 0] == pytest.approx(np.std(areas, ddof=1), rel=1e-6)
     assert found["undefined"].tolist() == [0, 0, 60, 60]  # no subgroups, no fairness
+
+
+def test_standard_errors_are_those_without_each_patient():
+    patient = np.repeat(np.arange(4), 3)
+    cells = [(PIXELS, 66), (PIXELS[:, ::-1], 66)]
+    found = dice.raf_interval(cells, np.zeros(12, int), 0, patient.astype(str), 5, chance=0.3, n_replicates=10)
+
+    def told(rows):
+        return (
+            np.mean([np.nanmean(dice.dice(p, t)[2, rows]) for p, t in cells]),
+            np.mean([dice.auc(p[2, rows].sum(0)) for p, _ in cells]),
+        )
+
+    whole = told(np.arange(12))
+    change = np.array([told(np.flatnonzero(patient != one)) for one in range(4)]) - whole
+    for i, name in enumerate(("dice", "auc")):
+        assert found[f"{name}_se"][0, 2, 0] == pytest.approx(np.sqrt(0.75 * np.square(change[:, i]).sum()), rel=1e-6)
+        many = np.square(np.square(change[:, i]).sum()) / (change[:, i] ** 4).sum()
+        assert found[f"{name}_df"][0, 2, 0] == pytest.approx(many - 1, rel=1e-6)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import norm
 
 from rafmodel import charts, cohort, design, foreseen, predict, study, variability
 from rafmodel.phantoms import phantom
@@ -58,6 +59,26 @@ def test_without_a_raf_designs_are_ranked_by_robustness():
     assert told["Designs"].startswith("a (0.90)")
     assert "Subgroups" not in told
     assert "What would move it" not in told
+
+
+def test_how_far_the_parts_of_the_source_agree_is_told():
+    """Four designs whose effects are the same in two parts; then a second part in which they are the other way round."""
+    table = tiny_table()
+    effect = np.array([0.3, 0.1, -0.1, -0.3])[:, None, None, None] * np.ones((4, 2, 2, 6))
+    dims = ("design", "part", "shift", "severity")
+
+    def told(z):
+        both = table.drop_dims("design").assign(predicted_by_part=(dims, norm.cdf(0.6 + z)))
+        return foreseen._agreement(both)[0]
+
+    headline, text = told(effect)
+    assert headline == "How sure it is of designs"
+    assert "at r = 1.00; 100% of their mean effects and 100% of the rest are kept." in text
+    assert "hardly" not in text
+    assert "at r = -1.00; 0% of" in told(effect * np.array([1, -1])[:, None, None])[1]
+    assert "no ground to prefer a design" in told(effect * np.array([1, -1])[:, None, None])[1]
+    assert not foreseen._agreement(table)
+    assert not foreseen._agreement(table.assign(predicted_by_part=(dims, norm.cdf(effect[:2]))))
 
 
 @pytest.fixture
