@@ -42,7 +42,10 @@ def shares(by_part: np.ndarray) -> tuple[float, float] | None:
 
 
 def correlation(by_part: np.ndarray) -> float:
-    """Correlation between the first two parts of designs' effects under shift, probit scale; AUC (design, part, shift, severity)."""
+    """Correlation of designs' effects under shift, probit scale, between the first two parts.
+
+    by_part  AUC (design, part, shift, severity)
+    """
     own, rest = _split(probit(by_part[..., 1:]), (2, 3))
     effect = own + rest
     return float(np.corrcoef(effect[:, 0].ravel(), effect[:, 1].ravel())[0, 1])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from rafmodel.collapse import FAILED
 from rafmodel.errors import InputError
@@ -132,11 +133,49 @@ def widest_gap(study: xr.Dataset) -> tuple[Cell, str, str] | None:
     The cell's ``observed`` is the AUC of the best subgroup, ``other`` that of the worst.
     """
     groups = study[f"observed_{metric(study)}"].isel(group=SHIFTED).mean("seed")
-    at = largest(gap(groups))
+    at = largest(_gaps(study))
     if at is None:
         return None
     best, worst = extremes(groups.sel(at))
     return _cell(study, at, groups.sel(group=best), groups.sel(group=worst)), best, worst
+
+
+def _gaps(study: xr.Dataset) -> xr.DataArray:
+    return gap(study[f"observed_{metric(study)}"].isel(group=SHIFTED).mean("seed"))
+
+
+class Gap(NamedTuple):
+    """Metric of one subgroup minus that of another, (design, shift, severity), mean of the seeds.
+
+    observed
+    error    its standard error over patients (``metrics.jackknife``) and seeds; nan where a subgroup hangs on one patient
+    degrees  the degrees of freedom of that (Satterthwaite 1946)
+    """
+
+    observed: xr.DataArray
+    error: xr.DataArray
+    degrees: xr.DataArray
+
+    def reach(self, level: float = 0.95) -> xr.DataArray:
+        """Half the width of its interval, by Student's t."""
+        return self.error * stats.t.ppf((1 + level) / 2, self.degrees)
+
+
+def gap_between(study: xr.Dataset, first: str, second: str) -> Gap | None:
+    """The gap between two subgroups and how sure it is; None for tables of earlier versions, which do not know.
+
+    Subgroups count as independent, so that where they share patients the error is too large.
+    """
+    name = f"observed_{metric(study)}"
+    if f"{name}_df" not in study:
+        return None
+    pair = study[[name, f"{name}_se", f"{name}_df"]].sel(group=[first, second])
+    n = pair[name].notnull().sum("seed")
+    patients, seeds = pair[f"{name}_se"] ** 2, (pair[name].var("seed", ddof=1) / n).where(n > 1, 0)
+    variance = (patients + seeds).sum("group", skipna=False)
+    doubt = (patients**2 / pair[f"{name}_df"] + seeds**2 / (n - 1).clip(1)).sum("group", skipna=False)
+    mean = pair[name].mean("seed")
+    return Gap(mean.sel(group=first) - mean.sel(group=second), variance**0.5, variance**2 / doubt)
 
 
 # ---- sentences
@@ -306,9 +345,17 @@ def _gap(study: xr.Dataset) -> str:
     if found is None:
         return ""
     cell, best, worst = found
-    return (
+    text = (
         f"{cell.design} under {cell.place}: {called(study)} {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
     )
+    between, at = gap_between(study, best, worst), largest(_gaps(study))
+    if between is None or at is None:
+        return text
+    gap_, reach = float(between.observed.sel(at)), float(between.reach().sel(at))
+    if not np.isfinite(reach):
+        return f"{text} How sure that is cannot be said: one of them hangs on a single patient."
+    interval = f"{gap_ - reach:.2f} to {gap_ + reach:.2f}"
+    return f"{text} The 95 % interval of that gap is {interval}, and the widest of many is partly chance."
 
 
 def _noise(check: xr.Dataset | None) -> str:

@@ -8,7 +8,9 @@ from rafmodel.findings import SHIFTED, called, extremes, gap, largest, place
 from rafmodel.metrics import NAMES
 
 _NAMES = {"raf": "RAF", "robustness": "robustness"}
-_HARDLY = 0.5  # correlation between parts below which theory told designs apart badly on four development cohorts of four
+_HARDLY = (
+    0.5  # correlation between parts below which theory told designs apart badly on four development cohorts of four
+)
 
 
 def sentences(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:
@@ -62,8 +64,8 @@ def _agreement(table: xr.Dataset) -> list[tuple[str, str]]:
         return []
     r, (own, rest) = agreement.correlation(table["predicted_by_part"].values), (f"{share:.0%}" for share in known)
     text = (
-        f"Theory read from two parts of the source, of other patients each, agrees on what sets designs apart at r = {r:.2f}; {own} of "
-        f"their mean effects and {rest} of the rest are kept."
+        f"Theory read from two parts of the source, of other patients each, agrees on what sets designs apart at r = {r:.2f}; "
+        f"{own} of their mean effects and {rest} of the rest are kept."
     )
     doubt = " They hardly agree: theory has no ground to prefer a design here." if r < _HARDLY else ""
     return [("How sure it is of designs", text + doubt)]

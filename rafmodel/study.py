@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 
 import rafmodel
-from rafmodel import cohort as cohorts
 from rafmodel import agreement, early, experience, metrics, pilot
+from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
@@ -186,7 +186,9 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
     names, _ = cohorts.groups(cohorts.part(plan.cohort, "test"), plan.group)
     foreseen = plan.raf(getattr(forecast, plan.task.metric))
     levels = np.array([(0.0, *shift.levels) for shift in plan.shifts])
-    variables = {f"predicted_{name}": (_FORESEEN, getattr(forecast, name)) for name in plan.task.measures}
+    variables: dict[str, Any] = {
+        f"predicted_{name}": (_FORESEEN, getattr(forecast, name)) for name in plan.task.measures
+    }
     variables |= {f"{part}_predicted": (("design",), getattr(foreseen, part)) for part in _PARTS}
     variables |= {
         "n_case": (("group",), forecast.n_case),

@@ -7,8 +7,8 @@
 Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
 correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then what part of L0's
 error is the luck of which patients the test part holds, which all designs share; how far the two parts of the source that theory
-is read from agree on what sets designs apart; then the subgroup gaps.  A gap is sure where its 95 % interval excludes zero: by
-Student's t, from the errors over patients (``metrics.jackknife``) and seeds.
+is read from agree on what sets designs apart; then the subgroup gaps.  A gap is sure where its 95 % interval excludes zero
+(``findings.gap_between``).
 ``--keep`` writes the tables again, reduced to single precision and compressed, to be committed.
 """
 
@@ -20,14 +20,12 @@ import jax
 import numpy as np
 import tyro
 import xarray as xr
-from scipy import stats
 
-from rafmodel import agreement, check, experience
+from rafmodel import agreement, check, experience, findings
 from rafmodel import study as studies
 from rafmodel.files import atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-SURE = 0.975  # quantile of Student's t that an observed gap must be away from zero, in standard errors
 CHOSEN_ON = ("pneumoniamnist", "breastmnist", "phantom-sex", "phantom-rare-sex")
 WITNESSES = (
     "lung-airways-dose",
@@ -142,12 +140,12 @@ def parts(results: list[Scored]) -> dict[str, list[Scored]]:
 class Gaps(NamedTuple):
     """AUC of one subgroup minus that of another in every cell, and as each level told it.
 
-    observed, with its standard ``error`` over patients and seeds, and the degrees of freedom of that (Satterthwaite 1946)
+    observed, with its standard ``error`` over patients and seeds, and ``reach``, half the width of its 95 % interval
     """
 
     observed: np.ndarray
     error: np.ndarray
-    degrees: np.ndarray
+    reach: np.ndarray
     told: dict[str, np.ndarray]
 
 
@@ -156,36 +154,28 @@ def gaps(table: xr.Dataset) -> Gaps | None:
     names = [g for g in table["group"].values[1:] if min(table[n].sel(group=g) for n in ("n_case", "n_control")) > 0]
     if len(names) < 2:
         return None
-    table = table.sel(group=names)
-    seen, seeds = table["observed_auc"].mean("seed"), table.sizes["seed"]
-    over_seeds = table["observed_auc"].var("seed", ddof=1) / seeds
-    over_patients = table["observed_auc_se"] ** 2
-    means = seen.mean(("design", "shift", "severity")).values
-    pair = sorted([int(means.argmax()), int(means.argmin())], key=lambda i: str(names[i]))
+    means = table["observed_auc"].sel(group=names).mean(("seed", "design", "shift", "severity")).values
+    first, second = sorted(names[i] for i in {int(means.argmax()), int(means.argmin())})
+    found = findings.gap_between(table, first, second)
+    if found is None:
+        return None
 
     def cells(values: xr.DataArray) -> np.ndarray:
         return values.transpose("design", "shift", "severity").values
 
-    def gap(values: xr.DataArray) -> np.ndarray:
-        return cells(values.isel(group=pair[0]) - values.isel(group=pair[1]))
-
-    def both(values: xr.DataArray) -> np.ndarray:
-        return cells(values.isel(group=pair).sum("group", skipna=False))
-
-    told = {"L0": gap(table["predicted_auc"])}
+    foreseen = {"L0": table["predicted_auc"]}
     if "early_auc" in table:
-        told["L1"] = gap(table["early_auc"].sel(estimator="L1").mean("seed"))
-    variance = both(over_patients + over_seeds)
-    doubt = both(over_patients**2 / table["observed_auc_df"] + over_seeds**2 / (seeds - 1))
-    return Gaps(gap(seen), np.sqrt(variance), variance**2 / doubt, told)
+        foreseen["L1"] = table["early_auc"].sel(estimator="L1").mean("seed")
+    told = {level: cells(v.sel(group=first) - v.sel(group=second)) for level, v in foreseen.items()}
+    return Gaps(*map(cells, (found.observed, found.error, found.reach())), told)
 
 
 def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
     """Over the cells of some tables: sure cells, share with the right sign there, correlation over all, and the same over the
     square root of the share of the observed variance that is neither seed nor sampling error."""
     columns = [np.stack([g.told[level], *g[:3]]).reshape(4, -1) for g in found if level in g.told]
-    told, observed, error, degrees = np.concatenate(columns, 1)[:, np.isfinite(np.concatenate(columns, 1)).all(0)]
-    sure = np.abs(observed) > stats.t.ppf(SURE, degrees) * error
+    told, observed, error, reach = np.concatenate(columns, 1)[:, np.isfinite(np.concatenate(columns, 1)).all(0)]
+    sure = np.abs(observed) > reach
     right = (np.sign(told) == np.sign(observed))[sure]
     r = np.corrcoef(told, observed)[0, 1] if len(told) else np.nan
     trust = 1 - np.mean(error**2) / observed.var() if len(told) else np.nan
@@ -195,8 +185,10 @@ def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
 
 def tell_agreement(tables: dict[str, xr.Dataset], results: list[Scored]) -> None:
     """Print how far the parts of each source agree, what is kept for it, and how good theory turned out to be."""
-    print(f"\nparts of the source{'':11s}{'r of parts':>12s}{'mean kept':>12s}{'rest kept':>12s}{'r of L0':>10s}{'r*':>8s}")
-    for one in results:
+    print(
+        f"\nparts of the source{'':11s}{'r of parts':>12s}{'mean kept':>12s}{'rest kept':>12s}{'r of L0':>10s}{'r*':>8s}"
+    )
+    for one in (one for one in results if "predicted_by_part" in tables[one.cohort]):
         parts = tables[one.cohort]["predicted_by_part"].values
         kept = agreement.shares(parts) or (np.nan, np.nan)
         r, corrected = one.checked["score"].sel(level="L0", measure=["effect_r", "effect_r_corrected"]).values

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from rafmodel import findings
 from rafmodel import study as studies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,11 +86,11 @@ def test_l0_knows_which_site_is_behind():
     table = studies.load(DEVELOPMENT / "phantom-site.nc")
 
     def gap(values):
-        return (values.sel(group="A") - values.sel(group="B")).transpose("design", "shift", "severity").values
+        return values.sel(group="A") - values.sel(group="B")
 
-    seen = gap(table["observed_auc"].mean("seed"))
-    variance = table["observed_auc_se"] ** 2 + table["observed_auc"].var("seed", ddof=1) / table.sizes["seed"]
-    spread = variance.sel(group=["A", "B"]).sum("group").transpose("design", "shift", "severity").values ** 0.5
-    sure = abs(seen) > 1.96 * spread
+    found = findings.gap_between(table, "A", "B")
+    assert found is not None
+    sure = abs(found.observed) > found.reach()
     assert sure.sum() > 50
-    assert ((gap(table["predicted_auc"]) > 0) == (seen > 0))[sure].mean() > 0.8
+    right = (gap(table["predicted_auc"]) > 0) == (found.observed > 0)
+    assert float(right.where(sure).mean()) > 0.8
