@@ -161,20 +161,19 @@ class Gap(NamedTuple):
         return self.error * stats.t.ppf((1 + level) / 2, self.degrees)
 
 
-def gap_between(study: xr.Dataset, first: str, second: str) -> Gap | None:
-    """The gap between two subgroups and how sure it is; None for tables of earlier versions, which do not know.
+def gap_between(study: xr.Dataset, first: str, second: str) -> Gap:
+    """The gap between two subgroups and how sure it is.
 
-    Subgroups count as independent, so that where they share patients the error is too large.
+    Subgroups count as independent, so that where they share patients the error is too large.  Tables of earlier versions have
+    a bootstrap's errors, which are taken as those of many patients.
     """
     name = f"observed_{metric(study)}"
-    if f"{name}_df" not in study:
-        return None
-    pair = study[[name, f"{name}_se", f"{name}_df"]].sel(group=[first, second])
-    n = pair[name].notnull().sum("seed")
+    pair = study.sel(group=[first, second])
+    freedom = pair[f"{name}_df"] if f"{name}_df" in pair else xr.full_like(pair[f"{name}_se"], np.inf)
+    n, mean = pair[name].notnull().sum("seed"), pair[name].mean("seed")
     patients, seeds = pair[f"{name}_se"] ** 2, (pair[name].var("seed", ddof=1) / n).where(n > 1, 0)
     variance = (patients + seeds).sum("group", skipna=False)
-    doubt = (patients**2 / pair[f"{name}_df"] + seeds**2 / (n - 1).clip(1)).sum("group", skipna=False)
-    mean = pair[name].mean("seed")
+    doubt = (patients**2 / freedom + seeds**2 / (n - 1).clip(1)).sum("group", skipna=False)
     return Gap(mean.sel(group=first) - mean.sel(group=second), variance**0.5, variance**2 / doubt)
 
 
@@ -348,10 +347,9 @@ def _gap(study: xr.Dataset) -> str:
     text = (
         f"{cell.design} under {cell.place}: {called(study)} {cell.observed:.2f} in {best}, {cell.other:.2f} in {worst}."
     )
-    between, at = gap_between(study, best, worst), largest(_gaps(study))
-    if between is None or at is None:
-        return text
-    gap_, reach = float(between.observed.sel(at)), float(between.reach().sel(at))
+    at = largest(_gaps(study))
+    between = gap_between(study, best, worst)
+    gap_, reach = (float(values.sel(at)) for values in (between.observed, between.reach()))
     if not np.isfinite(reach):
         return f"{text} How sure that is cannot be said: one of them hangs on a single patient."
     interval = f"{gap_ - reach:.2f} to {gap_ + reach:.2f}"

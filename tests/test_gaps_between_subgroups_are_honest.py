@@ -17,12 +17,6 @@ def table(n_seeds: int = 3):
     return study
 
 
-def between(study, first="A", second="B") -> findings.Gap:
-    found = findings.gap_between(study, first, second)
-    assert found is not None
-    return found
-
-
 def by_hand(study, first, second):
     """Welch's t with a variance of patients and one of seeds for each subgroup."""
     one = study.isel(CELL)
@@ -38,7 +32,7 @@ def by_hand(study, first, second):
 def test_error_and_degrees_of_freedom_are_those_of_welch():
     study = table()
     study["observed_auc"][1, 2] = np.nan  # a seed that failed
-    found = between(study)
+    found = findings.gap_between(study, "A", "B")
     error, degrees = by_hand(study, "A", "B")
     assert float(found.error.isel(CELL)) == pytest.approx(error)
     assert float(found.degrees.isel(CELL)) == pytest.approx(degrees)
@@ -46,13 +40,13 @@ def test_error_and_degrees_of_freedom_are_those_of_welch():
     assert float(found.reach(0.8).isel(CELL)) == pytest.approx(error * stats.t.ppf(0.9, degrees))
     mean = study["observed_auc"].isel(CELL).mean("seed")
     assert float(found.observed.isel(CELL)) == pytest.approx(float(mean.sel(group="A") - mean.sel(group="B")))
-    turned = between(study, "B", "A")
+    turned = findings.gap_between(study, "B", "A")
     np.testing.assert_allclose(turned.observed, -found.observed)
     np.testing.assert_allclose(turned.error, found.error)
 
 
 def test_of_one_seed_patients_alone_are_known():
-    found = between(table(n_seeds=1))
+    found = findings.gap_between(table(n_seeds=1), "A", "B")
     se = table(n_seeds=1)["observed_auc_se"].isel(CELL).sel(group=["A", "B"]).values
     assert float(found.error.isel(CELL)) == pytest.approx(np.hypot(*se))
     assert float(found.degrees.isel(CELL)) == pytest.approx((se**2).sum() ** 2 / (se**4 / [5, 2]).sum())
@@ -64,7 +58,7 @@ def test_the_widest_gap_is_told_with_its_interval():
     assert widest is not None
     cell, best, worst = widest
     text = findings._gap(study)
-    found = between(study, best, worst)
+    found = findings.gap_between(study, best, worst)
     at = abs(found.observed).argmax(...)
     middle, reach = float(found.observed.isel(at)), float(found.reach().isel(at))
     assert middle == pytest.approx(cell.observed - cell.other)
@@ -72,6 +66,10 @@ def test_the_widest_gap_is_told_with_its_interval():
     assert text.endswith("the widest of many is partly chance.")
     study["observed_auc_se"].loc[{"group": "B"}] = np.nan
     assert findings._gap(study).endswith("one of them hangs on a single patient.")
-    older = study.drop_vars("observed_auc_df")
-    assert findings.gap_between(older, "A", "B") is None
-    assert findings._gap(older).endswith(f"in {worst}.")
+
+
+def test_errors_of_earlier_tables_count_as_those_of_many_patients():
+    study = table(n_seeds=1)
+    older = findings.gap_between(study.drop_vars("observed_auc_df"), "A", "B")
+    np.testing.assert_allclose(older.error, findings.gap_between(study, "A", "B").error)
+    np.testing.assert_allclose(older.reach(), 1.959964 * older.error, rtol=1e-6)
