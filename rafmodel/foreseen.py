@@ -8,9 +8,7 @@ from rafmodel.findings import SHIFTED, called, extremes, gap, largest, place
 from rafmodel.metrics import NAMES
 
 _NAMES = {"raf": "RAF", "robustness": "robustness"}
-_HARDLY = (
-    0.5  # correlation between parts below which theory told designs apart badly on four development cohorts of four
-)
+_HARDLY = 0.5  # correlation between parts below which all three development cohorts lie where r of L0 is 0.35 and less
 
 
 def sentences(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:

@@ -232,9 +232,9 @@ def _summed(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
 def jackknife(whole: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standard error of estimates (...,) and its degrees of freedom, from those without each patient (..., patient).
 
-    Holds where few patients have most images, as a bootstrap does not (MacKinnon, Nielsen and Webb 2023).  Degrees of freedom
-    are the effective number of patients, Kish's (1965) of their squared parts, minus one.  nan where there is no estimate
-    without one of the patients, or only one counts.
+    Nearer to the truth than a bootstrap where few patients have most images (MacKinnon, Nielsen and Webb 2023).  Degrees of
+    freedom are the effective number of patients, Kish's (1965) of their squared parts, minus one.  nan where there is no
+    estimate without one of the patients, or only one counts.
     """
     square = np.square(without - whole[..., None])
     n, total, fourth = (square > 0).sum(-1), square.sum(-1), np.square(square).sum(-1)

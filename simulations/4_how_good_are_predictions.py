@@ -94,7 +94,7 @@ def scored(name: str, table: xr.Dataset, known: xr.Dataset, quick: bool) -> Scor
 
 
 def luck(table: xr.Dataset, checked: xr.Dataset) -> Luck:
-    """How much of L0's error can be the sampling of the test part, from everyone's bootstrapped standard errors."""
+    """How much of L0's error can be the sampling of the test part, from everyone's standard errors over patients."""
     error = float(table["observed_auc_se"].sel(group="all", severity=slice(1, None)).mean())
     off = {level: (checked["held_out"].sel(level=level) - checked["observed"]).values for level in ("L0", "B1")}
     level = off["L0"].mean()
@@ -155,7 +155,7 @@ def gaps(table: xr.Dataset) -> Gaps | None:
     if len(names) < 2:
         return None
     means = table["observed_auc"].sel(group=names).mean(("seed", "design", "shift", "severity")).values
-    first, second = sorted(names[i] for i in {int(means.argmax()), int(means.argmin())})
+    first, second = sorted(names[i] for i in (int(means.argmax()), int(means.argmin())))
     found = findings.gap_between(table, first, second)
 
     def cells(values: xr.DataArray) -> np.ndarray:
