@@ -165,7 +165,8 @@ def gaps(table: xr.Dataset) -> Gaps | None:
     if "early_auc" in table:
         foreseen["L1"] = table["early_auc"].sel(estimator="L1").mean("seed")
     told = {level: cells(v.sel(group=first) - v.sel(group=second)) for level, v in foreseen.items()}
-    return Gaps(*map(cells, (found.observed, found.error, found.reach())), told)
+    observed, error, reach = (cells(v) for v in (found.observed, found.error, found.reach()))
+    return Gaps(observed, error, reach, told)
 
 
 def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
