@@ -4,12 +4,12 @@
     python simulations/4_how_good_are_predictions.py --tables runs/development --keep paper/data/development
     python simulations/4_how_good_are_predictions.py --tables paper/data/witnesses --shipped   cohorts that nothing was chosen on
 
-Prints, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
-correlation r, r over the square root of the seed mean's reliability, and rank correlation within cells; then what part of L0's
-error is the luck of which patients the test part holds, which all designs share; how far the two parts of the source that theory
-is read from agree on what sets designs apart; then the subgroup gaps.  A gap is sure where its 95 % interval excludes zero
-(``findings.gap_between``).
-``--keep`` writes the tables again, reduced to single precision and compressed, to be committed.
+Tells, per cohort and pooled over cohorts: mean absolute error, skill against the mean of the other designs (B1), design-effect
+correlation r, and r over the square root of the seed mean's reliability; then what part of L0's error is the luck of which
+patients the test part holds, which all designs share; how far the two parts of the source that theory is read from agree on
+what sets designs apart; then the subgroup gaps.  A gap is sure where its 95 % interval excludes zero (``findings.gap_between``).
+``--keep`` writes the tables again, reduced to single precision and compressed, to be committed, and what is told to docs/SKILL.md
+or, with ``--shipped``, to docs/SKILL_ON_WITNESSES.md.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ WITNESSES = (
     "hannover-icu",
     "nih-view",
 )
+RIVALS = ("ATC", "DoC", "CBE")  # know no law of the shift
+WITNESS_TABLES = "paper/data/witnesses"
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
 
@@ -182,25 +184,117 @@ def gap_scores(found: list[Gaps], level: str) -> tuple[float, ...]:
     return int(sure.sum()), float(right.mean()) if right.size else np.nan, float(r), float(corrected)
 
 
-def tell_agreement(tables: dict[str, xr.Dataset], results: list[Scored]) -> None:
-    """Print how far the parts of each source agree, what is kept for it, and how good theory turned out to be."""
-    print(
-        f"\nparts of the source{'':11s}{'r of parts':>12s}{'mean kept':>12s}{'rest kept':>12s}{'r of L0':>10s}{'r*':>8s}"
-    )
+def by_cohort(results: list[Scored]) -> str:
+    """Levels of every cohort: before anything is trained, then with a trained encoder or with outcomes of other designs."""
+    before, after = [], []
+    for one in results:
+        score, trust = one.checked["score"], float(one.checked["reliability"])
+
+        def of(level: str, measure: str = "mae", score: xr.DataArray = score) -> float:
+            return float(score.sel(level=level, measure=measure))
+
+        def seen(level: str, of=of) -> str:
+            corrected = of(level, "effect_r_corrected")
+            return f"{of(level, 'effect_r'):.2f}" + (f" ({corrected:.2f})" if np.isfinite(corrected) else "")
+
+        levels = [f"{of(level):.3f}" for level in ("B0", "B1", "L0", "L0x")]
+        before.append([one.cohort, f"{trust:.2f}", *levels, *(seen(level) for level in ("L0", "B3", "L0x"))])
+        rival = min(RIVALS, key=of)
+        others = [f"{of(level, 'skill'):+.2f}" for level in ("L2", "B3", "L2x")]
+        held = f"{100 * of('L2x', 'coverage_90'):.0f} %"
+        early = [f"{of('L1'):.3f}", f"{of('L1x'):.3f}", f"{of(rival):.3f} ({rival})", seen("L1"), seen("L1x")]
+        after.append([one.cohort, *early, *others, f"{of('L2x'):.3f}", held])
+    heads = ["MAE of B0", "B1", "L0", "L0x", "r (r*) of L0", "of experience alone (B3)", "of L0x"]
+    early = ["MAE of L1", "L1x", "best label-free baseline", "r (r*) of L1", "of L1x"]
+    others = ["skill of L2", "B3", "L2x", "MAE of L2x", "its 90 % intervals hold"]
+    return "\n\n".join([
+        "## Before anything is trained",
+        table(["cohort", "reliability", *heads], before),
+        "## With the trained encoder, or outcomes of other designs",
+        table(["cohort", *early, *others], after),
+    ])  # fmt: skip
+
+
+def over_cohorts(results: list[Scored]) -> str:
+    """Every level pooled over all cohorts and over parts of them."""
+    split = {which: pooled(some) for which, some in parts(results).items()}
+    rows = [
+        [level, *("–" if np.isnan(split[which][level][0]) else pair(*split[which][level]) for which in split)]
+        for level in pooled(results)
+    ]
+    return table(["level: MAE, skill, r (r*)", *split], rows)
+
+
+def pair(mae: float, skill: float, r: float, corrected: float) -> str:
+    """Four measures in one field of a table."""
+    seen = f", {r:.2f}" + (f" ({corrected:.2f})" if np.isfinite(corrected) else "") if np.isfinite(r) else ""
+    return f"{mae:.3f}, {skill:+.2f}{seen}"
+
+
+def of_luck(results: list[Scored]) -> str:
+    """What the sampling of the test part alone would leave, and L0's mean error."""
+    rows = [[one.cohort, *(f"{v:.3f}" for v in (*one.luck[:4], *one.luck.mae))] for one in results]
+    mean = np.mean([(*o.luck[:4], *o.luck.mae) for o in results], axis=0)
+    heads = [
+        "sampling s.d. of an AUC",
+        "MAE that this leaves",
+        "mean error of L0",
+        "MAE of L0 without it",
+        "MAE of L0",
+        "of B1",
+    ]
+    return table(["cohort", *heads], [*rows, ["mean", *(f"{v:.3f}" for v in mean)]])
+
+
+def of_agreement(tables: dict[str, xr.Dataset], results: list[Scored]) -> str:
+    """How far the parts of each source agree, what is kept for it, and how good theory turned out to be."""
+    rows = []
     for one in (one for one in results if "predicted_by_part" in tables[one.cohort]):
         parts = tables[one.cohort]["predicted_by_part"].values
         kept = agreement.shares(parts) or (np.nan, np.nan)
         r, corrected = one.checked["score"].sel(level="L0", measure=["effect_r", "effect_r_corrected"]).values
-        told = f"{agreement.correlation(parts):12.2f}{kept[0]:12.2f}{kept[1]:12.2f}{r:10.2f}{corrected:8.2f}"
-        print(f"{one.cohort:30s}{told}")
+        rows.append([one.cohort, *(f"{v:.2f}" for v in (agreement.correlation(parts), *kept, r, corrected))])
+    return table(["cohort", "r between parts", "kept of a design's mean", "of the rest", "r of L0", "r*"], rows)
 
 
-def tell_gaps(found: dict[str, list[Gaps]]) -> None:
-    """Print a line for each part and level."""
+def of_gaps(found: dict[str, list[Gaps]]) -> str:
+    """A row for each table, or several together, and level."""
+    rows = []
     for name, some in found.items():
         for level in ("L0", "L1"):
             n, right, r, corrected = gap_scores(some, level)
-            print(f"{name:30s}{level:5s}{n:12d}{right:12.2f}{r:8.2f}{corrected:8.2f}")
+            share = f"{100 * right:.0f} %" if n else "–"
+            rows.append([name, level, str(n), share, *(f"{v:.2f}" if np.isfinite(v) else "–" for v in (r, corrected))])
+    return table(["table", "level", "sure cells", "right sign", "r over all cells", "r*"], rows)
+
+
+def table(heading: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [heading, ["---"] * len(heading), *rows])
+
+
+def written(tables: dict[str, xr.Dataset], single: dict[str, xr.Dataset], results: list[Scored], command: str) -> str:
+    """All of it, as a page."""
+    found = {name: [one] for name, some in tables.items() if (one := gaps(some))}
+    sites = [one for name, some in found.items() if name.endswith("-site") for one in some]
+    rest = [one for name, some in found.items() if not name.endswith("-site") for one in some]
+    told = [
+        "# How good predictions are, cohort by cohort",
+        f"Made by `{command}`.  Levels and measures are explained in [RESULTS.md](RESULTS.md).",
+        by_cohort(results),
+        "## Pooled",
+        over_cohorts(results),
+        "## Luck of the test part",
+        of_luck(results),
+    ]
+    if any("predicted_by_part" in one for one in single.values()):
+        told += ["## Agreement of the two parts of the source that theory is read from", of_agreement(single, results)]
+    if found:
+        together = {"all tables": sites + rest} | (
+            {"phantoms' sites": sites, "all others": rest} if sites and rest else {}
+        )
+        told += ["## Gaps between two subgroups", of_gaps(found | together)]
+    return "\n\n".join(told) + "\n"
 
 
 def keep(table: xr.Dataset, path: Path) -> None:
@@ -228,24 +322,11 @@ def main(options: Options) -> None:
     if options.keep and not options.shipped:
         keep(known, ROOT / "rafmodel" / "data" / "experience.nc")
     results = [scored(name, table, known, options.quick) for name, table in single.items()]
-    for one in results:
-        print(f"\n{one.cohort}\n{check.table(one.checked)}", flush=True)
-    for which, some in parts(results).items():
-        print(f"\npooled over {which}\n{'':6s}{'MAE':>8s}{'skill':>8s}{'r':>8s}{'r*':>8s}")
-        for level, values in pooled(some).items():
-            print(f"{level:6s}" + "".join(f"{v:8.3f}" if np.isfinite(v) else f"{'-':>8s}" for v in values))
-    print(f"\nluck of the test part{'':9s}error   floor   level    rest      L0      B1")
-    for one in results:
-        values = (*one.luck[:4], *one.luck.mae)
-        print(f"{one.cohort:30s}" + "".join(f"{v:8.3f}" for v in values))
-    print(
-        f"{'mean':30s}" + "".join(f"{v:8.3f}" for v in np.mean([(*o.luck[:4], *o.luck.mae) for o in results], axis=0))
+    command = f"python simulations/{Path(__file__).name}" + (
+        f" --tables {WITNESS_TABLES} --shipped" if options.shipped else ""
     )
-    tell_agreement(single, results)
-    found = {name: one for name, table in tables.items() if (one := gaps(table))}
-    if found:
-        print(f"\nsubgroup gaps{'':17s}level  sure cells  right sign       r      r*")
-        tell_gaps({name: [one] for name, one in found.items()} | {"pooled": list(found.values())})
+    page = written(tables, single, results, command)
+    print(page, flush=True)
     whole = xr.concat([one.checked for one in results], "table", combine_attrs="drop").assign_coords(
         table=[one.cohort for one in results]
     )
@@ -255,6 +336,8 @@ def main(options: Options) -> None:
     whole = whole.assign_coords(part=list(Luck._fields[:4]), pooled_measure=["mae", "skill", "r", "r_corrected"])
     studies.save(whole, studies.writable(options.out) / "skill.nc")
     if options.keep:
+        place = ROOT / "docs" / ("SKILL_ON_WITNESSES.md" if options.shipped else "SKILL.md")
+        atomically(place, lambda file: file.write(page.encode()))
         keep(whole[["score", "reliability", "luck", "pooled"]], options.keep / "skill_check.nc")
 
 
