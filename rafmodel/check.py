@@ -32,7 +32,7 @@ _CELL = ("design", "shift", "severity")
 def check(
     study: xr.Dataset, known: xr.Dataset | None = None, *, key: Array, warmup: int = 200, draws: int = 250
 ) -> xr.Dataset:
-    """Every design predicted from the others and scored on its shifted cells; the table of THEORY section 7.
+    """Every design predicted from the others and scored on its shifted cells.
 
     known  experience of other cohorts, for B3, L2x, L0x, L1x and L0+x, which are left out where it says nothing of this study
     The design effect is taken against the mean of the *other* designs, observed and predicted alike: centred on all

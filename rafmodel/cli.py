@@ -106,6 +106,8 @@ class Figures:
     """Folder for the figures.  Default: beside each study."""
 
 
+ABOUT = "Predict, simulate and check how robust and how fair a learned image representation will be."
+
 Command = (
     Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
@@ -120,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; a user's error is one line on standard error and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(
-        Command, args=arguments, prog="rafmodel", description=__doc__, config=(tyro.conf.OmitSubcommandPrefixes,)
+        Command, args=arguments, prog="rafmodel", description=ABOUT, config=(tyro.conf.OmitSubcommandPrefixes,)
     )
     try:
         run(command, "rafmodel " + shlex.join(arguments))

@@ -8,7 +8,9 @@ from rafmodel.findings import SHIFTED, called, extremes, gap, largest, place
 from rafmodel.metrics import NAMES
 
 _NAMES = {"raf": "RAF", "robustness": "robustness"}
-_HARDLY = 0.5  # correlation between parts below which all three development cohorts lie where r of L0 is 0.35 and less
+_HARDLY = (
+    0.5  # correlation between parts below which it is said that they hardly agree; chosen by eye on eleven cohorts
+)
 
 
 def sentences(table: xr.Dataset, levers: dict[str, float]) -> list[tuple[str, str]]:

@@ -218,10 +218,7 @@ def by_cohort(results: list[Scored]) -> str:
 def over_cohorts(results: list[Scored]) -> str:
     """Every level pooled over all cohorts and over parts of them."""
     split = {which: pooled(some) for which, some in parts(results).items()}
-    rows = [
-        [level, *("–" if np.isnan(split[which][level][0]) else pair(*split[which][level]) for which in split)]
-        for level in pooled(results)
-    ]
+    rows = [[level, *(pair(*split[which][level]) for which in split)] for level in pooled(results)]
     return table(["level: MAE, skill, r (r*)", *split], rows)
 
 
