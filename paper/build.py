@@ -24,7 +24,7 @@ def equations() -> None:
 
 def numbers() -> None:
     """The figures that the text quotes, one Typst variable each."""
-    study, check = read("pneumoniamnist"), read("pneumoniamnist_check")
+    study, check = read("development/pneumoniamnist"), read("development/pneumoniamnist_check")
     score = check["score"]
     found = {
         "designs": study.sizes["design"],

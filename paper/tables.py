@@ -13,7 +13,7 @@ def read(name: str) -> xr.Dataset:
     """A committed table; ends with one line that says how to make it where it is missing."""
     path = DATA / f"{name}.nc"
     if not path.is_file():
-        sys.exit(f"{path}: missing; make it with simulations/1_designs_on_a_cohort.py --out {DATA}")
+        sys.exit(f"{path}: missing; `git checkout {path}` brings it back, simulations 3 and 4 make it again")
     return xr.load_dataset(path, engine="h5netcdf")
 
 

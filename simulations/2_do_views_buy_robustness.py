@@ -1,9 +1,9 @@
 """Does a view law that contains a variability make the trained encoder robust to it, beyond seed noise?
 
-For contrastive designs with crop-only views, with noise added to the views and with rotation added, prints the AUC under
-the three strongest levels of noise and of rotation, its mean gain over crop-only and the spread of that gain over seeds:
+For contrastive designs with crop-only views, with noise added to the views and with rotation added: AUC of the first under the
+three strongest levels of noise and of rotation, and what the others gain on it, mean ± s.d. over seeds.
 
-    python simulations/2_do_views_buy_robustness.py STUDY.nc
+    python simulations/2_do_views_buy_robustness.py STUDY.nc ...
 
 Without a study file it simulates the three designs on the phantom.
 """
@@ -42,29 +42,29 @@ def gains(table: xr.Dataset, design: str, shift: str) -> np.ndarray:
     return (strong.sel(design=design) - strong.sel(design=PLAIN)).mean("severity").values
 
 
-def show(table: xr.Dataset) -> None:
-    """The table of the claim, one line a view law."""
-    print(f"{table.attrs['cohort']}: AUC at the three strongest levels")
+def row(name: str, table: xr.Dataset) -> str:
+    """AUC of crop-only views and the gain of each view law, mean ± s.d. over seeds, as a row in Markdown."""
+    fields = [name]
     for design, shift in CLAIMS:
-        strong = table["observed_auc"].sel(group="all", shift=shift, severity=[3, 4, 5]).mean("seed")
         gain = gains(table, design, shift)
-        values = ", ".join(
-            f"{name} {' '.join(f'{v:.3f}' for v in strong.sel(design=name).values)}" for name in (PLAIN, design)
-        )
+        plain = float(table["observed_auc"].sel(group="all", shift=shift, severity=[3, 4, 5], design=PLAIN).mean())
         spread = gain.std(ddof=1) if len(gain) > 1 else float("nan")
-        print(f"  under {shift}: {values}; gain {gain.mean():+.3f}, s.d. over {len(gain)} seeds {spread:.3f}")
+        fields += [f"{plain:.3f}", f"{gain.mean():+.3f} ± {spread:.3f}"]
+    return "| " + " | ".join(fields) + " |"
 
 
 def ask(options: Options) -> None:
-    """Show the given studies, or make one on the phantom and show it."""
+    """A row for each given study, or for one made on the phantom."""
     paths = options.studies
     if not paths:
         names = [PLAIN, *(design for design, _ in CLAIMS)]
         arguments = ["study", "--out", str(options.out), "--designs", *names, "--shifts", "noise", "rotation"]
         main([*arguments, "--seeds", str(options.seeds), *(["--steps", "20"] if options.quick else [])])
         paths = (options.out / "study.nc",)
+    heads = [f"{what} {shift}" for _, shift in CLAIMS for what in ("crop-only under", "gain by views with")]
+    print("| table | " + " | ".join(heads) + " |\n" + "|---" * (1 + len(heads)) + "|")
     for path in paths:
-        show(studies.load(path))
+        print(row(path.stem, studies.load(path)), flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ WITNESSES = (
 )
 RIVALS = ("ATC", "DoC", "CBE")  # know no law of the shift
 WITNESS_TABLES = "paper/data/witnesses"
+DRAWN = "pneumoniamnist"  # whose held-out predictions the paper draws
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
 
@@ -336,6 +337,9 @@ def main(options: Options) -> None:
         place = ROOT / "docs" / ("SKILL_ON_WITNESSES.md" if options.shipped else "SKILL.md")
         atomically(place, lambda file: file.write(page.encode()))
         keep(whole[["score", "reliability", "luck", "pooled"]], options.keep / "skill_check.nc")
+        for one in results:
+            if one.cohort == DRAWN:
+                keep(one.checked, options.keep / f"{DRAWN}_check.nc")
 
 
 if __name__ == "__main__":

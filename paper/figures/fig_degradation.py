@@ -9,7 +9,7 @@ from tables import read, save
 from rafmodel import plot
 from rafmodel.canvas import style
 
-study = read("pneumoniamnist")
+study = read("development/pneumoniamnist")
 with style():
     figure = plot.by_shift(plot.degradation, study)
     plot.family_key(figure, [str(name) for name in study["design"].values], lines=True)

@@ -9,6 +9,6 @@ from tables import read, save
 from rafmodel import plot
 from rafmodel.canvas import style
 
-study, check = read("pneumoniamnist"), read("pneumoniamnist_check")
+study, check = read("development/pneumoniamnist"), read("development/pneumoniamnist_check")
 with style():
     save(plot.sheets(study, check)["effects"], "fig_predicted")

@@ -9,6 +9,6 @@ from tables import read, save
 from rafmodel import plot
 from rafmodel.canvas import style
 
-study = read("nih_cxr1000-sex")
+study = read("development/nih-sex")
 with style():
     save(plot.sheets(study, None)["raf"], "fig_raf")
