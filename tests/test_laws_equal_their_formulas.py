@@ -454,12 +454,23 @@ def test_gain_in_depth_and_lost_elements():
 def test_echoes_are_deeper_and_weaker():
     """A bright row at 2 with a step of 3 rows: echoes of s, s², s³, s⁴ at 5, 8, 11, 14."""
     row = np.zeros((N, 3 + 1))
+    row[[0, -1]] = row[:, [0, -1]] = 1e-7  # a field of view that reaches all borders
     row[2] = 0.5
     found = alter("reverberation", 0.5, row, u=(3 / N - 0.12) / 0.12)
     same(found[[2, 5, 8, 11, 14], 1], 0.5 * 0.5 ** np.arange(5))
     same(found[[0, 1, 3, 4, 6, 15]], 0)
     half = alter("reverberation", 0.5, row, u=(2.5 / N - 0.12) / 0.12)
     same(half[[4, 5], 0], 0.125)
+
+
+def test_echoes_do_not_light_up_what_is_beyond_the_sector():
+    rows, columns = np.meshgrid(*2 * [np.arange(32)], indexing="ij")
+    sector = (np.abs(columns - 15.5) <= 1 + rows / 2) & (rows < 24)
+    picture = np.where(sector, 0.5, 0.0)
+    picture[10:13, 14:17] = 0.0  # a cavity, which is inside
+    found = alter("reverberation", 0.5, picture, u=0.0)
+    assert (found[~sector] == 0).all()
+    assert (found[10:13, 14:17] > 0.1).all()
 
 
 def test_corners_and_edges_are_black():

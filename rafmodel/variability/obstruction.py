@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
 from rafmodel.variability.law import Drawn, Variability, axes, grid, one_sign, one_uniform, place
@@ -48,8 +48,19 @@ def depth_gain(drawn: Drawn, image: Array, severity: Array) -> Array:
     return jnp.clip(image * jnp.exp(severity * drawn["sign"] * grid(image)[0])[..., None], 0, 1)
 
 
+def _in_view(image: Array) -> Array:
+    """What is not black all the way to a border, along any axis of space: the sector of a curved probe; (*space,), bool."""
+    lit = (image > 0).any(-1)
+    return jnp.stack(
+        [lax.cummax(lit.astype(jnp.int8), axis, back) for axis in range(lit.ndim) for back in (False, True)]
+    ).all(0)
+
+
 def reverberation(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Echoes between two layers: the image again, two to four times, deeper by a random step, each ``severity`` as strong."""
+    """Echoes between two layers: the image again, two to four times, deeper by a random step, each ``severity`` as strong.
+
+    What is beyond the field of view stays black.
+    """
     n = image.shape[0]
     step = (0.12 + 0.12 * drawn["u"]) * n
     total, strength = image, severity
@@ -62,7 +73,7 @@ def reverberation(drawn: Drawn, image: Array, severity: Array) -> Array:
         one, two = (image[jnp.clip(low + k, 0, n - 1).astype(int)] for k in (0, 1))
         total = total + strength * jnp.where(known, (1 - share) * one + share * two, 0.0)
         strength = strength * severity
-    return jnp.clip(total, 0, 1)
+    return jnp.where(_in_view(image)[..., None], jnp.clip(total, 0, 1), image)
 
 
 def dropout(drawn: Drawn, image: Array, severity: Array) -> Array:
