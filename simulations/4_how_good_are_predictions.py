@@ -39,6 +39,7 @@ WITNESSES = (
 )
 RIVALS = ("ATC", "DoC", "CBE")  # know no law of the shift
 WITNESS_TABLES = "paper/data/witnesses"
+LEAST_TRUST = 0.1  # reliability of effects below which r is not divided by its root
 DRAWN = "pneumoniamnist"  # whose held-out predictions the paper draws
 AROUND_B1 = ("L2", "L2x", "B3")  # levels that move the mean of the other designs
 
@@ -126,7 +127,7 @@ def pooled(all_of: list[Scored]) -> dict[str, tuple[float, ...]]:
 
 
 def parts(results: list[Scored]) -> dict[str, list[Scored]]:
-    """All cohorts; those that theory's constants were chosen on, the next ones, and the witnesses; without empty parts."""
+    """All cohorts; those that theory's constants were chosen on, the next ones, and the witnesses, where there are several."""
     split = {f"all {len(results)}": results, "cohorts of choice": [], "the next ones": [], "witnesses": []}
     for one in results:
         place = (
@@ -137,7 +138,8 @@ def parts(results: list[Scored]) -> dict[str, list[Scored]]:
             else "the next ones"
         )
         split[place].append(one)
-    return {which: some for which, some in split.items() if some}
+    there = {which: some for which, some in split.items() if some}
+    return there if len(there) > 2 else dict(list(there.items())[:1])
 
 
 class Gaps(NamedTuple):
@@ -194,9 +196,9 @@ def by_cohort(results: list[Scored]) -> str:
         def of(level: str, measure: str = "mae", score: xr.DataArray = score) -> float:
             return float(score.sel(level=level, measure=measure))
 
-        def seen(level: str, of=of) -> str:
-            corrected = of(level, "effect_r_corrected")
-            return f"{of(level, 'effect_r'):.2f}" + (f" ({corrected:.2f})" if np.isfinite(corrected) else "")
+        def seen(level: str, of=of, trust: float = trust) -> str:
+            corrected = f" ({of(level, 'effect_r_corrected'):.2f})" if trust > LEAST_TRUST else ""
+            return f"{of(level, 'effect_r'):.2f}{corrected}"
 
         levels = [f"{of(level):.3f}" for level in ("B0", "B1", "L0", "L0x")]
         before.append([one.cohort, f"{trust:.2f}", *levels, *(seen(level) for level in ("L0", "B3", "L0x"))])
@@ -251,7 +253,8 @@ def of_agreement(tables: dict[str, xr.Dataset], results: list[Scored]) -> str:
         parts = tables[one.cohort]["predicted_by_part"].values
         kept = agreement.shares(parts) or (np.nan, np.nan)
         r, corrected = one.checked["score"].sel(level="L0", measure=["effect_r", "effect_r_corrected"]).values
-        rows.append([one.cohort, *(f"{v:.2f}" for v in (agreement.correlation(parts), *kept, r, corrected))])
+        told = [f"{v:.2f}" for v in (agreement.correlation(parts), *kept, r)]
+        rows.append([one.cohort, *told, f"{corrected:.2f}" if one.checked["reliability"] > LEAST_TRUST else "–"])
     return table(["cohort", "r between parts", "kept of a design's mean", "of the rest", "r of L0", "r*"], rows)
 
 

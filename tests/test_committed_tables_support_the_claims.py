@@ -31,6 +31,18 @@ def test_noise_in_the_views_buys_robustness_to_noise_beyond_seeds(name):
     assert (gain > 0).all()
 
 
+def test_rotation_in_the_views_gains_a_little_everywhere():
+    tables = {
+        path.stem.split("-s")[0]: studies.load(path)["observed_auc"] for path in TABLES if path.parent == DEVELOPMENT
+    }
+    gains = []
+    for auc in tables.values():
+        strong = auc.sel(group="all", shift="rotation", severity=[3, 4, 5])
+        gains.append(float((strong.sel(design="contrastive+rotation") - strong.sel(design="contrastive+crop")).mean()))
+    assert len(gains) >= 11
+    assert 0 < min(gains) < max(gains) < 0.06
+
+
 @pytest.fixture(scope="module")
 def everywhere():
     """What the held-out predictions of eleven cohorts come to, pooled (level, measure)."""
@@ -39,8 +51,8 @@ def everywhere():
 
 def test_theory_and_experience_together_see_more_than_each(everywhere):
     r = everywhere.sel(pooled_measure="r_corrected")
-    assert float(r.sel(level="L0x")) > 0.78 > 0.72 > float(r.sel(level="L0")) > 0.69 > float(r.sel(level="B3"))
-    assert float(r.sel(level="L1x")) > 0.9 > float(r.sel(level="L1"))
+    assert float(r.sel(level="L0x")) > 0.78 > 0.72 > float(r.sel(level="L0")) > 0.66 > float(r.sel(level="B3"))
+    assert float(r.sel(level="L1x")) > 0.85 > float(r.sel(level="L1"))
     skill = everywhere.sel(pooled_measure="skill")
     assert float(skill.sel(level="L2x")) > 0.2 > max(float(skill.sel(level=level)) for level in ("L2", "B3"))
 
