@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 
-from rafmodel import artefact, benchmark, harmonise, recipe, selection, visual
+from rafmodel import artefact, benchmark, harmonise, phantoms, recipe, selection, sources, visual
 from rafmodel.cli import main
 from rafmodel.errors import InputError
 from rafmodel.gather import ORIGIN
@@ -132,6 +132,24 @@ def test_the_public_part_tells_nothing_of_the_hidden(whole):
     assert "key" not in json.loads(told)["recipe"]
     assert json.loads((folder / "hidden" / "provenance.json").read_text())["key"] == 7
     assert sorted(path.name for path in (folder / "public").iterdir()) == ["both-public.npz", "provenance.json"]
+
+
+def test_a_phantom_is_drawn_from_the_key_and_from_no_key_that_others_know():
+    plain = {"name": "drawn", "size": 16, "cohort": [{"phantom": "phantom", "only": {"site": "B"}}]}
+
+    def images(found):
+        return {image.tobytes() for image in found.cohort.image[found.cohort.split == "test"]}
+
+    one, again, other = (images(made({**plain, "key": key})) for key in ("secret", "secret", "another"))
+    assert one == again
+    assert len(one) > 50
+    assert not one & other
+    known = phantoms.named("phantom", jax.random.key(0), None).image
+    assert not one & {image.tobytes() for image in np.rint(255 * sources.shrink(known, 16)).astype(np.uint8)}
+    parts = [{"phantom": "phantom", "name": site, "only": {"site": site}} for site in "AB"]
+    both = made({**plain, "key": "secret", "cohort": parts}).cohort
+    patients = [set(both.patient[both.attributes["cohort"] == site].tolist()) for site in "AB"]
+    assert not patients[0] & patients[1]  # one draw: a patient is imaged at one site
 
 
 def test_cohorts_come_in_the_shares_that_were_asked(table, centres):
