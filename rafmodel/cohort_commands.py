@@ -231,6 +231,7 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_
     """
     from rafmodel import cohort as cohorts
     from rafmodel.on_disk import OnDisk
+    from rafmodel.sources.contrast import healthy_cases
 
     if not 0 < command.memory < 2**20:
         raise InputError(f"--memory {command.memory:g}: give GiB above 0, such as 4")
@@ -262,6 +263,8 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_
             told = f"images stay on disk, {cohort.image.nbytes / 2**30:.3g} GiB in {cohort.image.path}"
             print(f"rafmodel: {told}", file=sys.stderr)
         if line := cohorts.left_out(cohort):
+            print(f"rafmodel: {line}", file=sys.stderr)
+        if line := healthy_cases(cohort.contrast):
             print(f"rafmodel: {line}", file=sys.stderr)
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
     return cohort
