@@ -24,12 +24,14 @@ from rafmodel.files import atomically
 from rafmodel.gather import ORIGIN
 from rafmodel.recipe import Recipe
 from rafmodel.sources import npz
+from rafmodel.sources.stored import sound
 
 PUBLIC, HIDDEN = ("train", "val"), ("test",)
 PROVENANCE = "provenance.json"
 _ROWS = ("images", "labels", "masks", "patient", "split", "spacing")
 _TEXTS = ("name", "source", "licence", "contrast")
 _NOTES = (*_TEXTS, "dims", "oriented")
+_NOTE_BYTES = 2**20  # of a single text
 LIMIT_BYTES = 4 * 2**30
 
 
@@ -83,6 +85,11 @@ def _tight(values: Any) -> np.ndarray:
     return np.array(found.tolist(), dtype=str) if found.dtype.kind == "U" else np.asarray(found, order="C")
 
 
+def in_order(cohort: Cohort) -> Cohort:
+    """The images in the order in which ``join`` gives them: the public part first."""
+    return cohorts.take(cohort, np.argsort(np.isin(cohort.split, HIDDEN), kind="stable"))
+
+
 def provenance(made: Made, recipe: Recipe, splits: tuple[str, ...]) -> dict[str, Any]:
     """All that was decided and measured, per image only for the images of some splits, without the key."""
     here = set(made.cohort.attributes[ORIGIN][np.isin(made.cohort.split, splits)].tolist())
@@ -103,7 +110,11 @@ def summary(made: Made) -> str:
         lines.append(f"{part}: {reached['images']} images of {reached['patients']} patients; {'; '.join(shares)}")
     far = made.facts["out_of_distribution"]
     told = f"degree {far['degree']:g} in {far['space']}: separation {far['delivered']['separation']:.3f}"
-    return "\n".join([*lines, f"{told} (0.5 at random), energy distance {far['delivered']['energy_distance']:.3f}"])
+    delivered = {name: f"{value:.3f}" for name, value in far["delivered"].items()}
+    chance = (
+        f"at random {delivered['energy_distance_at_random']}, 95 % below {delivered['energy_distance_at_random_95']}"
+    )
+    return "\n".join([*lines, f"{told} (0.5 at random), energy distance {delivered['energy_distance']} ({chance})"])
 
 
 def _shown(value: Any) -> str:
@@ -113,26 +124,36 @@ def _shown(value: Any) -> str:
 # ---- reading
 
 
-def whole(folder: Path, size: int | None = None) -> Cohort:
+def whole(folder: Path, size: int | None = None, limit_bytes: float = LIMIT_BYTES) -> Cohort:
     """The benchmark in a folder that holds both parts, larger images averaged to ``size`` pixels a side."""
-    cohort = join(*(sources.find(folder / side) for side in ("public", "hidden")))
-    if size is None or max(cohort.image.shape[1:-1]) <= size:
+    cohort = join(sources.find(folder / "public"), sources.find(folder / "hidden"), limit_bytes)
+    old = np.array(cohort.image.shape[1:-1])
+    if size is None or max(old) <= size:
         return cohort
     mask = None if cohort.mask is None else sources.thin(cohort.mask, size)
-    return replace(cohort, image=sources.shrink(cohort.image, size), mask=mask, spacing=None)
+    image = sources.shrink(cohort.image, size)
+    spacing = None if cohort.spacing is None else cohort.spacing * old / np.array(image.shape[1:-1])
+    return replace(cohort, image=image, mask=mask, spacing=spacing)
 
 
 def told(folder: Path) -> dict[str, Any]:
     """The provenance of the part in a folder.  Raises InputError where it is missing or damaged."""
     try:
-        return json.loads((folder / PROVENANCE).read_text("utf-8"))
-    except (OSError, ValueError) as problem:
+        found = json.loads((folder / PROVENANCE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"{folder / PROVENANCE}: cannot be read ({problem}); make the benchmark again") from None
+    if not isinstance(found, dict) or not isinstance(found.get("sha256"), dict):
+        raise InputError(f"{folder / PROVENANCE}: states no `sha256`; make the benchmark again")
+    return found
 
 
-def join(public: Path, hidden: Path) -> Cohort:
-    """The whole benchmark from its two npz files; raises InputError where they do not belong together."""
-    one, other = read(public), read(hidden)
+def join(public: Path, hidden: Path, limit_bytes: float = LIMIT_BYTES) -> Cohort:
+    """The whole benchmark from its two npz files; raises InputError where they do not belong together.
+
+    limit_bytes  most memory that both may take, images counted as float32
+    """
+    one = read(public, limit_bytes)
+    other = read(hidden, max(limit_bytes - 4 * one.image.size, 0))
     if one.name != other.name or one.image.shape[1:] != other.image.shape[1:]:
         raise InputError(
             f"{hidden}: is of '{other.name}', but {public} is of '{one.name}'; give parts of one benchmark"
@@ -140,32 +161,96 @@ def join(public: Path, hidden: Path) -> Cohort:
     shared = set(one.patient.tolist()) & set(other.patient.tolist())
     if shared:
         raise InputError(f"{hidden}: patient {min(shared)} is in {public} too; make the benchmark again")
+    _check_digests(public, hidden)
+    lacking = sorted(one.attributes.keys() ^ other.attributes.keys())
+    if lacking or (one.mask is None) != (other.mask is None):
+        raise InputError(
+            f"{hidden}: {public} differs in {lacking[0] if lacking else 'masks'}; make the benchmark again"
+        )
     rows = {k: np.concatenate([getattr(one, k), getattr(other, k)]) for k in ("image", "label", "patient", "split")}
     columns = {k: np.concatenate([v, other.attributes[k]]) for k, v in one.attributes.items()}
     both = [c.mask for c in (one, other) if c.mask is not None]
-    more = _spacing([c.spacing for c in (one, other)])
-    return replace(one, **rows, attributes=columns, mask=np.concatenate(both) if len(both) == 2 else None, **more)
+    spacing = [c.spacing for c in (one, other) if c.spacing is not None]
+    more = {
+        "mask": np.concatenate(both) if both else None,
+        "spacing": np.concatenate(spacing) if len(spacing) == 2 else None,
+    }
+    return replace(one, **rows, attributes=columns, **more)
 
 
-def _spacing(parts: list[np.ndarray | None]) -> dict[str, Any]:
-    known = [part for part in parts if part is not None]
-    return {"spacing": np.concatenate(known)} if known and len(known) == len(parts) else {}
+def _check_digests(public: Path, hidden: Path) -> None:
+    """Raises InputError where a file is not the one that provenance beside the public part states."""
+    stated = told(public.parent)
+    wanted = {public: stated["sha256"].get(public.name), hidden: stated.get("sha256_of_the_hidden_part")}
+    for path, digest in wanted.items():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            where = public.with_name(PROVENANCE)
+            raise InputError(
+                f"{path}: its SHA-256 is {found[:12]}..., {where} states {str(digest)[:12]}...; fetch both again"
+            )
 
 
-def read(path: Path) -> Cohort:
-    """One part of a benchmark as a cohort; label -1 where it has no classes.  Raises InputError for any other file."""
+def read(path: Path, limit_bytes: float = LIMIT_BYTES) -> Cohort:
+    """One part of a benchmark as a cohort; label -1 where it has no classes.  Raises InputError for any other file.
+
+    limit_bytes  most memory that it may take, images counted as float32; told from headers before anything is decoded
+    """
     file = npz.headers(path)
-    heads = {name: header for column in file.columns.values() for name, header in column.items()}
-    if not {"images", "patient", "split", ORIGIN, *_NOTES} <= heads.keys():
+    if file.by_part or not {"images", "patient", "split", ORIGIN, *_NOTES} <= file.columns.keys():
         raise InputError(f"{path}: no part of a benchmark; make one with `rafmodel cohort make`")
-    total = sum(np.prod(head.shape, dtype=float) * head.dtype.itemsize for head in heads.values())
-    if total > LIMIT_BYTES or any(head.dtype.hasobject for head in heads.values()):
-        raise InputError(f"{path}: declares {total / 2**30:.3g} GiB or pickled objects; fetch the file again")
-    held: Mapping[str, np.ndarray] = {name: file.read(name) for name in heads}
-    image = held["images"] if held["images"].ndim == 2 + int(held["dims"]) else held["images"][..., None]
+    npz.check(file, None, int(limit_bytes))
+    _check_headers(file)
+    dims, shape = int(file.read("dims")), file.columns["images"]["images"].shape
+    if dims not in (2, 3) or len(shape) not in (1 + dims, 2 + dims):
+        raise InputError(f"{path}: dims {dims}, but images have shape {shape}; fetch the file again")
+    _check_shapes(file, shape[1 : 1 + dims])
+    image = sound(path, np.ascontiguousarray(file.read("images")))
+    image = image if image.ndim == 2 + dims else image[..., None]
+    held: Mapping[str, np.ndarray] = {name: file.read(name) for name in file.columns if name not in ("images", "dims")}
     label = held.get("labels", np.full(len(image), -1, np.int8))
-    notes = {name: str(held[name]) for name in _TEXTS}
+    _check_entries(path, label, held["split"], held.get("spacing"))
+    pairs = set(zip(held["patient"].tolist(), held["split"].tolist(), strict=True))
+    if len(pairs) > len({patient for patient, _ in pairs}):
+        raise InputError(f"{path}: a patient is in two of its splits; fetch the file again")
     columns = {k: v for k, v in held.items() if k not in (*_ROWS, *_NOTES)}
-    more = _spacing([held.get("spacing")])
     rows = {"image": image, "label": label, "patient": held["patient"], "split": held["split"]}
-    return Cohort(**rows, attributes=columns, mask=held.get("masks"), oriented=bool(held["oriented"]), **notes, **more)
+    more = {"mask": held.get("masks"), "spacing": held.get("spacing"), "oriented": bool(held["oriented"])}
+    return Cohort(**rows, attributes=columns, **{name: str(held[name]) for name in _TEXTS}, **more)
+
+
+def _check_headers(file: npz.NpzFile) -> None:
+    """Single entries of the right type, and one text an image in every other column."""
+    kinds = {**dict.fromkeys(_TEXTS, "U"), "dims": "iu", "oriented": "b"}
+    for name in file.columns:
+        kind, sides = file.dtype(name).kind, file.columns[name][name].shape
+        if name in kinds and (sides != () or kind not in kinds[name] or file.dtype(name).itemsize > _NOTE_BYTES):
+            raise InputError(f"{file.path}: {name} has shape {sides} and type {file.dtype(name)}; fetch the file again")
+        text = name not in kinds and name not in ("images", "labels", "masks", "spacing")
+        if text and not (file.fits(name) and kind == "U"):
+            raise InputError(f"{file.path}: {name} has shape {sides} and type {file.dtype(name)}, but is text an image")
+
+
+def _check_shapes(file: npz.NpzFile, space: tuple[int, ...]) -> None:
+    """Labels, masks and spacing, where there are any, fit images with so many pixels a side."""
+    wanted = {"labels": ((), "biu"), "masks": (space, "biu"), "spacing": ((len(space),), "f")}
+    for name in wanted.keys() & file.columns.keys():
+        sides, kinds = wanted[name]
+        if not file.fits(name, *sides) or file.dtype(name).kind not in kinds:
+            found = f"shape {file.columns[name][name].shape} and type {file.dtype(name)}"
+            raise InputError(f"{file.path}: {name} has {found} for {sum(file.counts())} images; fetch the file again")
+
+
+def _check_entries(path: Path, label: np.ndarray, split: np.ndarray, spacing: np.ndarray | None) -> None:
+    """Labels are 0 or 1 (-1 where there is none), parts have their names, and lengths are above 0."""
+    wrong: dict[str, Any] = {"labels": ~np.isin(label, (-1, 0, 1)), "split": ~np.isin(split, PUBLIC + HIDDEN)}
+    if spacing is not None:
+        unknown = np.isnan(spacing).all(1)
+        wrong["spacing"] = ~(((spacing > 0) & np.isfinite(spacing)).all(1) | unknown)
+    for name, where in wrong.items():
+        if where.any():
+            values = {"labels": label, "split": split, "spacing": spacing}[name]
+            raise InputError(
+                f"{path}: {name} of image {where.argmax()} is {values[where.argmax()]!s:.40}; fetch the file again"
+            )

@@ -53,7 +53,10 @@ _MOST_VALUES = 40  # of an attribute that is counted
 
 
 def audit(cohort: Cohort, told: Mapping[str, Any] | None = None, *, group: str | None = None) -> Card:
-    """The card of a cohort; ``told`` is what is known of how it was made, ``group`` an attribute to list first."""
+    """The card of a cohort; ``told`` is what is known of how it was made, ``group`` an attribute to list first.
+
+    What provenance says to be hidden is withheld.
+    """
     names = sorted(_counted(cohort), key=lambda name: (name != group, name))
     looks, statistics = visual.features(cohort.image, "thumbnail"), visual.quality(cohort.image)
     coordinates = visual.whitened(looks).coordinates(looks)
@@ -83,6 +86,7 @@ def audit(cohort: Cohort, told: Mapping[str, Any] | None = None, *, group: str |
         gaps=tuple(itertools.chain(*(_gaps(cohort, name) for name in names))),
         distance=_distance(cohort, looks),
         told=told or {},
+        withheld=("test",) if "sha256_of_the_hidden_part" in (told or {}) else (),
     )
 
 

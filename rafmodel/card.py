@@ -8,8 +8,9 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,31 @@ def may_show(card: Card) -> bool:
     return all(_OPEN.search(text) is not None and _DOUBT.search(text) is None for text in parts)
 
 
-def write(card: Card, cohort: Cohort, folder: Path, *, pictures: bool = True) -> tuple[Path, ...]:
+def write(
+    card: Card, cohort: Cohort, folder: Path, *, pictures: bool = True, files: Sequence[Path] = ()
+) -> tuple[Path, ...]:
     """card.html, card.md with its pictures in ``pictures``, images.csv and croissant.json in a folder; their paths.
 
+    No single image of a part that the card withholds is listed or shown.
+
     pictures  whether images are shown; charts always are
+    files     that hold the images and are passed on with the card; croissant.json lists them with their SHA-256
     """
     drawn = portraits.drawn(card, cohort, images=pictures)
-    table = image_table(cohort)
-    files = {
+    table = image_table(cohort, card.withheld)
+    there = {os.path.relpath(file, folder).replace(os.sep, "/"): file.read_bytes() for file in files}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in there.items()}
+    texts = {
         "card.html": html(card, drawn, pictures),
         "card.md": markdown(card, drawn, pictures),
         "images.csv": table,
-        "croissant.json": json.dumps(croissant(card, cohort, table), indent=1, ensure_ascii=False) + "\n",
+        "croissant.json": json.dumps(croissant(card, cohort, table, digests), indent=1, ensure_ascii=False) + "\n",
     }
     for name, (_, data) in drawn.items():
         atomically(folder / "pictures" / f"{name}.png", lambda file, data=data: file.write(data))
-    for name, text in files.items():
+    for name, text in texts.items():
         atomically(folder / name, lambda file, text=text: file.write(text.encode()))
-    return tuple(folder / name for name in files)
+    return tuple(folder / name for name in texts)
 
 
 # ---- for people
@@ -99,20 +107,24 @@ def _plain(text: str) -> str:
 # ---- for programs
 
 
-def image_table(cohort: Cohort) -> str:
+def image_table(cohort: Cohort, withheld: tuple[str, ...] = ()) -> str:
     """One line an image as CSV: its row, part, patient, class (empty where there is none) and attributes."""
+    rows = np.flatnonzero(~np.isin(cohort.split, withheld))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = sorted(cohort.attributes)
     writer.writerow(["row", "split", "patient", "label", *names])
     label = np.where(cohort.label >= 0, cohort.label.astype(str), "")
     columns = [cohort.split, cohort.patient, label, *(cohort.attributes[name] for name in names)]
-    writer.writerows(zip(range(len(label)), *(column.tolist() for column in columns), strict=True))
+    writer.writerows(zip(rows.tolist(), *(column[rows].tolist() for column in columns), strict=True))
     return file.getvalue()
 
 
-def croissant(card: Card, cohort: Cohort, table: str) -> dict[str, Any]:
-    """Croissant 1.0 metadata with the responsible-AI vocabulary; its record set is ``images.csv``.  Akhtar et al. (2024)."""
+def croissant(card: Card, cohort: Cohort, table: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Croissant 1.0 metadata with the responsible-AI vocabulary; its record set is ``images.csv``.  Akhtar et al. (2024).
+
+    files  address -> SHA-256 of the npz files that are distributed
+    """
     answers = {section.question: " ".join(section.answer) for section in questions.sections(card)}
     parts = card.told.get("sources") or [{"licence": card.licence, "source": card.source, "attribution": ""}]
     cited = "; ".join(dict.fromkeys(part.get("attribution") or part["source"] for part in parts))
@@ -124,7 +136,8 @@ def croissant(card: Card, cohort: Cohort, table: str) -> dict[str, Any]:
         "rai:personalSensitiveInformation": ", ".join(sorted(cohort.attributes)) or "none",
     }
     digest = hashlib.sha256(table.encode()).hexdigest()
-    file = {"@type": "cr:FileObject", "@id": "images.csv", "name": "images.csv", "contentUrl": "images.csv"}
+    listed = [_file("images.csv", "text/csv", digest, f"One line an image{_open_part(card)}.")]
+    listed += [_file(name, "application/zip", found, "Images as numpy arrays.") for name, found in files.items()]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -136,12 +149,21 @@ def croissant(card: Card, cohort: Cohort, table: str) -> dict[str, Any]:
         "citeAs": cited,
         "creator": {"@type": "sc:Organization", "name": cited},
         **notes,
-        "distribution": [{**file, "encodingFormat": "text/csv", "sha256": digest, "description": "One line an image."}],
-        "recordSet": [_record_set(cohort)],
+        "distribution": listed,
+        "recordSet": [_record_set(card, cohort)],
     }
 
 
-def _record_set(cohort: Cohort) -> dict[str, Any]:
+def _open_part(card: Card) -> str:
+    return " outside the hidden part" if card.withheld else ""
+
+
+def _file(address: str, kind: str, digest: str, description: str) -> dict[str, Any]:
+    name = {"@type": "cr:FileObject", "@id": address, "name": address.rpartition("/")[2], "contentUrl": address}
+    return {**name, "encodingFormat": kind, "sha256": digest, "description": description}
+
+
+def _record_set(card: Card, cohort: Cohort) -> dict[str, Any]:
     meaning = {
         "row": "place in the cohort",
         "split": "train, val or test",
@@ -156,7 +178,8 @@ def _record_set(cohort: Cohort) -> dict[str, Any]:
         about = {"name": name, "description": meaning.get(name, f"attribute {name}"), "dataType": kind}
         fields.append({"@type": "cr:Field", "@id": f"images/{name}", **about, "source": source})
     key = {"@id": "images/row"}
-    about = {"name": "images", "description": "Images, their patients, parts, classes and attributes."}
+    whose = f"Images{_open_part(card)}, their patients, parts, classes and attributes."
+    about = {"name": "images", "description": whose}
     return {"@type": "cr:RecordSet", "@id": "images", **about, "key": key, "field": fields}
 
 

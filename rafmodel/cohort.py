@@ -34,7 +34,7 @@ _IDENTIFIERS = {
     "spacing",
     *sources.NOTES,
 }
-_IDENTIFIERS |= {"file", "image", "mask"}
+_IDENTIFIERS |= {"file", "image", "mask", "frame"}
 _MOST_GROUPS = 12
 _MOST_NAMED = 3  # unreadable files in one line
 
@@ -142,7 +142,8 @@ def _classes(
     """Class of each image (N,) int8, -1 for neither, and the contrast in words."""
     if column in stored.text:
         where = f"{stored.path}: {column}"
-        return binary(where, str(column), stored.text[str(column)], positive, negative)
+        names = sources.classes_of(stored.path) if column in ("labels", "label") else None
+        return binary(where, str(column), stored.text[str(column)], positive, negative, names)
     if column is None and stored.has_masks and not positive and not negative:
         return _none(stored)
     raise InputError(_no_such_label(stored, column or "labels"))

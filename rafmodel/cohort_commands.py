@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -68,7 +68,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Make:
-    """Build a benchmark cohort from a recipe: a public part and a hidden part that never travel together."""
+    """Build a benchmark cohort from a recipe: a public part, with its card, and a hidden part that never travel together."""
 
     recipe: tyro.conf.Positional[Path]
     """TOML file; recipes/ has examples."""
@@ -88,6 +88,8 @@ class Audit(Who):
     """Side in pixels to which larger images are averaged down."""
     pictures: bool = True
     """Whether the card shows images; without, it can be passed on where the images cannot."""
+    complete: bool = False
+    """For the organisers alone: list and show the hidden images of a benchmark, with their classes, too."""
     out: Path | None = None
     """Folder for the card.  Default: runs/COHORT."""
 
@@ -229,6 +231,7 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_
     """
     from rafmodel import cohort as cohorts
     from rafmodel.on_disk import OnDisk
+    from rafmodel.sources.contrast import healthy_cases
 
     if not 0 < command.memory < 2**20:
         raise InputError(f"--memory {command.memory:g}: give GiB above 0, such as 4")
@@ -242,7 +245,7 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_
     elif _is_benchmark(command.cohort):
         from rafmodel import artefact
 
-        cohort = artefact.whole(Path(command.cohort), command.size)
+        cohort = artefact.whole(Path(command.cohort), command.size, command.memory * 2**30)
     else:
         cohort = cohorts.load(
             command.cohort,
@@ -260,6 +263,8 @@ def found(command: Who, keep: tuple[str, ...] = (), *, classed: bool = True, on_
             told = f"images stay on disk, {cohort.image.nbytes / 2**30:.3g} GiB in {cohort.image.path}"
             print(f"rafmodel: {told}", file=sys.stderr)
         if line := cohorts.left_out(cohort):
+            print(f"rafmodel: {line}", file=sys.stderr)
+        if line := healthy_cases(cohort.contrast):
             print(f"rafmodel: {line}", file=sys.stderr)
     cohorts.groups(cohort, command.group)  # an unknown attribute is told before anything is computed
     return cohort
@@ -295,8 +300,9 @@ def asked(command: Who, kind: str, names: tuple[str, ...]) -> "Cohort":
 
 
 def make(command: Make) -> None:
-    """A benchmark from a recipe, and what it came to."""
-    from rafmodel import artefact, benchmark, recipe
+    """A benchmark from a recipe, its card beside the public part, and what it came to."""
+    from rafmodel import artefact, benchmark, card, recipe
+    from rafmodel import audit as audits
 
     asked = recipe.read(command.recipe)
     key = asked.key if command.key is None else command.key
@@ -304,8 +310,11 @@ def make(command: Make) -> None:
         raise InputError(f"{command.recipe}: no `key`; add one, or give --key, which stays with the hidden part")
     made = benchmark.make(asked, benchmark.root(key))
     public, hidden = artefact.write(made, asked, key, command.out or Path("runs") / asked.name)
+    cohort = artefact.in_order(made.cohort)
+    facts = audits.audit(cohort, artefact.told(hidden.parent))
+    card.write(facts, cohort, public.parent, pictures=card.may_show(facts), files=[public])
     print(artefact.summary(made))
-    print(f"\npublic: {public}\nhidden: {hidden}")
+    print(f"\npublic: {public}\ncard:   {public.with_name('card.html')}\nhidden: {hidden}")
 
 
 def audit(command: Audit) -> None:
@@ -313,13 +322,18 @@ def audit(command: Audit) -> None:
     from rafmodel import artefact, card, questions, sources
     from rafmodel import audit as audits
 
-    folder = Path(command.cohort or ".")
+    folder, files = Path(command.cohort or "."), []
     if command.cohort and (folder / artefact.PROVENANCE).is_file():  # one part of a benchmark
-        cohort, told = artefact.read(sources.find(folder)), artefact.told(folder)
+        cohort, told = artefact.read(sources.find(folder), command.memory * 2**30), artefact.told(folder)
+        files = [] if set(cohort.split) & {*artefact.HIDDEN} else [sources.find(folder)]
     else:
         cohort = found(command, keep=command.keep)
-        told = artefact.told(folder / "hidden") if command.cohort and _is_benchmark(command.cohort) else {}
+        whole = command.cohort is not None and _is_benchmark(command.cohort)
+        told = artefact.told(folder / "hidden") if whole else {}
+        files = [sources.find(folder / "public")] if whole else []
     facts = audits.audit(cohort, told, group=command.group)
-    paths = card.write(facts, cohort, command.out or Path("runs") / cohort.name, pictures=command.pictures)
+    facts = replace(facts, withheld=()) if command.complete else facts
+    out = command.out or Path("runs") / cohort.name
+    paths = card.write(facts, cohort, out, pictures=command.pictures, files=files)
     print("\n".join(questions.beware(facts)))
     print("\n" + "\n".join(f"{path.suffix[1:]}: {path}" for path in paths))

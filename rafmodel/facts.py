@@ -126,7 +126,8 @@ class Missing(NamedTuple):
 class Card:
     """A cohort's card: who is in it, what is rare, how good the images are, what is confounded, what it can show.
 
-    told  provenance of a benchmark, empty for another cohort
+    told      provenance of a benchmark, empty for another cohort
+    withheld  parts of whose single images and patients no document of the card tells; counts and statistics are of all parts
     """
 
     name: str
@@ -153,3 +154,4 @@ class Card:
     gaps: tuple[Gap, ...]
     distance: Mapping[str, float]
     told: Mapping[str, Any]
+    withheld: tuple[str, ...] = ()

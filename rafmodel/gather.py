@@ -15,6 +15,10 @@ from rafmodel.errors import InputError
 from rafmodel.recipe import Ingredient, Recipe
 
 ORIGIN, COHORT = "origin", "cohort"  # columns that are added: where an image is from
+_SHARES, _PHANTOM = (
+    1000,
+    2000,
+)  # what is folded into the key, beside the number of a cohort, for its share and for its phantom
 
 
 def size(cohort: Cohort) -> dict[str, int]:
@@ -28,8 +32,17 @@ def home(one: Ingredient) -> str:
 
 
 def gathered(recipe: Recipe, key: Array) -> tuple[Cohort, list[dict[str, Any]]]:
-    """All cohorts as one, on one size and scale, with the column ``origin``; and what each is and what was done to it."""
-    loaded = [_ingredient(one, jax.random.fold_in(key, i), recipe) for i, one in enumerate(recipe.cohort)]
+    """All cohorts as one, on one size and scale, with the column ``origin``; and what each is and what was done to it.
+
+    A phantom is drawn from the key too, else whoever has rafmodel could draw its hidden part again; parts of one phantom are
+    of one draw.
+    """
+    first = [[home(other) for other in recipe.cohort].index(home(one)) for one in recipe.cohort]
+    draws = [jax.random.fold_in(key, _PHANTOM + i) for i in first]
+    loaded = [
+        _ingredient(one, jax.random.fold_in(key, i), draw, recipe)
+        for i, (one, draw) in enumerate(zip(recipe.cohort, draws, strict=True))
+    ]
     _check_together(recipe, loaded)
     prints = [cohorts.fingerprint(cohort) for cohort in loaded]  # as loaded and sized
     named = [one.name or cohort.name for one, cohort in zip(recipe.cohort, loaded, strict=True)]
@@ -48,9 +61,9 @@ def gathered(recipe: Recipe, key: Array) -> tuple[Cohort, list[dict[str, Any]]]:
     return _together(recipe, loaded, named), told
 
 
-def _ingredient(one: Ingredient, key: Array, recipe: Recipe) -> Cohort:
-    """One cohort, its images of the asked kind and size, its attributes renamed."""
-    cohort = _loaded(one)
+def _ingredient(one: Ingredient, key: Array, draw: Array, recipe: Recipe) -> Cohort:
+    """One cohort, its images of the asked kind and size, its attributes renamed; ``draw`` is the key of a phantom."""
+    cohort = _loaded(one, draw)
     rows = np.arange(len(cohort.label))
     origin = np.array([f"{one.name or cohort.name}:{i}" for i in rows])
     for attribute, value in one.only.items():
@@ -69,13 +82,13 @@ def _ingredient(one: Ingredient, key: Array, recipe: Recipe) -> Cohort:
     return replace(cohort, patient=patient, attributes={**columns, ORIGIN: origin})
 
 
-def _loaded(one: Ingredient) -> Cohort:
+def _loaded(one: Ingredient, draw: Array) -> Cohort:
     if one.source is not None:
         classes = {"label": one.label, "positive": one.positive or None, "negative": one.negative or None}
         return cohorts.load(one.source, **classes, keep=one.keep)
     from rafmodel import phantoms
 
-    return phantoms.named(home(one), jax.random.key(0), None)
+    return phantoms.named(home(one), draw, None)
 
 
 def column(cohort: Cohort, attribute: str) -> np.ndarray:
@@ -133,7 +146,7 @@ def _to_shares(recipe: Recipe, loaded: Sequence[Cohort], key: Array) -> list[Coh
     total = min(len(set(c.patient.tolist())) / share for c, share in zip(loaded, shares, strict=True))
     cut = []
     for i, (cohort, n) in enumerate(zip(loaded, selection.counts(shares, total), strict=True)):
-        kept = _some(jax.random.fold_in(key, 1000 + i), cohort.patient, int(n))
+        kept = _some(jax.random.fold_in(key, _SHARES + i), cohort.patient, int(n))
         cut.append(cohorts.take(cohort, np.isin(cohort.patient, kept)))
     return cut
 

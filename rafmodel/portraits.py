@@ -1,5 +1,6 @@
 """Pictures of a card: a sample, rare images and categories, look-alikes, associations and quality, each as PNG.
 
+No image of a withheld part is shown.
 Volumes are shown by a middle slice.
 """
 
@@ -29,7 +30,7 @@ def drawn(card: Card, cohort: Cohort, *, images: bool) -> dict[str, tuple[str, b
         found = {"confounding": _confounding(card), "quality": _quality(card)}
         if images:
             found |= {
-                "sample": _sample(cohort),
+                "sample": _sample(card, cohort),
                 "rare_images": _rare_images(card, cohort),
                 "rare_categories": _rare_categories(card, cohort),
                 "twins": _twins(card, cohort),
@@ -67,14 +68,16 @@ def _show(axis: "Axes", image: np.ndarray, title: str) -> None:
     axis.set_axis_off()
 
 
-def _sample(cohort: Cohort) -> Picture:
+def _sample(card: Card, cohort: Cohort) -> Picture:
     """Images of the parts and classes, evenly spaced through the cohort, not chosen by eye."""
     rows, titles = [], []
-    for split in SPLITS:
+    for split in [split for split in SPLITS if split not in card.withheld]:
         here = np.flatnonzero(cohort.split == split)
         chosen = here[np.linspace(0, len(here) - 1, min(SHOWN, len(here))).astype(int)] if len(here) else here
         rows += chosen.tolist()
         titles += [f"{split}{_class(cohort, i)}" for i in chosen.tolist()]
+    if not rows:
+        return "", None
     return "Images of each part, evenly spaced through it, not chosen by eye.", _sheet(cohort, rows, titles)
 
 
@@ -83,7 +86,7 @@ def _class(cohort: Cohort, row: int) -> str:
 
 
 def _rare_images(card: Card, cohort: Cohort) -> Picture:
-    listed = card.rarity.listed
+    listed = [r for r in card.rarity.listed if r.split not in card.withheld]
     if not listed:
         return "", None
     titles = [f"{r.split}, {r.distance:.1f}\n{r.statistic} {r.deviation:+.1f} s.d." for r in listed]
@@ -92,7 +95,8 @@ def _rare_images(card: Card, cohort: Cohort) -> Picture:
 
 
 def _rare_categories(card: Card, cohort: Cohort) -> Picture:
-    rare = sorted(card.rare_categories, key=lambda r: (r.sort == "other", r.patients))[: 2 * SHOWN]
+    shown = [r for r in card.rare_categories if cohort.split[r.example] not in card.withheld]
+    rare = sorted(shown, key=lambda r: (r.sort == "other", r.patients))[: 2 * SHOWN]
     if not rare:
         return "", None
     titles = [f"{r.attribute}\n{canvas.short(r.value, 18)} ({r.patients})" for r in rare]
@@ -101,9 +105,9 @@ def _rare_categories(card: Card, cohort: Cohort) -> Picture:
 
 
 def _twins(card: Card, cohort: Cohort) -> Picture:
-    if not card.twins:
+    pairs = [pair for pair in card.twins if not {*pair.splits} & {*card.withheld}][:SHOWN]
+    if not pairs:
         return "", None
-    pairs = card.twins[:SHOWN]
     rows = [row for pair in pairs for row in (pair.one, pair.other)]
     titles = [f"{split}, r {pair.correlation:.3f}" for pair in pairs for split in pair.splits]
     caption = "Look-alikes of different patients, pair by pair, those in two parts first."

@@ -73,6 +73,11 @@ def _what(card: Card) -> Section:
     facts = [f"{_s(card.images, 'image')} of {_s(card.patients, 'patient')}, {shape} pixels, {channels}{spacing}."]
     classed = any(math.isfinite(c.cases) for c in card.counts)
     facts.append(f"Class: {card.contrast}." if classed else "No class of images: what is judged is segmentation.")
+    if any(count.images for count in card.counts if count.split in card.withheld):
+        facts.append(
+            "The test part is hidden: counts and statistics are of all parts, but no list, table or picture here is of a single "
+            "image or patient of it."
+        )
     use = card.told.get("recipe", {}).get("use", "")
     return Section("What is it?", (*facts, *([use] if use else [])))
 
@@ -131,14 +136,15 @@ def _twice(card: Card) -> Section:
     pairs = pairs if card.twins else "No two images of different patients look the same."
     how = "thumbnails of 32 pixels (12 in 3D) less the mean of all images, correlation above 0.97"
     told.append(f"{pairs} {_s(card.twins_within_patients, 'such pair')} of one patient. Compared: {how}.")
-    flags = [f"Leak: {leaks} {', '.join(one.patient for one in card.leaks[:5])}"] if card.leaks else []
+    named = [one.patient for one in card.leaks if not {*one.splits} & {*card.withheld}]
+    flags = [f"Leak: {leaks} {', '.join(named[:5])}".rstrip()] if card.leaks else []
     flags += [f"Leak: {_s(len(across), 'pair')} of near-identical images in two parts."] if across else []
     flags += [f"{_s(other, 'pair')} of near-identical images with different classes."] if other else []
     heads = ("image", "image", "correlation", "parts", "identical", "same class")
     yes = {True: "yes", False: "no"}
     rows = [
         (str(t.one), str(t.other), number(t.correlation, 4), " / ".join(t.splits), yes[t.identical], yes[t.same_label])
-        for t in card.twins[:_ROWS]
+        for t in [t for t in card.twins if not {*t.splits} & {*card.withheld}][:_ROWS]
     ]
     tables = (Table(heads, tuple(rows)),) if rows else ()
     pictures = ("twins",) if rows else ()
@@ -157,16 +163,27 @@ def _far(card: Card) -> Section | None:
         "16 leading principal components, each of variance 1 over the training part, of images averaged to 16 pixels a side (8 "
         "in 3D)."
     ]
+    flags = []
     if far:
-        chosen = far["chosen"]
+        chosen, delivered = far["chosen"], far["delivered"]
         told.append(
             f"Asked for: degree {far['degree']:g} in the space '{far['space']}' ({far['features']}): that share of the test "
             "patients are the farthest from the centre of the pool, within their class, subgroup and kind of challenge; the "
-            f"others were drawn. As chosen: separation {chosen['separation']:.2f}, energy distance "
-            f"{chosen['energy_distance']:.3f}; as delivered, after all alterations: {far['delivered']['separation']:.2f} and "
-            f"{far['delivered']['energy_distance']:.3f}."
+            f"others were drawn. As chosen: separation {chosen['separation']:.2f}, energy distance {_beside_chance(chosen)}; as "
+            f"delivered, after all alterations: {delivered['separation']:.2f} and {_beside_chance(delivered)}."
         )
-    return Section("How far is the test part from the training part?", tuple(told))
+        if far["degree"] > 0 and not delivered["energy_distance"] > delivered["energy_distance_at_random_95"]:
+            flags = [
+                f"Test part: asked for degree {far['degree']:g} in the space '{far['space']}', no farther than a random deal: "
+                f"energy distance {_beside_chance(delivered)}."
+            ]
+    return Section("How far is the test part from the training part?", tuple(told), (), (), tuple(flags))
+
+
+def _beside_chance(measured: dict[str, float]) -> str:
+    """An energy distance, and that of random deals of the same patients."""
+    d = {name: number(value, 3) for name, value in measured.items()}
+    return f"{d['energy_distance']} (at random {d['energy_distance_at_random']}, 95 % below {d['energy_distance_at_random_95']})"
 
 
 def _confounded(card: Card) -> Section:
@@ -215,7 +232,9 @@ def _rare(card: Card) -> Section:
         f"Categories: rare with fewer than {RARE_PATIENTS} patients or {RARE_SHARE:.0%} of them.",
     ]
     looks = [
-        (str(r.row), r.patient, r.split, number(r.distance), f"{r.statistic} {r.deviation:+.1f}") for r in rarity.listed
+        (str(r.row), r.patient, r.split, number(r.distance), f"{r.statistic} {r.deviation:+.1f}")
+        for r in rarity.listed
+        if r.split not in card.withheld
     ]
     tables = [Table(("image", "patient", "part", "distance", "out of line"), tuple(looks))] if looks else []
     order = {"scanner": 0, "disease": 1, "other": 2}

@@ -75,7 +75,8 @@ class Mix:
 class Challenge:
     """One kind of challenging case and its share of the images of every part.
 
-    Chosen: images whose ``attribute`` has one of ``values`` (in a list ``one|two`` any entry matches).
+    Chosen: images whose ``attribute`` has one of ``values`` (in a list ``one|two`` any entry matches); unless their kind is rare,
+    they have the asked prevalence and mix.
     Made: one of the laws ``variability`` at ``level``, drawn for each image.
     """
 

@@ -13,7 +13,7 @@ from jax import Array
 from rafmodel import visual
 from rafmodel.errors import InputError
 
-PLAIN = "none"  # the kind of an image that is no challenging case
+PLAIN, RARE = "none", "rare"  # kinds of images: of one that is no challenging case, and of one whose disease is rare
 
 
 class Who(NamedTuple):
@@ -57,7 +57,8 @@ def apportioned(
     prevalence  share of cases, the same in every subgroup; None: as it is
     mix         share of each subgroup; images of others are left out; None: as it is
 
-    Challenging cases keep the classes and subgroups that they come with, and plain images make up for it.
+    Every kind has the asked prevalence and mix too, lest class or subgroup can be told from the quality of an image; only rare
+    cases keep the classes and subgroups that they come with, and plain images make up for it.
     Raises InputError where no set of images can have these shares.
     """
     wanted = _cells(who, kinds, prevalence, mix)
@@ -101,8 +102,9 @@ def _cells(
         here = there & (who.kind == kind)
         if share > 0 and not here.any():
             raise InputError(f"no image is challenging ({kind}), but a share of {share:g} is asked for; leave it out")
+        asked = (None, None) if kind == RARE else (prevalence, mix)
         for g, c in goal:
-            part = share * (here & (who.group == g) & (who.label == c)).sum() / max(here.sum(), 1)
+            part = share * _goal(who, here, g, c, *asked)
             cells[kind, g, c], goal[g, c] = part, goal[g, c] - part
     short = min(goal, key=lambda cell: goal[cell])
     if goal[short] < -1e-9:
@@ -113,12 +115,13 @@ def _cells(
 def _goal(
     who: Who, there: np.ndarray, group: str, label: int, prevalence: float | None, mix: Mapping[str, float] | None
 ) -> float:
-    """Share of one subgroup and class among all images."""
+    """Share that one subgroup and class shall have among some images (N,), or has where nothing is asked."""
     here = there & (who.group == group)
-    of_group = mix[group] if mix else here.sum() / there.sum()
+    of_group = mix[group] if mix else here.sum() / max(there.sum(), 1)
     if prevalence is not None:
         return of_group * {0: 1 - prevalence, 1: prevalence}.get(label, 0.0)
-    return of_group * (here & (who.label == label)).sum() / max(here.sum(), 1)
+    some = here if here.any() else there  # so that a subgroup that is asked for and is not there is told
+    return of_group * (some & (who.label == label)).sum() / max(some.sum(), 1)
 
 
 # ---- patients and parts

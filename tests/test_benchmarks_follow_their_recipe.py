@@ -1,8 +1,15 @@
 """A benchmark has what its recipe asks for, in every part; the same bytes each time; and nothing hidden in public."""
 
 import copy
+import csv
+import hashlib
 import json
+import re
+import shutil
+import warnings
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,10 +19,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 
-from rafmodel import artefact, benchmark, harmonise, recipe, selection, visual
+from rafmodel import artefact, benchmark, harmonise, phantoms, recipe, selection, sources, visual
 from rafmodel.cli import main
 from rafmodel.errors import InputError
 from rafmodel.gather import ORIGIN
+from rafmodel.variability import CATALOGUE
 
 
 def centre(path, seed, patients, side, scale, offset):
@@ -132,6 +140,24 @@ def test_the_public_part_tells_nothing_of_the_hidden(whole):
     assert "key" not in json.loads(told)["recipe"]
     assert json.loads((folder / "hidden" / "provenance.json").read_text())["key"] == 7
     assert sorted(path.name for path in (folder / "public").iterdir()) == ["both-public.npz", "provenance.json"]
+
+
+def test_a_phantom_is_drawn_from_the_key_and_from_no_key_that_others_know():
+    plain = {"name": "drawn", "size": 16, "cohort": [{"phantom": "phantom", "only": {"site": "B"}}]}
+
+    def images(found):
+        return {image.tobytes() for image in found.cohort.image[found.cohort.split == "test"]}
+
+    one, again, other = (images(made({**plain, "key": key})) for key in ("secret", "secret", "another"))
+    assert one == again
+    assert len(one) > 50
+    assert not one & other
+    known = phantoms.named("phantom", jax.random.key(0), None).image
+    assert not one & {image.tobytes() for image in np.rint(255 * sources.shrink(known, 16)).astype(np.uint8)}
+    parts = [{"phantom": "phantom", "name": site, "only": {"site": site}} for site in "AB"]
+    both = made({**plain, "key": "secret", "cohort": parts}).cohort
+    patients = [set(both.patient[both.attributes["cohort"] == site].tolist()) for site in "AB"]
+    assert not patients[0] & patients[1]  # one draw: a patient is imaged at one site
 
 
 def test_cohorts_come_in_the_shares_that_were_asked(table, centres):
@@ -309,6 +335,31 @@ def test_as_many_images_stay_as_can():
         selection.apportioned(jax.random.key(0), hard, kinds={"rare": 0.5}, prevalence=0.2)
 
 
+@pytest.mark.parametrize("kind", ["quality", "artifact"])
+def test_quality_does_not_tell_the_class_or_the_subgroup(kind):
+    rng = np.random.default_rng(4)
+    n = 6000
+    hard, label = rng.uniform(size=n) < 0.3, rng.uniform(size=n) < 0.3
+    label = np.where(hard & (rng.uniform(size=n) < 0.4), 1, label).astype(int)  # the hard ones come as cases
+    group = np.where(rng.uniform(size=n) < np.where(hard, 0.8, 0.4), "F", "M")  # and of women
+    who = selection.Who(label, group, np.where(hard, kind, "none"), np.arange(n).astype(str))
+    asked = {"kinds": {kind: 0.2}, "prevalence": 0.3, "mix": {"F": 0.5, "M": 0.5}}
+    kept = who.take(selection.apportioned(jax.random.key(0), who, **asked))
+    assert len(kept.label) > 1000
+    assert (kept.kind == kind).sum() == pytest.approx(0.2 * len(kept.label), abs=1.5)  # both numbers round
+    for here in (kept.kind == kind, kept.kind == "none"):
+        assert kept.label[here].sum() == pytest.approx(0.3 * here.sum(), abs=2)  # two subgroups round
+        assert (kept.group[here] == "F").sum() == pytest.approx(0.5 * here.sum(), abs=2)
+    rare = who._replace(kind=np.where(hard, "rare", "none"))
+    kept = rare.take(selection.apportioned(jax.random.key(0), rare, **(asked | {"kinds": {"rare": 0.2}})))
+    here = kept.kind == "rare"
+    assert kept.label[here].mean() == pytest.approx(label[hard].mean(), abs=0.01)  # a disease has its class
+    assert kept.label.mean() == pytest.approx(0.3, abs=0.002)
+    women = who._replace(kind=np.where(hard & (group == "F"), kind, "none"))
+    with pytest.raises(InputError, match="of subgroup 'M' and challenging"):
+        selection.apportioned(jax.random.key(0), women, **(asked | {"prevalence": None}))
+
+
 # ---- from the command line
 
 
@@ -331,6 +382,42 @@ def test_the_command_writes_both_parts_and_a_study_can_read_them(table, centres,
     assert "no `key`" in capsys.readouterr().err
 
 
+def test_the_card_beside_the_public_part_tells_of_no_hidden_image(table, centres, tmp_path, capsys):
+    text = f'name = "mine"\nsize = 16\n[[cohort]]\nsource = "{centres[0]}"\n'
+    (tmp_path / "mine.toml").write_text(text)
+    main(["cohort", "make", str(tmp_path / "mine.toml"), "--key", "secret", "--out", str(tmp_path / "out")])
+    public, whole = tmp_path / "out" / "public", artefact.whole(tmp_path / "out")
+    names = {"card.html", "card.md", "croissant.json", "images.csv", "mine-public.npz", "pictures", "provenance.json"}
+    assert {path.name for path in public.iterdir()} == names
+    hidden = whole.split == "test"
+    assert hidden.sum() > 50
+    told = "".join((public / name).read_text() for name in names - {"pictures", "mine-public.npz"})
+    assert not [name for name in set(whole.patient[hidden]) if name in told]
+    assert "Energy distance" in told
+    assert f"{hidden.sum()} / {len(set(whole.patient[hidden]))} (" in told
+    rows = list(csv.DictReader((public / "images.csv").read_text().splitlines()))
+    assert [row["patient"] for row in rows] == whole.patient[~hidden].tolist()
+    assert [whole.patient[int(row["row"])] for row in rows] == whole.patient[~hidden].tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlcroissant
+
+        dataset = mlcroissant.Dataset(jsonld=str(public / "croissant.json"))
+        assert not dataset.metadata.ctx.issues.errors
+        assert len(list(dataset.records("images"))) == len(rows)
+    listed = {
+        one["contentUrl"]: one["sha256"] for one in json.loads((public / "croissant.json").read_text())["distribution"]
+    }
+    assert set(listed) == {"images.csv", "mine-public.npz"}
+    assert all(hashlib.sha256((public / name).read_bytes()).hexdigest() == digest for name, digest in listed.items())
+    full = tmp_path / "full"
+    main(["cohort", "audit", "--cohort", str(tmp_path / "out"), "--complete", "--no-pictures", "--out", str(full)])
+    digests = [re.search("SHA-256 of pixels.*", (folder / "card.md").read_text()) for folder in (public, full)]
+    assert digests[0] and digests[1] and digests[0][0] == digests[1][0]  # of the same images in the same order
+    assert "../out/public/mine-public.npz" in (full / "croissant.json").read_text()
+    assert len((full / "images.csv").read_text().splitlines()) == len(whole.label) + 1
+
+
 def test_parts_of_two_benchmarks_are_not_joined(whole, table, tmp_path):
     asked = recipe.parsed({**table, "name": "other"}, "recipe")
     _, hidden = artefact.write(whole[0]._replace(cohort=whole[0].cohort), asked, 1, tmp_path)
@@ -343,6 +430,84 @@ def test_parts_of_two_benchmarks_are_not_joined(whole, table, tmp_path):
     np.savez(tmp_path / "plain.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4) % 2)
     with pytest.raises(InputError, match="no part of a benchmark"):
         artefact.read(tmp_path / "plain.npz")
+
+
+HARMED = {
+    "labels of another length": ({"labels": np.zeros(3, int)}, "labels has shape"),
+    "labels that are no class": ({"labels": 5}, "labels of image"),
+    "pixels that are no number": ({"images": np.float32(np.nan)}, "nan or infinite"),
+    "complex pixels": ({"images": np.complex64(0.5)}, "has type complex64"),
+    "seven axes": ({"dims": np.array(7)}, "dims 7"),
+    "three axes": ({"dims": np.array(3)}, "dims 3"),
+    "many axes": ({"dims": np.array([2, 2])}, "dims has shape"),
+    "a part of its own": ({"split": "evil"}, "split of image 0 is evil"),
+    "nobody": ({"patient": None}, "no part of a benchmark"),
+    "pickled objects": ({"sex": np.full(8, None)}, "sex"),
+    "masks of another size": ({"masks": np.zeros((3, 4, 4), np.uint8)}, "masks has shape"),
+    "a length below 0": ({"spacing": -1.0}, "spacing of image 0"),
+    "numbers as an attribute": ({"sex": 1}, "sex has shape"),
+    "a long note": ({"contrast": np.array("x" * 2**19)}, "contrast has shape"),
+    "a patient in two parts": ({"patient": "p"}, "a patient is in two"),
+}
+
+
+@pytest.mark.parametrize("what", HARMED)
+def test_a_harmed_part_is_refused_in_one_line(what, whole, tmp_path):
+    changes, said = HARMED[what]
+    arrays = whole[2][0]
+    n = len(arrays["split"])
+    sides = {"images": (n, 16, 16), "spacing": (n, 2), "labels": (n,), "split": (n,), "sex": (n,), "patient": (n,)}
+    full = {k: v if v is None or isinstance(v, np.ndarray) else np.full(sides[k], v) for k, v in changes.items()}
+    np.savez(tmp_path / "harmed.npz", **{k: v for k, v in (arrays | full).items() if v is not None})
+    with pytest.raises(InputError, match=said) as problem:
+        artefact.read(tmp_path / "harmed.npz")
+    assert "\n" not in str(problem.value)
+
+
+def test_both_parts_are_the_files_that_provenance_states_and_fit_into_memory(whole, tmp_path):
+    found, folder, (_, hidden), _ = whole
+    pixels = 4 * found.cohort.image.size
+    assert len(artefact.whole(folder, limit_bytes=4 * pixels).label) == len(found.cohort.label)
+    with pytest.raises(InputError, match="GiB of memory in all"):
+        artefact.whole(folder, limit_bytes=pixels)  # each part alone would fit
+    shutil.copytree(folder, tmp_path / "other")
+    np.savez_compressed(tmp_path / "other/hidden/both-hidden.npz", **(hidden | {"labels": 1 - hidden["labels"]}))
+    with pytest.raises(InputError, match=r"both-hidden\.npz: its SHA-256 is .* fetch both again"):
+        artefact.whole(tmp_path / "other")
+    (tmp_path / "other/public/provenance.json").write_text("[]")
+    with pytest.raises(InputError, match="states no `sha256`"):
+        artefact.whole(tmp_path / "other")
+
+
+def test_pixels_of_a_smaller_image_are_longer(whole, table, tmp_path):
+    cohort = replace(whole[0].cohort, spacing=np.full((len(whole[0].cohort.label), 2), (0.5, 0.25)))
+    artefact.write(whole[0]._replace(cohort=cohort), recipe.parsed(table, "recipe"), 7, tmp_path)
+    np.testing.assert_array_equal(artefact.whole(tmp_path).spacing, cohort.spacing)
+    small = artefact.whole(tmp_path, 8)
+    assert small.image.shape[1:3] == (8, 8)
+    np.testing.assert_allclose(small.spacing, np.full((len(small.label), 2), (1.0, 0.5)))
+
+
+OWN = {
+    "hippocampus": {"patient_motion", "ghosting", "spike", "gibbs", "zipper", "rician"},
+    "lung-airways": {"rings", "metal", "beam_hardening", "truncation", "low_dose"},
+    "cardiac-ultrasound": {"shadow", "depth_gain", "reverberation", "dropout", "speckle"},
+    "nih-chest": {"characters", "pen"},
+    "retina-cameras": {"black_corner"},
+    "": {"stain", "stain_deposit", "bubble"},  # of microscopes, in no recipe
+}
+
+
+def test_recipes_alter_images_only_by_laws_of_their_modality():
+    assert set().union(*OWN.values()) <= CATALOGUE.keys()
+    recipes = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+    assert {path.stem for path in recipes} == OWN.keys() - {""}
+    for path in recipes:
+        asked = recipe.read(path)
+        used = {name for one in asked.challenging for name in one.variability}
+        used |= {one.variability for one in asked.alteration}
+        foreign = set().union(*(laws for name, laws in OWN.items() if name != path.stem))
+        assert not used & foreign, path.stem
 
 
 WRONG = {

@@ -1,5 +1,6 @@
 """A card finds what was put into a cohort (look-alikes, leaks, confounding, rarity, noise); over a clean one it is silent."""
 
+import csv
 import json
 import re
 import warnings
@@ -11,7 +12,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from rafmodel import card as cards
-from rafmodel import confounding, metrics, power, questions, visual
+from rafmodel import confounding, metrics, portraits, power, questions, visual
 from rafmodel.audit import audit
 from rafmodel.cli import main
 from rafmodel.cohort import Cohort
@@ -355,6 +356,62 @@ def test_gaps_count_patients_not_images(clean):
     others = test & ~women
     cases, controls = (len(set(CLEAN.patient[others & (CLEAN.label == c)])) for c in (1, 0))
     assert gap.auc == power.gap_in_auc(0.85, (cases, controls), (gap.cases, gap.controls))
+
+
+# ---- how far
+
+
+@pytest.mark.parametrize(
+    ("degree", "delivered", "flagged"), [(0.25, 0.046, True), (0.25, 0.09, False), (0, 0.046, False)]
+)
+def test_a_dial_that_did_nothing_is_told(clean, degree, delivered, flagged):
+    chance = {"separation": 0.5, "energy_distance_at_random": 0.051, "energy_distance_at_random_95": 0.07}
+    measured = {when: {**chance, "energy_distance": delivered} for when in ("chosen", "delivered")}
+    far = {"degree": degree, "space": "quality", "features": "six statistics", **measured}
+    told = questions.sections(replace(clean, told={"out_of_distribution": far}))
+    [section] = [section for section in told if section.question.startswith("How far")]
+    assert f"energy distance {delivered:.3f} (at random 0.051, 95 % below 0.070)" in section.answer[-1]
+    assert bool(section.beware) is flagged
+    assert (
+        not flagged
+        or "asked for degree 0.25 in the space 'quality', no farther than a random deal" in section.beware[0]
+    )
+
+
+# ---- what is hidden
+
+
+def test_of_a_hidden_part_a_card_tells_statistics_and_no_single_image(tmp_path, monkeypatch):
+    image, one, other = CLEAN.image.copy(), row_of("train", 3), row_of("test", 5)
+    image[other] = image[one]
+    odd = row_of("test", 7)
+    image[odd, ..., 0] = 255 * (np.indices((24, 24)).sum(0) // 4 % 2)
+    site = np.where(np.arange(len(image)) == row_of("test", 9), "far", "near")
+    some = replace(CLEAN, image=image, attributes={**CLEAN.attributes, "site": site})
+    found, plain = audit(some, {"sha256_of_the_hidden_part": "0" * 64}), audit(some)
+    assert found.rarity.listed[0].row == odd
+    assert questions.beware(found) == questions.beware(plain)
+    assert any("1 pair of near-identical images in two parts" in text for text in questions.beware(found))
+    hidden = some.split == "test"
+    shown = []
+    face = portraits.face
+    monkeypatch.setattr(portraits, "face", lambda cohort, row: shown.append(row) or face(cohort, row))
+    paths = cards.write(found, some, tmp_path / "open")
+    assert shown
+    assert not hidden[shown].any()
+    text = re.sub(r"base64,[^\"]+", "", "".join(path.read_text() for path in paths))
+    assert not [name for name in set(some.patient[hidden]) if name in text]
+    assert f"| {one} | {other} |" not in text
+    for statistic in ("site | far", f"{some.label[hidden].sum()} cases"):
+        assert statistic in text
+    rows = list(csv.DictReader(paths[2].read_text().splitlines()))
+    assert [int(row["row"]) for row in rows] == np.flatnonzero(~hidden).tolist()
+    assert [int(row["label"]) for row in rows] == some.label[~hidden].tolist()
+    shown.clear()
+    full = cards.write(replace(found, withheld=()), some, tmp_path / "complete")
+    assert hidden[shown].any()
+    assert f"| {one} | {other} |" in full[1].read_text()
+    assert len(full[2].read_text().splitlines()) == len(some.label) + 1
 
 
 # ---- documents

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rafmodel import cohort, masks
+from rafmodel import cohort, cohort_commands, masks
 from rafmodel.errors import InputError
 
 N = 60
@@ -152,6 +152,29 @@ def test_an_empty_cell_is_nan_and_counted(load):
     late = {(split, label, "B") for split in ("val", "test") for label in (0, 1)}
     assert where == {("train", 0, "B"), *late}
     assert all(np.isnan(row["mean"]) and np.isnan(row["sd"]) and row["patients"] == 0 for row in empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "warned"),
+    [
+        ("breastmnist", "labels 1 (normal, benign) against 0 (malignant)", True),
+        ("breastmnist_64", "labels 1 (normal, benign) against 0 (malignant)", True),
+        ("pneumoniamnist", "labels 1 (pneumonia) against 0 (normal)", False),
+        ("mine", "labels 1 against 0", False),
+    ],
+)
+def test_classes_of_the_catalogue_have_their_names_and_a_healthy_case_is_told(name, words, warned, tmp_path, capsys):
+    fields = {f"{part}_images": np.zeros((8, 10, 10), np.uint8) for part in cohort.SPLITS}
+    fields |= {f"{part}_labels": np.arange(8)[:, None] % 2 for part in cohort.SPLITS}
+    np.savez(tmp_path / f"{name}.npz", **fields)
+    found = cohort_commands.found(cohort_commands.Who(str(tmp_path / f"{name}.npz")))
+    assert found.contrast == words
+    assert found.label[:2].tolist() == [0, 1]  # which class is the case stays
+    said = capsys.readouterr().err
+    assert ("the case is the healthy class" in said) is warned
+    turned = cohort_commands.found(cohort_commands.Who(str(tmp_path / f"{name}.npz"), positive=("0",)))
+    assert ("the case is the healthy class" in capsys.readouterr().err) is (name == "pneumoniamnist")
+    assert turned.label[:2].tolist() == [1, 0]
 
 
 def test_description_holds_every_count(load):

@@ -244,6 +244,44 @@ def pydicom_z(file) -> float:
     return float(pydicom.dcmread(file, stop_before_pixels=True).ImagePositionPatient[2])
 
 
+def test_of_several_frames_the_middle_or_the_stated_one_is_read(tmp_path):
+    frames = RNG.integers(0, 256, (8, 5, 4, 3), dtype=np.uint8)  # image, frame, row, column
+    for i, of_one in enumerate(frames):
+        slice_file(tmp_path / f"{i}.dcm", of_one.reshape(20, 3), Rows=4, NumberOfFrames=5)
+    files = [f"{i}.dcm" for i in range(8)]
+    found = cohort.load(eight(tmp_path, files))
+    np.testing.assert_array_equal(found.image[..., 0], frames[:, 2])
+    assert "the middle one is read" in " ".join(found.notes)
+    found = cohort.load(eight(tmp_path, files, frame=["1", "5", "6", "two", "2", "3", "4", ""]))
+    kept = [0, 1, 4, 5, 6, 7]
+    np.testing.assert_array_equal(found.image[..., 0], frames[kept, [0, 4, 1, 2, 3, 2]])
+    assert [line.split(": ")[1] for line in found.unreadable] == [
+        "has 5 frames, not a frame 6",
+        "has 5 frames, not a frame 0",
+    ]
+
+
+def test_a_coding_that_nothing_here_decodes_is_told_with_what_to_install(tmp_path):
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLosslessSV1
+
+    if pydicom.pixels.get_decoder(JPEGLosslessSV1).is_available:
+        pytest.skip("it is decoded here")
+    for i in range(8):
+        slice_file(tmp_path / f"{i}.dcm", np.full((4, 5), 9 * i, np.uint8))
+    data = pydicom.dcmread(tmp_path / "3.dcm")
+    data.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    data.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "3.dcm")
+    found = cohort.load(eight(tmp_path, [f"{i}.dcm" for i in range(8)]))
+    [line] = found.unreadable
+    assert line.startswith("3.dcm: is coded as JPEG Lossless")
+    assert "pip install" in line
+    assert "pylibjpeg" in line
+
+
 def test_single_images_of_both_polarities(tmp_path):
     pixels = RNG.integers(0, 4096, (8, 6, 5)).astype(np.uint16)
     for i, picture in enumerate(pixels):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from rafmodel import cohort
+from rafmodel import artefact, cohort
 from rafmodel.errors import InputError
 from rafmodel.sources import dicom, nifti, pictures
 
@@ -50,7 +51,10 @@ def sound(tmp_path_factory) -> dict[str, bytes]:
     np.savez_compressed(
         folder / "one.npz", images=np.stack([grey] * 8), labels=[0, 1] * 4, split=SPLITS, sex=list("FMFMFFMM")
     )
-    return {kind: (folder / f"one.{kind}").read_bytes() for kind in (*READERS, "npz")}
+    named = cohort.load(folder / "one.npz")
+    named = replace(named, attributes={**named.attributes, "origin": named.patient}, mask=named.image[..., 0] // 128)
+    (folder / "one.benchmark").write_bytes(artefact.archive(named))
+    return {kind: (folder / f"one.{kind}").read_bytes() for kind in (*READERS, "npz", "benchmark")}
 
 
 def harmed(content: bytes, changes: list[tuple[float, int]], cut: float) -> bytes:
@@ -98,6 +102,23 @@ def test_no_change_of_an_npz_does_either(sound, tmp_path_factory, changes, cut):
         assert len(cohort.load(path, limit_bytes=LIMIT).label) <= 8
     except InputError as problem:
         assert "\n" not in str(problem)
+
+
+@FUZZ
+@given(changes=CHANGES, cut=CUTS)
+@example(changes=[], cut=1.0)
+@example(changes=[], cut=0.9)
+def test_no_change_of_a_part_of_a_benchmark_does_either(sound, tmp_path_factory, changes, cut):
+    path = tmp_path_factory.getbasetemp() / "harmed-public.npz"
+    path.write_bytes(harmed(sound["benchmark"], changes, cut))
+    try:
+        found = artefact.read(path, LIMIT)
+    except InputError as problem:
+        assert "\n" not in str(problem)
+        assert changes or cut < 1
+    else:
+        assert len(found.label) == len(found.image) == 8
+        assert set(found.split) <= {"train", "val", "test"}
 
 
 @FUZZ

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rafmodel.errors import InputError
 from rafmodel.sources import npz, table
-from rafmodel.sources.catalogue import cache, notes_of
+from rafmodel.sources.catalogue import cache, classes_of, notes_of
 from rafmodel.sources.size import shrink, thin
 from rafmodel.sources.stored import NOTES, SPLITS, Pictures, Stored, Window
 
-__all__ = ["NOTES", "SPLITS", "Pictures", "Stored", "Window", "cache", "find", "opened", "shrink", "thin"]
+__all__ = ["NOTES", "SPLITS", "Pictures", "Stored", "Window", "cache", "classes_of", "find", "opened", "shrink", "thin"]
 
 
 def find(source: str | os.PathLike) -> Path:

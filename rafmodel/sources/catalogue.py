@@ -97,6 +97,14 @@ def notes_of(path: Path) -> dict[str, str]:
     return {"source": found.source, "licence": found.licence}
 
 
+def classes_of(path: Path) -> dict[str, str]:
+    """Names of the two classes of a file that is called after a set of the catalogue, by label; none for any other file."""
+    name, _, size = path.stem.partition("_")
+    if name not in names() or not (size or "28").isdigit() or _facts()["sets"][name]["task"] != "binary-class":
+        return {}
+    return {str(label): words for label, words in enumerate(_facts()["sets"][name]["classes"])}
+
+
 def fetched(wanted: Entry) -> bool:
     """Whether the cache has the file, with the official checksum."""
     pooch = _pooch()

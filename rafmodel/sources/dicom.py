@@ -46,21 +46,49 @@ def _dataset(path: Path, limit_bytes: float, *, pixels: bool) -> Any:
         raise InputError("is deflated as a whole, which cannot be checked before it unpacks; store it explicit")
     if syntax == _RUN_LENGTH and _MOST_EXPANSION * len(content) > limit_bytes:
         raise InputError("has more run-length codes than can be unpacked within the limit")
+    _check_decoder(syntax)
     return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
 
 
-def _head(data: Any, limit_bytes: float) -> Head:
-    """What one file declares."""
-    frames = int(data.get("NumberOfFrames") or 1)
+def _check_decoder(syntax: Any) -> None:
+    """Raises InputError, with what to install, where pixels are coded in a way that nothing here decodes."""
+    from pydicom.pixels import get_decoder  # pyright: ignore
+
+    if not syntax or not syntax.is_encapsulated:
+        return
+    decoder = get_decoder(syntax)
+    if not decoder.is_available:
+        missing = [line.partition(" - requires ")[2] or line for line in decoder.missing_dependencies]
+        raise InputError(f"is coded as {syntax.name} ({syntax}); to decode it, pip install {' or '.join(missing)}")
+
+
+def _frames(data: Any) -> int:
+    return int(data.get("NumberOfFrames") or 1)
+
+
+def _frame(data: Any, asked: int | None) -> int:
+    """The frame that is read, counted from 1: the one that is asked for, or the middle one."""
+    frames = _frames(data)
+    if frames == 1:
+        return 1
+    if asked is not None and not 1 <= asked <= frames:
+        raise InputError(f"has {frames} frames, not a frame {asked}")
+    return (frames + 1) // 2 if asked is None else asked
+
+
+def _head(data: Any, limit_bytes: float, frame: int | None = None) -> Head:
+    """What one file declares of its frame; all of them must be within the limit."""
+    frames = _frames(data)
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     samples = int(data.get("SamplesPerPixel") or 1)
-    space = (rows, columns) if frames == 1 else (frames, rows, columns)
-    found = within(Head(space, 3 if samples == 3 else 1, "bytes" if _plain(data) else "values"), limit_bytes)
+    which = "as column `frame` says" if frame else "the middle one"
+    note = f"frames: of files with several, {which} is read, as an image" if frames > 1 else ""
+    found = Head((rows, columns), 3 if samples == 3 else 1, "bytes" if _plain(data) else "values", note)
+    within(found if frames == 1 else found._replace(space=(frames, rows, columns)), limit_bytes)
     grey = samples == 1 and data.get("PhotometricInterpretation") in (*_GREY, None)
     if not grey and samples != 3:
         raise InputError(f"has {samples} samples a pixel of type {data.get('PhotometricInterpretation')}")
-    if frames > 1:
-        raise InputError(f"has {frames} frames; store one frame a file")
+    _frame(data, frame)
     slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
     if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
         raise InputError(f"declares slope {slope:g} and intercept {intercept:g}")
@@ -74,13 +102,15 @@ def _plain(data: Any) -> bool:
     return coded and not scaled and "ModalityLUTSequence" not in data
 
 
-def _values(path: Path, limit_bytes: float) -> tuple[np.ndarray, Any]:
-    """Decoded pixels (rows, columns, C) of one file, and its attributes."""
+def _values(path: Path, limit_bytes: float, frame: int | None = None) -> tuple[np.ndarray, Any]:
+    """Decoded pixels (rows, columns, C) of one frame of a file, and its attributes."""
     from PIL import Image
     from pydicom.pixels import apply_modality_lut  # pyright: ignore
 
     data = _dataset(path, limit_bytes, pixels=True)
-    found = _head(data, limit_bytes)
+    found = _head(data, limit_bytes, frame)
+    if _frames(data) > 1:
+        data.pixel_array_options(index=_frame(data, frame) - 1)
     most, Image.MAX_IMAGE_PIXELS = (
         Image.MAX_IMAGE_PIXELS,
         math.prod(found.space),
@@ -110,27 +140,32 @@ def _window(data: Any) -> tuple[float, float] | None:
 # ---- an image, or a series
 
 
-def head(path: Path, limit_bytes: float) -> Head:
-    """What one file, or the slices in a folder, declare; InputError beyond the limit, or where slices do not make a volume."""
+def head(path: Path, limit_bytes: float, frame: int | None = None) -> Head:
+    """What one file, or the slices in a folder, declare; InputError beyond the limit, or where slices do not make a volume.
+
+    frame  number, from 1, of the one that is read of a file with several; default: the middle one
+    """
     with refusing():
         if path.is_file():
-            return _head(_dataset(path, limit_bytes, pixels=False), limit_bytes)
+            return _head(_dataset(path, limit_bytes, pixels=False), limit_bytes, frame)
         files, slices = _series(path, limit_bytes)
-        first = _head(slices[0], limit_bytes)
+        first = _head(slices[0], limit_bytes, frame)
         if len(files) == 1:
             return first
+        if any(_frames(data) > 1 for data in slices):
+            raise InputError("has slices with several frames; store one frame a file")
         _, affine = _stacked(slices)
         space = canonical_space((first.space[1], first.space[0], len(files)), affine)
         kinds = {_head(data, limit_bytes).kind for data in slices}
         return within(Head(space, 1, first.kind if len(kinds) == 1 else "values"), limit_bytes)
 
 
-def scan(path: Path, limit_bytes: float) -> Scan:
-    """One image (rows, columns, C), or the volume (right, front, head, 1) of a series."""
+def scan(path: Path, limit_bytes: float, frame: int | None = None) -> Scan:
+    """One image (rows, columns, C), or the volume (right, front, head, 1) of a series; ``frame`` as in ``head``."""
     with refusing():
         files, slices = ([path], []) if path.is_file() else _series(path, limit_bytes)
         if len(files) == 1:
-            values, data = _values(files[0], limit_bytes)
+            values, data = _values(files[0], limit_bytes, frame)
             return Scan(values, _pixel_spacing(data), None, _inverted(data), _window(data))
         order, affine = _stacked(slices)
         planes = [_values(files[i], limit_bytes) for i in order]

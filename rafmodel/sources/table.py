@@ -1,7 +1,8 @@
 """A folder of images with a table: one row an image, in CSV, with its file, split, patient and whatever else is known.
 
 Columns ``file`` (or ``image``) and optionally ``mask`` name files inside the folder: PNG, JPEG, TIFF, NIfTI, one DICOM file, or a
-folder that holds one DICOM series.  A file that is broken, hostile or elsewhere is left out and listed; the others stay usable.
+folder that holds one DICOM series.  Column ``frame`` says which frame, from 1, of a DICOM file with several; default: the middle.
+A file that is broken, hostile or elsewhere is left out and listed; the others stay usable.
 """
 
 import csv
@@ -37,6 +38,7 @@ class _Folder(NamedTuple):
     path: Path
     files: list[str]
     masks: list[str]
+    frames: list[int | None]
     heads: list[Head]
     space: tuple[int, ...]
     train: np.ndarray
@@ -52,7 +54,8 @@ def opened(path: Path, *, limit_bytes: int, size: int | None, window: Window) ->
     if column is None:
         raise InputError(f"{path}: no column `file`, it holds {', '.join(table)}; name each image's file")
     limit = min(limit_bytes, stored.free_memory())
-    heads, unreadable = _headers(path.parent, table[column], limit)
+    frames = [_number(entry) for entry in table.get("frame", [""] * len(table[column]))]
+    heads, unreadable = _headers(path.parent, table[column], frames, limit)
     good = np.array(sorted(heads), int)
     if not len(good):
         raise InputError(f"{path}: none of {len(table[column])} images can be used, first {unreadable[0]}")
@@ -62,7 +65,8 @@ def opened(path: Path, *, limit_bytes: int, size: int | None, window: Window) ->
     _check_memory(path, usable, space, limit)
     masks = [table["mask"][i] for i in good] if "mask" in table else []
     train = text["split"] == "train" if "split" in text else np.ones(len(good), bool)
-    folder = _Folder(path, [table[column][i] for i in good], masks, usable, space, train, window, limit)
+    files = [table[column][i] for i in good]
+    folder = _Folder(path, files, masks, [frames[i] for i in good], usable, space, train, window, limit)
     notes = {name: " ".join(text[name][0].split()) for name in NOTES if name in text and len(set(text[name])) == 1}
     place = np.arange(len(good))
     return Stored(path, text, None, place, any(masks), notes, partial(_decoded, folder), tuple(unreadable))
@@ -103,13 +107,21 @@ def _rows(path: Path) -> dict[str, list[str]]:
 # ---- headers
 
 
-def _headers(folder: Path, names: list[str], limit: float) -> tuple[dict[int, Head], list[str]]:
+def _number(entry: str) -> int | None:
+    """Number of a frame; None where it is not stated, and 0, which no file has, where it is none."""
+    return None if not entry else int(entry) if entry.isascii() and entry.isdigit() and len(entry) < 9 else 0
+
+
+def _headers(
+    folder: Path, names: list[str], frames: list[int | None], limit: float
+) -> tuple[dict[int, Head], list[str]]:
     """Number of each usable image -> what it declares; and a line for each of the others."""
     heads, unreadable = {}, []
     for i, name in enumerate(names):
         try:
             path = inside(folder, name)
-            heads[i] = _reader(path).head(path, limit)
+            reader = _reader(path)
+            heads[i] = reader.head(path, limit, frames[i]) if reader is dicom else reader.head(path, limit)
         except InputError as problem:
             unreadable.append(f"{name or f'image {i + 1}'}: {problem}")
     return heads, unreadable
@@ -225,7 +237,9 @@ def _decoded(folder: _Folder, rows: np.ndarray) -> Pictures:
 def _one(folder: _Folder, row: int) -> tuple[Scan, np.ndarray | None]:
     """One image with its mask."""
     path = inside(folder.path.parent, folder.files[row])
-    found = _reader(path).scan(path, folder.limit)
+    reader = _reader(path)
+    frame = [folder.frames[row]] if reader is dicom else []
+    found = reader.scan(path, folder.limit, *frame)
     if found.values.shape[:-1] != folder.heads[row].space:
         raise InputError(f"declares {folder.heads[row].space} pixels but holds {found.values.shape[:-1]}")
     if not any(folder.masks):
