@@ -10,7 +10,7 @@ from jax import Array
 from jax.scipy.special import gammaln, ndtr
 
 from rafmodel.errors import InputError
-from rafmodel.theory import rate
+from rafmodel.theory import Moments, auc, rate
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)  # on (-1, 1), for the integral of `auc_max`
 _REACH = 8.0  # standard deviations on either side that the integral spans
@@ -158,6 +158,41 @@ def subgroup_rates(
     place = jnp.array([0.0, 1.0]) - (case + control) / 2
     lean = shift2 * (case - control) * place + pull / 2
     return rate(lean + separation2 / 2, norm2, 0.0), rate(lean - separation2 / 2, norm2, 0.0)
+
+
+def pooled(groups: Moments) -> Moments:
+    """Class moments of all subgroups together, for ``theory.probe``.  Eq. (pooled-mean, pooled-covariance), d09.
+
+    groups  mean (g, 2, d), cov (g, 2, d, d), weight (g, 2): images of each class in each subgroup, 0 for none
+    The covariance holds the scatter between subgroups, so that a probe is held back along what tells them apart.
+    ``theory.deploy`` of the probe on ``groups`` gives each subgroup's AUC.
+    """
+    total = jnp.sum(groups.weight, axis=0)
+    share = groups.weight / total[None, :]
+    mean = jnp.einsum("gc,gci->ci", share, groups.mean)
+    apart = groups.mean - mean[None]
+    spread = groups.cov + apart[..., :, None] * apart[..., None, :]
+    return Moments(mean, jnp.einsum("gc,gcij->cij", share, spread), total)
+
+
+def subgroup_auc(
+    gap: Array, place: Array, variance: Array, dimension: Array | float, n_case: Array, n_control: Array
+) -> Array:
+    """AUC (g,) by subgroup of one difference-of-means classifier trained on all.  Eq. (subgroup-weights, -auc), d09.
+
+    gap, place (g, k)     difference of the class means of each subgroup, and the midpoint of them, in the k directions
+                          in which any of these differ
+    variance (g,)         of each feature in each subgroup; dimension is the number of features
+    n_case, n_control (g,)   training images
+    Where gap and variance are the same in all subgroups there is no gap in AUC, whatever counts and places: those move a
+    threshold.  Otherwise who is rare in training is read along a direction that others taught.
+    """
+    total_case, total_control = jnp.sum(n_case), jnp.sum(n_control)
+    case, control = n_case / total_case, n_control / total_control
+    weights = (case + control) / 2 @ gap + (case - control) @ place
+    wander = dimension * jnp.sum(variance * (case / total_case + control / total_control))
+    spread = variance * (weights @ weights + wander)
+    return auc(gap @ weights, spread, spread)
 
 
 def prevalence_gap(separation: Array | float, prevalence: Array) -> Array:

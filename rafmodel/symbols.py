@@ -207,6 +207,17 @@ _lean = s_g**2 * (c_1 - c_0) * (place - (c_1 + c_0) / 2) + _pull / 2
 _pooled = sp.sqrt(_norm2 + s_g**2 * (c_1 - c_0) ** 2)
 SUBGROUP_TPR = _is("TPR_g", Phi((_lean + Delta**2 / 2) / _pooled))
 SUBGROUP_FPR = _is("FPR_g", Phi((_lean - Delta**2 / 2) / _pooled))
+mu_g, Sigma_g = sp.IndexedBase("mu", real=True), sp.IndexedBase("Sigma", real=True)
+pooled_mean, gap_g, place_g = (sp.IndexedBase(name, real=True) for name in ("m", "delta", "s"))
+POOLED_MEAN = _is("m_i", _over(g, share_g[g] * mu_g[g, i], G))
+_scattered = (mu_g[g, i] - pooled_mean[i]) * (mu_g[g, j] - pooled_mean[j])
+POOLED_COVARIANCE = _is("C_ij", _over(g, share_g[g] * (Sigma_g[g, i, j] + _scattered), G))
+case_g, control_g = sp.IndexedBase("a", positive=True), sp.IndexedBase("b", positive=True)  # shares of cases, controls
+_leaning = (case_g[g] + control_g[g]) / 2 * gap_g[g, i] + (case_g[g] - control_g[g]) * place_g[g, i]
+SUBGROUP_WEIGHTS = _is("w_i", _over(g, _leaning, G))
+_wandering = _over(g, v_c[g] * (case_g[g] / n_1 + control_g[g] / n_0), G)
+_sure = _over(i, weights[i] ** 2, k) + d * _wandering
+SUBGROUP_AUC = _is("AUC_j", Phi(_over(i, weights[i] * gap_g[j, i], k) / sp.sqrt(2 * v_c[j] * _sure)))
 pi_1, pi_0 = sp.symbols("pi_1 pi_0", positive=True)
 _sensitivity = Phi(Delta / 2 + sp.log(pi / (1 - pi)) / Delta)
 PREVALENCE_GAP = _is("Delta_TPR", _sensitivity.subs(pi, pi_1) - _sensitivity.subs(pi, pi_0))
@@ -304,6 +315,10 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("effective-size", "Effective number of weighted images", EFFECTIVE_SIZE),
     ("subgroup-tpr", "Sensitivity in a subgroup", SUBGROUP_TPR),
     ("subgroup-fpr", "False positives in a subgroup", SUBGROUP_FPR),
+    ("pooled-mean", "Mean of a class of several subgroups", POOLED_MEAN),
+    ("pooled-covariance", "Its covariance", POOLED_COVARIANCE),
+    ("subgroup-weights", "Direction that subgroups of unlike anatomy teach together", SUBGROUP_WEIGHTS),
+    ("subgroup-auc", "AUC in a subgroup", SUBGROUP_AUC),
     ("prevalence-gap", "Sensitivity gap of subgroup thresholds", PREVALENCE_GAP),
     ("turning", "What rotation prediction keeps of an angular order", TURNING),
     ("place", "What jigsaw and relative location keep of a patch", PLACE),

@@ -121,8 +121,8 @@ def contrast_moments(mean: Array, cov: Array, sigma: Array | float) -> tuple[Arr
 def field_moments(mean: Array, cov: Array, field: Array) -> tuple[Array, Array]:
     """Moments after a smooth positive field exp(b), b ~ N(0, field), multiplies the image.  Eq. (field-*), d03.
 
-    mean (..., d), cov (..., d, d), field (..., d, d) covariance of the log-field.  Exact.  A weak field adds
-    mean meanᵀ ∘ field to the covariance; what first order leaves out is of fourth order in the field's s.d.
+    mean (..., d), cov (..., d, d), field (..., d, d) covariance Γ of the log-field.  Exact.  A weak field adds
+    mean meanᵀ ∘ Γ + (Γ_ij + (Γ_ii + Γ_jj)/2) Σ_ij; what that leaves out is of fourth order in the field's s.d.
     """
     half = jnp.diagonal(field, axis1=-2, axis2=-1) / 2
     lift = jnp.exp(half)
@@ -381,7 +381,7 @@ def imbalance_rates(
     separation2  squared distance of the class means, identity covariance
     dimension    number of features
     n_case, n_control   training images; the threshold is the midpoint of the two sample means
-    The rarer class loses although nothing about it is harder.  Same algebra with counts per subgroup.
+    The rarer class loses although nothing about it is harder.
     """
     pull = dimension * (1 / n_control - 1 / n_case)
     norm2 = separation2 + dimension * (1 / n_control + 1 / n_case)

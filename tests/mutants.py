@@ -205,6 +205,10 @@ SAMPLING = [
     ("* place + pull / 2", "* place + pull"),
     ("- (case + control) / 2", "- (case - control) / 2"),
     ("sensitivity[1] - sensitivity[0]", "sensitivity[0] - sensitivity[1]"),
+    ("(case + control) / 2 @ gap", "(case - control) / 2 @ gap"),
+    ("+ (case - control) @ place", "- (case - control) @ place"),
+    ("case / total_case + control / total_control", "case / total_case - control / total_control"),
+    ("groups.cov + apart[..., :, None]", "groups.cov - apart[..., :, None]"),
 ]  # fmt: skip
 
 LEARNING = [

@@ -192,6 +192,50 @@ def test_weights_of_images_and_of_subgroups():
     assert float(found[0]) == pytest.approx(float(stated(share, flip, gap)), rel=1e-9)
 
 
+def test_subgroups_that_look_different():
+    """Pooled moments, learned direction and AUC by subgroup; and the slope of a gap in AUC with the rare subgroup's counts."""
+    case, control = np.array([50.0, 20.0, 7.0]), np.array([60.0, 5.0, 30.0])
+    gap, place, variance = RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2)), RNG.uniform(0.5, 2, 3)
+    root = RNG.normal(size=(3, 2, 2))
+    cov = root @ root.transpose(0, 2, 1)
+    mean = np.stack([place - gap / 2, place + gap / 2], 1)
+    groups = theory.Moments(jnp.asarray(mean), jnp.asarray(np.stack([cov] * 2, 1)), jnp.asarray([*zip(control, case)]))
+    found, given = sampling.pooled(groups), {s.G: 3, s.k: 2}
+    middle = s.function(s.POOLED_MEAN.rhs.subs(given).doit(), [s.i, s.share_g, s.mu_g])
+    spread = s.function(
+        s.POOLED_COVARIANCE.rhs.subs(given).doit(), [s.i, s.j, s.share_g, s.mu_g, s.Sigma_g, s.pooled_mean]
+    )
+    for y, count in enumerate((control, case)):
+        share, centre = count / count.sum(), np.asarray(found.mean[y])
+        for i in (0, 1):
+            assert float(found.mean[y, i]) == pytest.approx(float(middle(i, share, mean[:, y])), rel=1e-9)
+            for j in (0, 1):
+                stated = float(spread(i, j, share, mean[:, y], cov, centre))
+                assert float(found.cov[y, i, j]) == pytest.approx(stated, rel=1e-9)
+    np.testing.assert_allclose(found.weight, [control.sum(), case.sum()])
+
+    weights = s.function(s.SUBGROUP_WEIGHTS.rhs.subs(given).doit(), [s.i, s.case_g, s.control_g, s.gap_g, s.place_g])
+    argument = [s.j, s.weights, s.gap_g, s.v_c, s.d, s.case_g, s.control_g, s.n_1, s.n_0]
+    area = s.function(s.SUBGROUP_AUC.rhs.subs(given).doit(), argument)
+
+    def stated(j, case, control):
+        total = jnp.sum(case), jnp.sum(control)
+        shares = case / total[0], control / total[1]
+        w = jnp.stack([weights(i, *shares, gap, place) for i in (0, 1)])
+        return area(j, w, gap, variance, 90, *shares, *total)
+
+    def ours(j, case, control):
+        return sampling.subgroup_auc(*map(jnp.asarray, (gap, place, variance)), 90, case, control)[j]
+
+    counts = jnp.asarray(case), jnp.asarray(control)
+    for j in range(3):
+        assert float(ours(j, *counts)) == pytest.approx(float(stated(j, *counts)), rel=1e-9)
+        for one, two in zip(jax.grad(ours, (1, 2))(j, *counts), jax.grad(stated, (1, 2))(j, *counts), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-8)
+    alike = sampling.subgroup_auc(jnp.ones((3, 2)), jnp.asarray(place), jnp.ones(3), 90, *counts)
+    np.testing.assert_allclose(alike, alike[0], rtol=1e-12)  # counts and places alone make no gap in AUC
+
+
 def test_energy_and_retention():
     filters, root = RNG.normal(size=(2, 4)), RNG.normal(size=(4, 4))
     cov = root @ root.T
