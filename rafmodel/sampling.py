@@ -13,6 +13,7 @@ from rafmodel.errors import InputError
 from rafmodel.theory import Moments, auc, rate
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)  # on (-1, 1), for the integral of `auc_max`
+_UNIT = (_NODES + 1) / 2, _WEIGHTS / 2  # on (0, 1)
 _REACH = 8.0  # standard deviations on either side that the integral spans
 
 # ---- patches
@@ -118,6 +119,26 @@ def dice_jitter(area: Array | float, perimeter: Array | float, sigma: Array | fl
     area, perimeter  of the structure, sigma in the same unit of length; first order in curvature times sigma
     """
     return 1 - jnp.asarray(perimeter) * sigma / (jnp.sqrt(2 * jnp.pi) * area)
+
+
+def mean_dice(prevalence: Array | float, tpr: Array | float, fpr: Array | float, pixels: Array | float) -> Array:
+    """Mean over images of each image's Dice, where images have few pixels, in [0, 1].  Eq. (mean-dice), d06.
+
+    prevalence  share of pixels that belong to the structure; images without any have no Dice and are left out
+    pixels      independent pixels of an image; neighbours that err together count as fewer
+    For many pixels ``theory.dice`` less D(1 − D) over the number of pixels called plus those of the structure.
+    """
+    return _mean_dice(*map(jnp.asarray, (prevalence, tpr, fpr, pixels)))
+
+
+@jnp.vectorize
+def _mean_dice(prevalence: Array, tpr: Array, fpr: Array, pixels: Array) -> Array:
+    hit, other = prevalence * tpr, prevalence * (1 - tpr) + (1 - prevalence) * fpr
+    reach = jnp.minimum(1.0, 80 / (pixels * (2 * hit + other)))  # beyond it nothing is left
+    y, weight = (reach * jnp.asarray(each) for each in _UNIT)
+    power = jnp.exp((pixels - 1) * jnp.log1p(-hit * y * (2 - y) - other * y))
+    seen = -jnp.expm1(pixels * jnp.log1p(-prevalence))  # chance that an image has any of the structure
+    return 2 * pixels * hit * jnp.sum(weight * (1 - y) * power) / seen
 
 
 # ---- classes and subgroups of unequal size

@@ -178,6 +178,7 @@ def samples() -> list[Setting]:
     mixture = theory.auc_mixture(
         jnp.array([[0.9, 0.1], [0.4, 0.6]]), jnp.array([[0.0, 2.0], [1.0, 3.0]]), jnp.array([[1.0, 2.25], [1.0, 2.25]])
     )
+    sensitivity = theory.rate_mixture(jnp.array([0.4, 0.6]), jnp.array([1.0, 3.0]), jnp.array([1.0, 2.25]), 1.5)
     noisy_or = sampling.noisy_or(chance, 0.8, 0.1)
 
     def mean_pooling(rng: np.random.Generator, n: int) -> Draws:
@@ -195,6 +196,15 @@ def samples() -> list[Setting]:
         found = rng.binomial(truth, 0.85)
         return 2.0 * found, (truth + found + rng.binomial(50 - truth, 0.05)).astype(float)
 
+    def each_overlap(rng: np.random.Generator, n: int) -> Draws:  # over the images that have the structure
+        truth = rng.binomial(50, 0.1, n)
+        found = rng.binomial(truth, 0.85)
+        called = found + rng.binomial(50 - truth, 0.05)
+        return 2.0 * found / np.maximum(truth + called, 1), (truth > 0).astype(float)
+
+    def shortcut(rng: np.random.Generator, n: int) -> Draws:
+        return _mean_of((_mixture(rng, n, 0.6, 1.0) > 1.5).astype(float))
+
     def simple(rng: np.random.Generator, true: np.ndarray) -> np.ndarray:
         return np.where(true, 1.5 + 2 * rng.normal(size=len(true)), rng.normal(size=len(true)))
 
@@ -211,10 +221,17 @@ def samples() -> list[Setting]:
             float(mixture),
             lambda rng, n: _won(_mixture(rng, n, 0.6, 1.0), _mixture(rng, n, 0.1, 0.0)),
         ),
+        Setting("scores", "sensitivity with a shortcut", float(sensitivity), shortcut),
         Setting("patches", "mean of 6 of 16, 3 carriers", float(sampling.auc_mean(chance, 1.5)), mean_pooling),
         Setting("patches", "largest of 6 of 16", largest, max_pooling),
         Setting("patches", "noisy-or", float(noisy_or[0]), any_patch),
-        Setting("imbalance", "Dice at 10 % of pixels", float(theory.dice(0.1, 0.85, 0.05)), overlap),
+        Setting("imbalance", "Dice at 10 % of pixels, all together", float(theory.dice(0.1, 0.85, 0.05)), overlap),
+        Setting(
+            "imbalance",
+            "Dice at 10 % of 50 pixels, mean of images",
+            float(sampling.mean_dice(0.1, 0.85, 0.05, 50)),
+            each_overlap,
+        ),
         Setting(
             "labels",
             "AUC against wrong labels",
