@@ -3,8 +3,7 @@
 Statement    A difference-of-means classifier with identity covariance, trained on n₁ cases and n₀ controls in d features, with
              the midpoint of the sample means as threshold, has the TPR, FPR and AUC of the equations imbalance-*.
 Assumptions  Gaussian classes at squared distance Δ²; d large, so that |ŵ|² is its expectation.
-Limit        n → ∞ gives the Bayes rates Φ(±Δ/2); n₁ = n₀ makes the two errors equal.  The same algebra with counts per
-             subgroup gives a fairness gap from counts alone.
+Limit        n → ∞ gives the Bayes rates Φ(±Δ/2); n₁ = n₀ makes the two errors equal.
 """
 
 import numpy as np

@@ -53,7 +53,7 @@ def noise_without_an_inverse() -> None:
 
 
 def by_simulation() -> None:
-    """Covariance with answers that were relabelled one by one, and weights of probes fitted to them."""
+    """Covariance of features with answers that were relabelled one by one."""
     rng = np.random.default_rng(0)
     k, eta, n = 4, 0.3, 400_000
     label = rng.integers(0, k, n)

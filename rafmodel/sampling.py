@@ -10,9 +10,10 @@ from jax import Array
 from jax.scipy.special import gammaln, ndtr
 
 from rafmodel.errors import InputError
-from rafmodel.theory import rate
+from rafmodel.theory import Moments, auc, rate
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)  # on (-1, 1), for the integral of `auc_max`
+_UNIT = (_NODES + 1) / 2, _WEIGHTS / 2  # on (0, 1)
 _REACH = 8.0  # standard deviations on either side that the integral spans
 
 # ---- patches
@@ -120,6 +121,26 @@ def dice_jitter(area: Array | float, perimeter: Array | float, sigma: Array | fl
     return 1 - jnp.asarray(perimeter) * sigma / (jnp.sqrt(2 * jnp.pi) * area)
 
 
+def mean_dice(prevalence: Array | float, tpr: Array | float, fpr: Array | float, pixels: Array | float) -> Array:
+    """Mean over images of each image's Dice, where images have few pixels, in [0, 1].  Eq. (mean-dice), d06.
+
+    prevalence  share of pixels that belong to the structure; images without any have no Dice and are left out
+    pixels      independent pixels of an image; neighbours that err together count as fewer
+    For many pixels ``theory.dice`` less D(1 − D) over the number of pixels called plus those of the structure.
+    """
+    return _mean_dice(*map(jnp.asarray, (prevalence, tpr, fpr, pixels)))
+
+
+@jnp.vectorize
+def _mean_dice(prevalence: Array, tpr: Array, fpr: Array, pixels: Array) -> Array:
+    hit, other = prevalence * tpr, prevalence * (1 - tpr) + (1 - prevalence) * fpr
+    reach = jnp.minimum(1.0, 80 / (pixels * (2 * hit + other)))  # beyond it nothing is left
+    y, weight = (reach * jnp.asarray(each) for each in _UNIT)
+    power = jnp.exp((pixels - 1) * jnp.log1p(-hit * y * (2 - y) - other * y))
+    seen = -jnp.expm1(pixels * jnp.log1p(-prevalence))  # chance that an image has any of the structure
+    return 2 * pixels * hit * jnp.sum(weight * (1 - y) * power) / seen
+
+
 # ---- classes and subgroups of unequal size
 
 
@@ -158,6 +179,41 @@ def subgroup_rates(
     place = jnp.array([0.0, 1.0]) - (case + control) / 2
     lean = shift2 * (case - control) * place + pull / 2
     return rate(lean + separation2 / 2, norm2, 0.0), rate(lean - separation2 / 2, norm2, 0.0)
+
+
+def pooled(groups: Moments) -> Moments:
+    """Class moments of all subgroups together, for ``theory.probe``.  Eq. (pooled-mean, pooled-covariance), d09.
+
+    groups  mean (g, 2, d), cov (g, 2, d, d), weight (g, 2): images of each class in each subgroup, 0 for none
+    The covariance holds the scatter between subgroups, so that a probe is held back along what tells them apart.
+    ``theory.deploy`` of the probe on ``groups`` gives each subgroup's AUC.
+    """
+    total = jnp.sum(groups.weight, axis=0)
+    share = groups.weight / total[None, :]
+    mean = jnp.einsum("gc,gci->ci", share, groups.mean)
+    apart = groups.mean - mean[None]
+    spread = groups.cov + apart[..., :, None] * apart[..., None, :]
+    return Moments(mean, jnp.einsum("gc,gcij->cij", share, spread), total)
+
+
+def subgroup_auc(
+    gap: Array, place: Array, variance: Array, dimension: Array | float, n_case: Array, n_control: Array
+) -> Array:
+    """AUC (g,) by subgroup of one difference-of-means classifier trained on all.  Eq. (subgroup-weights, -auc), d09.
+
+    gap, place (g, k)     difference of the class means of each subgroup, and the midpoint of them, in the k directions
+                          in which any of these differ
+    variance (g,)         of each feature in each subgroup; dimension is the number of features
+    n_case, n_control (g,)   training images
+    Where gap and variance are the same in all subgroups there is no gap in AUC, whatever counts and places: those move a
+    threshold.  Otherwise who is rare in training is read along a direction that others taught.
+    """
+    total_case, total_control = jnp.sum(n_case), jnp.sum(n_control)
+    case, control = n_case / total_case, n_control / total_control
+    weights = (case + control) / 2 @ gap + (case - control) @ place
+    wander = dimension * jnp.sum(variance * (case / total_case + control / total_control))
+    spread = variance * (weights @ weights + wander)
+    return auc(gap @ weights, spread, spread)
 
 
 def prevalence_gap(separation: Array | float, prevalence: Array) -> Array:

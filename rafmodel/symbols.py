@@ -1,7 +1,7 @@
-"""Every closed form of the theory, stated once: symbols, equations, numerical functions.
+"""Every closed form of the theory, stated once: symbols and equations.
 
-`derivations/` proves each equation, `function` turns one into a JAX function that tests hold against
-`rafmodel.theory` and `rafmodel.sampling`, and `rafmodel.typeset` prints `EQUATIONS` in the paper.  Prediction never
+`derivations/` proves each equation, `function` (`rafmodel.numeric`) turns one into a JAX function that tests hold
+against `rafmodel.theory` and the modules beside it, and `rafmodel.typeset` prints `EQUATIONS` in the paper.  Prediction never
 needs this module.
 """
 
@@ -9,27 +9,13 @@ needs this module.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false
 # pyright: reportOperatorIssue=false, reportIndexIssue=false, reportCallIssue=false, reportReturnType=false
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import jax.numpy as jnp
-import jax.scipy.special
 import sympy as sp
 
+from rafmodel.numeric import Phi, function
+
+__all__ = ["EQUATIONS", "function"]  # and every equation and symbol, by name
+
 # ---- symbol table
-
-
-class Phi(sp.Function):
-    """Standard normal distribution function."""
-
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> sp.Expr:
-        return sp.exp(-(self.args[0] ** 2) / 2) / sp.sqrt(2 * sp.pi)
-
-    def _eval_rewrite_as_erf(self, z: sp.Expr, **hints: Any) -> sp.Expr:
-        return (1 + sp.erf(z / sp.sqrt(2))) / 2
-
 
 i, j = sp.symbols("i j", integer=True, nonnegative=True)  # directions, components
 d, n, n_1, n_0, k = sp.symbols("d n n_1 n_0 k", integer=True, positive=True)  # features, labels, cases, controls
@@ -72,6 +58,11 @@ _pair_gap = component_mean[1, i] - component_mean[0, j]
 _pair = P[1, i] * P[0, j] * Phi(_pair_gap / sp.sqrt(component_variance[1, i] + component_variance[0, j]))
 AUC_MIXTURE = _is("AUC", sp.Sum(_pair, (i, 0, k - 1), (j, 0, k - 1)))
 DICE = _is("Dice", 2 * q * TPR / (q * TPR + (1 - q) * FPR + q))
+pixels, x = sp.symbols("N x", positive=True)  # independent pixels of an image; what is integrated over
+_hit, _counted = q * TPR, q * TPR + (1 - q) * FPR + q  # shares of true positives; of those called plus those there
+_either = (1 - _hit * (1 - x**2) - (q * (1 - TPR) + (1 - q) * FPR) * (1 - x)) ** (pixels - 1)
+MEAN_DICE = _is("Dice", 2 * pixels * _hit / (1 - (1 - q) ** pixels) * sp.Integral(x * _either, (x, 0, 1)))
+MEAN_DICE_MANY = _is("Dice", DICE.rhs - DICE.rhs * (1 - DICE.rhs) / (pixels * _counted))
 f_1, f_0 = sp.symbols("f_1 f_0", positive=True)  # densities of the pixel score at the best threshold
 DICE_OPTIMUM = sp.Eq(q * f_1 / (q * f_1 + (1 - q) * f_0), sp.Symbol("Dice") / 2, evaluate=False)
 
@@ -207,6 +198,17 @@ _lean = s_g**2 * (c_1 - c_0) * (place - (c_1 + c_0) / 2) + _pull / 2
 _pooled = sp.sqrt(_norm2 + s_g**2 * (c_1 - c_0) ** 2)
 SUBGROUP_TPR = _is("TPR_g", Phi((_lean + Delta**2 / 2) / _pooled))
 SUBGROUP_FPR = _is("FPR_g", Phi((_lean - Delta**2 / 2) / _pooled))
+mu_g, Sigma_g = sp.IndexedBase("mu", real=True), sp.IndexedBase("Sigma", real=True)
+pooled_mean, gap_g, place_g = (sp.IndexedBase(name, real=True) for name in ("m", "delta", "s"))
+POOLED_MEAN = _is("m_i", _over(g, share_g[g] * mu_g[g, i], G))
+_scattered = (mu_g[g, i] - pooled_mean[i]) * (mu_g[g, j] - pooled_mean[j])
+POOLED_COVARIANCE = _is("C_ij", _over(g, share_g[g] * (Sigma_g[g, i, j] + _scattered), G))
+case_g, control_g = sp.IndexedBase("a", positive=True), sp.IndexedBase("b", positive=True)  # shares of cases, controls
+_leaning = (case_g[g] + control_g[g]) / 2 * gap_g[g, i] + (case_g[g] - control_g[g]) * place_g[g, i]
+SUBGROUP_WEIGHTS = _is("w_i", _over(g, _leaning, G))
+_wandering = _over(g, v_c[g] * (case_g[g] / n_1 + control_g[g] / n_0), G)
+_sure = _over(i, weights[i] ** 2, k) + d * _wandering
+SUBGROUP_AUC = _is("AUC_j", Phi(_over(i, weights[i] * gap_g[j, i], k) / sp.sqrt(2 * v_c[j] * _sure)))
 pi_1, pi_0 = sp.symbols("pi_1 pi_0", positive=True)
 _sensitivity = Phi(Delta / 2 + sp.log(pi / (1 - pi)) / Delta)
 PREVALENCE_GAP = _is("Delta_TPR", _sensitivity.subs(pi, pi_1) - _sensitivity.subs(pi, pi_0))
@@ -238,6 +240,23 @@ BALANCED_ACCURACY = _is("b", (Phi((m_1 - t) / sp.sqrt(v_1)) + Phi((t - m_0) / sp
 MEAN_FORECAST = _is("p", Phi((m_1 - c) / sp.sqrt(tau_c**2 + v_1)))
 Delta_d, v_d = sp.symbols("Delta' v'", positive=True)  # where the score is deployed
 CALIBRATION_SLOPE = _is("b", (Delta_d / v_d) / (Delta / v))
+_above = [
+    P[y, i] * Phi(side * (component_mean[y, i] - t) / sp.sqrt(component_variance[y, i]))
+    for y, side in ((1, 1), (0, -1))
+]
+RATE_MIXTURE = _is("TPR", _over(i, _above[0], k))
+BALANCED_MIXTURE = _is("b", (_over(i, _above[0], k) + _over(i, _above[1], k)) / 2)
+b_0, b_1, score = sp.symbols("b_0 b_1 x", real=True)  # forecast log-odds b_0 + b_1 x
+
+
+def _density(y: int) -> sp.Sum:
+    apart = (score - component_mean[y, i]) ** 2 / (2 * component_variance[y, i])
+    return _over(i, P[y, i] * sp.exp(-apart) / sp.sqrt(2 * sp.pi * component_variance[y, i]), k)
+
+
+_called_case = 1 / (1 + sp.exp(-b_0 - b_1 * score))
+_misplaced = (1 - q) * _called_case * _density(0) - q * (1 - _called_case) * _density(1)
+CALIBRATION_ERROR = _is("ECE", sp.Integral(sp.Abs(_misplaced), (score, -sp.oo, sp.oo)))
 R, F = sp.symbols("R F", positive=True)
 kept, S_cells = sp.IndexedBase("x", positive=True), sp.Symbol("S", integer=True, positive=True)
 clean_ = sp.Symbol("x_c", positive=True)  # the clean metric above chance
@@ -249,6 +268,8 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("auc", "AUC of a Gaussian score", AUC),
     ("rate", "Sensitivity at a threshold", RATE),
     ("auc-mixture", "AUC of mixtures, such as an artifact", AUC_MIXTURE),
+    ("rate-mixture", "Sensitivity of a mixture", RATE_MIXTURE),
+    ("balanced-mixture", "Balanced accuracy of mixtures", BALANCED_MIXTURE),
     ("contrast-mean", "Mean under a log-normal gain", CONTRAST_MEAN),
     ("contrast-covariance", "Covariance under a log-normal gain", CONTRAST_COVARIANCE),
     ("field-mean", "Mean under a log-normal field", FIELD_MEAN),
@@ -287,6 +308,8 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("weights-variance", "Variance of these weights", WEIGHTS_VARIANCE),
     ("logistic-force", "Force of an image, logistic loss", LOGISTIC_FORCE),
     ("dice", "Dice from pixel rates", DICE),
+    ("mean-dice", "Mean Dice of images of few independent pixels", MEAN_DICE),
+    ("mean-dice-many", "Mean Dice of images of many pixels", MEAN_DICE_MANY),
     ("dice-optimum", "Best threshold for Dice", DICE_OPTIMUM),
     ("hits", "Carriers among the patches drawn", HITS),
     ("auc-mean", "AUC of the mean score of patches", AUC_MEAN),
@@ -304,6 +327,10 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("effective-size", "Effective number of weighted images", EFFECTIVE_SIZE),
     ("subgroup-tpr", "Sensitivity in a subgroup", SUBGROUP_TPR),
     ("subgroup-fpr", "False positives in a subgroup", SUBGROUP_FPR),
+    ("pooled-mean", "Mean of a class of several subgroups", POOLED_MEAN),
+    ("pooled-covariance", "Its covariance", POOLED_COVARIANCE),
+    ("subgroup-weights", "Direction that subgroups of unlike anatomy teach together", SUBGROUP_WEIGHTS),
+    ("subgroup-auc", "AUC in a subgroup", SUBGROUP_AUC),
     ("prevalence-gap", "Sensitivity gap of subgroup thresholds", PREVALENCE_GAP),
     ("turning", "What rotation prediction keeps of an angular order", TURNING),
     ("place", "What jigsaw and relative location keep of a patch", PLACE),
@@ -317,35 +344,7 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
     ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
     ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),
+    ("calibration-error", "Expected calibration error of a logistic forecast of mixtures", CALIBRATION_ERROR),
     ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
     ("raf", "RAF", RAF),
 ]
-
-# ---- numbers
-
-_JAX = {
-    "Phi": lambda x: jax.scipy.special.ndtr(jnp.asarray(x, float)),  # also of an integer
-    "erf": jax.scipy.special.erf,
-    "erfc": jax.scipy.special.erfc,
-    "loggamma": jax.scipy.special.gammaln,
-    "sqrt": jnp.sqrt,
-    "binomial": lambda n, k: jnp.exp(
-        sum(c * jax.scipy.special.gammaln(x + 1.0) for c, x in ((1, n), (-1, k), (-1, n - k)))
-    ),
-}
-
-
-def function(expr: sp.Expr, args: Sequence[Any]) -> Callable[..., Any]:
-    """A JAX function of `args` that evaluates `expr`; of an equation, its right side.
-
-    args  symbols, or indexed bases for arrays; a count that bounds a sum must be passed as a Python integer.
-    Raises ValueError if `expr` has a symbol that `args` leaves out.
-    """
-    value = expr.rhs if isinstance(expr, sp.Eq) else expr
-    indices = {limit[0] for total in value.atoms(sp.Sum) for limit in total.limits}
-    known = {symbol for arg in args for symbol in sp.sympify(arg).free_symbols} | indices
-    left_out = {s for s in value.free_symbols if not isinstance(s, sp.Indexed)} - known
-    if left_out:
-        names = ", ".join(sorted(map(str, left_out)))
-        raise ValueError(f"function: the expression depends on {names}; add it to args")
-    return sp.lambdify(list(args), value, modules=[_JAX, "jax"])

@@ -41,44 +41,6 @@ def balanced_accuracy(tpr: Array | float, fpr: Array | float) -> Array | float:
     return (tpr + 1 - fpr) / 2
 
 
-def mean_forecast(mean: Array | float, variance: Array | float, centre: Array | float, scale: Array | float) -> Array:
-    """Mean over a class of the forecast Φ((score − centre)/scale), in [0, 1].  Eq. (mean-forecast), d01.
-
-    mean, variance  of the Gaussian score in the class
-    Weighted by prevalence and summed over classes, its distance from the prevalence is the calibration in the large.
-    """
-    return ndtr((mean - jnp.asarray(centre)) / jnp.sqrt(jnp.square(jnp.asarray(scale)) + variance))
-
-
-def calibration_slope(
-    gap: Array | float, variance: Array | float, shifted_gap: Array | float, shifted_variance: Array | float
-) -> Array | float:
-    """Slope of the true log-odds in the forecast log-odds under a shift; 1 is calibrated.  Eq. (calibration-slope), d01.
-
-    gap, variance  of the score at the source, where the forecast is right; variance the same in both classes
-    Below 1 a forecast is too sure of itself.
-    """
-    return (shifted_gap / jnp.asarray(shifted_variance)) / (gap / jnp.asarray(variance))
-
-
-def calibration_error(mean: Array, variance: Array, prevalence: Array | float, forecast: Array) -> Array:
-    """Expected calibration error of a logistic forecast of a Gaussian score, in [0, 1].  d01.
-
-    mean, variance  (2,) of the score in controls and cases, where it is deployed
-    forecast        (2,) intercept and slope of the forecast log-odds in the score
-    The mean over images of |forecast − chance of a case given the score|, by quadrature on 8 s.d. to either side.
-    """
-    scale = jnp.sqrt(variance)
-    low, high = jnp.min(mean - 8 * scale), jnp.max(mean + 8 * scale)
-    score = low + (high - low) * jnp.linspace(0, 1, 2001)
-    share = jnp.stack([1 - jnp.asarray(prevalence), jnp.asarray(prevalence)])
-    apart = (score[None, :] - mean[:, None]) / scale[:, None]
-    density = (share / scale)[:, None] * jnp.exp(-jnp.square(apart) / 2) / jnp.sqrt(2 * jnp.pi)
-    called = jax.nn.sigmoid(forecast[0] + forecast[1] * score)
-    # |p − P(1|s)| times the density of s, without a division
-    return jnp.trapezoid(jnp.abs(called * density.sum(0) - density[1]), score)
-
-
 def auc_mixture(probability: Array, mean: Array, variance: Array) -> Array:
     """AUC when each class is a mixture of Gaussian scores, in [0, 1].  Eq. (auc-mixture), d01.
 
@@ -88,6 +50,11 @@ def auc_mixture(probability: Array, mean: Array, variance: Array) -> Array:
     gap = mean[..., 1, :, None] - mean[..., 0, None, :]
     pair = auc(gap, variance[..., 1, :, None], variance[..., 0, None, :])
     return jnp.sum(probability[..., 1, :, None] * probability[..., 0, None, :] * pair, axis=(-2, -1))
+
+
+def rate_mixture(probability: Array, mean: Array, variance: Array, threshold: Array | float) -> Array:
+    """TPR, or FPR, of a class (..., k) whose score is a mixture of k Gaussians, in [0, 1].  Eq. (rate-mixture), d01."""
+    return jnp.sum(probability * rate(mean, variance, threshold), axis=-1)
 
 
 def dice(prevalence: Array | float, tpr: Array | float, fpr: Array | float) -> Array | float:
@@ -121,8 +88,8 @@ def contrast_moments(mean: Array, cov: Array, sigma: Array | float) -> tuple[Arr
 def field_moments(mean: Array, cov: Array, field: Array) -> tuple[Array, Array]:
     """Moments after a smooth positive field exp(b), b ~ N(0, field), multiplies the image.  Eq. (field-*), d03.
 
-    mean (..., d), cov (..., d, d), field (..., d, d) covariance of the log-field.  Exact.  A weak field adds
-    mean meanᵀ ∘ field to the covariance; what first order leaves out is of fourth order in the field's s.d.
+    mean (..., d), cov (..., d, d), field (..., d, d) covariance Γ of the log-field.  Exact.  A weak field adds
+    mean meanᵀ ∘ Γ + (Γ_ij + (Γ_ii + Γ_jj)/2) Σ_ij; what that leaves out is of fourth order in the field's s.d.
     """
     half = jnp.diagonal(field, axis1=-2, axis2=-1) / 2
     lift = jnp.exp(half)
@@ -381,7 +348,7 @@ def imbalance_rates(
     separation2  squared distance of the class means, identity covariance
     dimension    number of features
     n_case, n_control   training images; the threshold is the midpoint of the two sample means
-    The rarer class loses although nothing about it is harder.  Same algebra with counts per subgroup.
+    The rarer class loses although nothing about it is harder.
     """
     pull = dimension * (1 / n_control - 1 / n_case)
     norm2 = separation2 + dimension * (1 / n_control + 1 / n_case)

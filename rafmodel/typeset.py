@@ -62,6 +62,9 @@ class _Typst(StrPrinter):
         inside = ", ".join(self._print(arg) for arg in expr.args)
         return f"{_name(type(expr).__name__)}({inside})"
 
+    def _print_Abs(self, expr: Any) -> str:
+        return f"abs({self._print(expr.args[0])})"
+
     def _print_exp(self, expr: sp.exp) -> str:
         return f"e^({self._inline(expr.args[0])})"
 

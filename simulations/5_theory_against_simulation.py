@@ -178,6 +178,7 @@ def samples() -> list[Setting]:
     mixture = theory.auc_mixture(
         jnp.array([[0.9, 0.1], [0.4, 0.6]]), jnp.array([[0.0, 2.0], [1.0, 3.0]]), jnp.array([[1.0, 2.25], [1.0, 2.25]])
     )
+    sensitivity = theory.rate_mixture(jnp.array([0.4, 0.6]), jnp.array([1.0, 3.0]), jnp.array([1.0, 2.25]), 1.5)
     noisy_or = sampling.noisy_or(chance, 0.8, 0.1)
 
     def mean_pooling(rng: np.random.Generator, n: int) -> Draws:
@@ -195,6 +196,15 @@ def samples() -> list[Setting]:
         found = rng.binomial(truth, 0.85)
         return 2.0 * found, (truth + found + rng.binomial(50 - truth, 0.05)).astype(float)
 
+    def each_overlap(rng: np.random.Generator, n: int) -> Draws:  # over the images that have the structure
+        truth = rng.binomial(50, 0.1, n)
+        found = rng.binomial(truth, 0.85)
+        called = found + rng.binomial(50 - truth, 0.05)
+        return 2.0 * found / np.maximum(truth + called, 1), (truth > 0).astype(float)
+
+    def shortcut(rng: np.random.Generator, n: int) -> Draws:
+        return _mean_of((_mixture(rng, n, 0.6, 1.0) > 1.5).astype(float))
+
     def simple(rng: np.random.Generator, true: np.ndarray) -> np.ndarray:
         return np.where(true, 1.5 + 2 * rng.normal(size=len(true)), rng.normal(size=len(true)))
 
@@ -211,10 +221,17 @@ def samples() -> list[Setting]:
             float(mixture),
             lambda rng, n: _won(_mixture(rng, n, 0.6, 1.0), _mixture(rng, n, 0.1, 0.0)),
         ),
+        Setting("scores", "sensitivity with a shortcut", float(sensitivity), shortcut),
         Setting("patches", "mean of 6 of 16, 3 carriers", float(sampling.auc_mean(chance, 1.5)), mean_pooling),
         Setting("patches", "largest of 6 of 16", largest, max_pooling),
         Setting("patches", "noisy-or", float(noisy_or[0]), any_patch),
-        Setting("imbalance", "Dice at 10 % of pixels", float(theory.dice(0.1, 0.85, 0.05)), overlap),
+        Setting("imbalance", "Dice at 10 % of pixels, all together", float(theory.dice(0.1, 0.85, 0.05)), overlap),
+        Setting(
+            "imbalance",
+            "Dice at 10 % of 50 pixels, mean of images",
+            float(sampling.mean_dice(0.1, 0.85, 0.05, 50)),
+            each_overlap,
+        ),
         Setting(
             "labels",
             "AUC against wrong labels",
@@ -395,8 +412,39 @@ def _rare(group: int | None):
     return float(stated[group]), simulate
 
 
+def _unlike(ridge: float | None):
+    """Mean AUC in a subgroup that is rare, mostly ill and looks different: of differences of means, or of ridge probes."""
+    gap, place, n_case, n_control = np.zeros((2, D)), np.zeros((2, D)), np.array([30, 15]), np.array([42, 3])
+    gap[0, 0], gap[1, :2], place[1, 2] = 2.5, (1.0, 2.0), 2.0
+    group = np.repeat([0, 1, 0, 1], [*n_case, *n_control])
+    y = np.repeat([1.0, -1.0], [n_case.sum(), n_control.sum()])
+    image = place[group] + y[:, None] * gap[group] / 2
+    centre = (image[y > 0].mean(0) + image[y < 0].mean(0)) / 2
+
+    def simulate(rng: np.random.Generator, n: int) -> Draws:
+        found = np.empty(n)
+        for i in range(n):
+            x = image + rng.normal(size=image.shape)
+            w = x[y > 0].mean(0) - x[y < 0].mean(0)
+            if ridge is not None:
+                x = x - centre
+                w = np.linalg.solve(x.T @ x / N + ridge * np.eye(D), x.T @ y / N)
+            found[i] = norm.cdf(gap[1] @ w / np.sqrt(2 * (w @ w)))
+        return _mean_of(found)
+
+    if ridge is None:
+        areas = sampling.subgroup_auc(*map(jnp.asarray, (gap, place, np.ones(2))), D, n_case, n_control)
+        return float(areas[1]), simulate
+    mean = jnp.asarray(place[:, None] + np.array([-1, 1])[None, :, None] * gap[:, None] / 2)
+    weight = jnp.asarray(np.stack([n_control, n_case], 1), float)
+    groups = theory.Moments(mean, jnp.broadcast_to(jnp.eye(D), (2, 2, D, D)), weight)
+    law = theory.probe(sampling.pooled(groups), N, flip=0.0, ridge=ridge)
+    return float(theory.deploy(law, groups)[0][1]), simulate
+
+
 def probes() -> list[Setting]:
     alone, rare = _rare(None)
+    unlike, ridged = _unlike(None), _unlike(0.3)
     group, behind = _rare(1)
     source = theory.Moments(jnp.stack([-HALF, HALF]), jnp.stack([jnp.diag(SPECTRUM)] * 2), jnp.ones(2))
     behind_ridge = float(unequal.discriminant_rates(source, (75, 15), ridge=0.3)[0])
@@ -414,6 +462,8 @@ def probes() -> list[Setting]:
         Setting("two together", "a fifth wrong, and noise", _probe_stated(0.2, 1.0), _probe_auc(0.2, 1.0), 0.004, True),
         Setting("imbalance", "sensitivity of the rare class", alone, rare, 0.004, True),
         Setting("two together", "rare class and rare subgroup", group, behind, 0.004, True),
+        Setting("imbalance", "AUC in a rare subgroup that looks different", *unlike, 0.004, True),
+        Setting("two together", "a rare subgroup and few labels, ridge", *ridged, 0.004, True),
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from rafmodel import learning, sampling, theory, unequal
+from rafmodel import calibration, learning, sampling, theory, unequal
 from rafmodel import symbols as s
 from rafmodel.errors import InputError
 from rafmodel.metrics import raf
@@ -24,7 +24,7 @@ SCALAR = {
     "blur": (s.BLUR_DECAY, [s.omega, s.sigma], theory.blur_decay),
     "rotation-3d": (s.TURNING_DECAY.subs(s.degree, 3).doit(), [s.sigma], lambda sd: theory.rotation_decay_3d(3, sd)),
     "down-sampling": (s.SAMPLING_DECAY, [s.omega, s.factor], theory.sampling_decay),
-    "calibration-slope": (s.CALIBRATION_SLOPE, [s.Delta, s.v, s.Delta_d, s.v_d], theory.calibration_slope),
+    "calibration-slope": (s.CALIBRATION_SLOPE, [s.Delta, s.v, s.Delta_d, s.v_d], calibration.calibration_slope),
     "resampled": (s.RESAMPLED, [s.n, s.drawn], unequal.resampled_size),
     "imbalance-tpr": (s.IMBALANCE_TPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[0]),
     "imbalance-fpr": (s.IMBALANCE_FPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[1]),
@@ -104,7 +104,7 @@ SCALAR = {
         [s.m_1, s.v_1, s.m_0, s.v_0, s.t],
         lambda m1, v1, m0, v0, t: theory.balanced_accuracy(theory.rate(m1, v1, t), theory.rate(m0, v0, t)),
     ),
-    "mean-forecast": (s.MEAN_FORECAST, [s.m_1, s.v_1, s.c, s.tau_c], theory.mean_forecast),
+    "mean-forecast": (s.MEAN_FORECAST, [s.m_1, s.v_1, s.c, s.tau_c], calibration.mean_forecast),
     "turning": (
         s.TURNING.subs(s.m, 3),
         [s.mean_power, s.power],
@@ -150,6 +150,69 @@ def test_mixture():
     np.testing.assert_allclose(theory.auc_mixture(*map(jnp.asarray, (p, mean, var))), stated(p, mean, var), rtol=1e-10)
 
 
+def test_rates_of_a_mixture():
+    p, mean, var = RNG.dirichlet([1, 1, 1], 2), RNG.normal(size=(2, 3)), RNG.uniform(0.5, 2, (2, 3))
+    at = [s.P, s.component_mean, s.component_variance, s.t]
+    stated, both = (s.function(e.rhs.subs(s.k, 3).doit(), at) for e in (s.RATE_MIXTURE, s.BALANCED_MIXTURE))
+    arrays = tuple(map(jnp.asarray, (p, mean, var)))
+
+    def ours(p, mean, var, threshold):
+        return theory.rate_mixture(p[1], mean[1], var[1], threshold)
+
+    for t in (-0.7, 0.4):
+        assert float(ours(*arrays, t)) == pytest.approx(float(stated(*arrays, t)), rel=1e-10)
+        fpr = theory.rate_mixture(arrays[0][0], arrays[1][0], arrays[2][0], t)
+        found = theory.balanced_accuracy(ours(*arrays, t), fpr)
+        assert float(found) == pytest.approx(float(both(*arrays, t)), rel=1e-10)
+        for one, two in zip(*(jax.grad(f, (0, 1, 2, 3))(*arrays, t) for f in (ours, stated)), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-12)
+
+
+def test_calibration_error_of_mixtures():
+    p, mean, var = RNG.dirichlet([1, 1], 2), RNG.normal(size=(2, 2)), RNG.uniform(0.5, 2, (2, 2))
+    inside = s.CALIBRATION_ERROR.rhs.function.subs(s.k, 2).doit()
+    at = s.function(inside, [s.score, s.P, s.component_mean, s.component_variance, s.q, s.b_0, s.b_1])
+    for forecast in ((-0.3, 1.2), (0.5, -2.0)):
+        x = np.linspace(-12, 12, 200_001)
+        stated = np.trapezoid(np.asarray(at(x, p, mean, var, 0.3, *forecast)), x)
+        found = calibration.calibration_error(
+            *map(jnp.asarray, (mean, var)), 0.3, jnp.asarray(forecast), jnp.asarray(p)
+        )
+        assert float(found) == pytest.approx(stated, abs=5e-6)  # 2,001 points
+        alone = calibration.calibration_error(
+            jnp.asarray(mean[:, 0]), jnp.asarray(var[:, 0]), 0.3, jnp.asarray(forecast)
+        )
+        first = np.asarray(at(x, np.eye(2)[[0, 0]], mean, var, 0.3, *forecast))
+        assert float(alone) == pytest.approx(np.trapezoid(first, x), abs=5e-6)
+
+
+def test_mean_dice_of_few_pixels():
+    """In value and slope, the slope in the number of pixels by finite differences of the statement."""
+    at = [s.q, s.TPR, s.FPR, s.pixels]
+    [integral] = s.MEAN_DICE.rhs.atoms(s.sp.Integral)
+    inside = s.function(integral.function, [s.x, *at])
+    before = s.function(s.MEAN_DICE.rhs / integral, at)
+
+    def stated(*point):
+        return float(before(*point)) * quad(lambda x: float(inside(x, *point)), 0, 1, epsabs=1e-13)[0]
+
+    for point in ((0.1, 0.85, 0.05, 50.0), (0.02, 0.4, 0.01, 900.0), (0.6, 0.9, 0.3, 2.0)):
+        assert float(sampling.mean_dice(*point)) == pytest.approx(stated(*point), rel=1e-8)
+        slope = jax.grad(sampling.mean_dice, (0, 1, 2, 3))(*point)
+        for i, found in enumerate(slope):
+            ends = [stated(*(v * (1 + e * (i == j)) for j, v in enumerate(point))) for e in (1e-4, -1e-4)]
+            assert float(found) == pytest.approx((ends[0] - ends[1]) / (2e-4 * point[i]), rel=1e-4)
+    # of many pixels, value and slope are those of the second order, whose own error falls with 1/N²
+    second = s.function(s.MEAN_DICE_MANY, at)
+    for point in ((0.1, 0.85, 0.05, 1e6), (0.3, 0.4, 0.01, 3e6)):
+        assert float(sampling.mean_dice(*point)) == pytest.approx(float(second(*point)), abs=1e-10)
+        slopes = (jax.grad(f, (0, 1, 2, 3))(*point) for f in (sampling.mean_dice, second))
+        np.testing.assert_allclose(*slopes, rtol=1e-4)
+    # a whole array of images, one of them without any structure seen
+    many = sampling.mean_dice(jnp.array([0.1, 0.02]), jnp.array([0.85, 0.0]), 0.05, 50)
+    np.testing.assert_allclose(many, [stated(0.1, 0.85, 0.05, 50.0), 0], rtol=1e-8)
+
+
 CHANCE = RNG.dirichlet([1.0] * 6)  # of 0 to 5 carriers among 5 patches
 
 
@@ -190,6 +253,52 @@ def test_weights_of_images_and_of_subgroups():
     stated = s.function(s.TILTED.rhs.subs(s.G, 3).doit(), [s.share_g, s.eta_g, s.Delta_g])
     found = sampling.tilted(*map(jnp.asarray, (share, flip, gap[:, None])))
     assert float(found[0]) == pytest.approx(float(stated(share, flip, gap)), rel=1e-9)
+
+
+def test_subgroups_that_look_different():
+    """Pooled moments, learned direction and AUC by subgroup; and the slope of a gap in AUC with the rare subgroup's counts."""
+    case, control = np.array([50.0, 20.0, 7.0]), np.array([60.0, 5.0, 30.0])
+    gap, place, variance = RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2)), RNG.uniform(0.5, 2, 3)
+    root = RNG.normal(size=(3, 2, 2))
+    cov = root @ root.transpose(0, 2, 1)
+    mean = np.stack([place - gap / 2, place + gap / 2], 1)
+    groups = theory.Moments(
+        jnp.asarray(mean), jnp.asarray(np.stack([cov] * 2, 1)), jnp.asarray([*zip(control, case, strict=True)])
+    )
+    found, given = sampling.pooled(groups), {s.G: 3, s.k: 2}
+    middle = s.function(s.POOLED_MEAN.rhs.subs(given).doit(), [s.i, s.share_g, s.mu_g])
+    spread = s.function(
+        s.POOLED_COVARIANCE.rhs.subs(given).doit(), [s.i, s.j, s.share_g, s.mu_g, s.Sigma_g, s.pooled_mean]
+    )
+    for y, count in enumerate((control, case)):
+        share, centre = count / count.sum(), np.asarray(found.mean[y])
+        for i in (0, 1):
+            assert float(found.mean[y, i]) == pytest.approx(float(middle(i, share, mean[:, y])), rel=1e-9)
+            for j in (0, 1):
+                stated = float(spread(i, j, share, mean[:, y], cov, centre))
+                assert float(found.cov[y, i, j]) == pytest.approx(stated, rel=1e-9)
+    np.testing.assert_allclose(found.weight, [control.sum(), case.sum()])
+
+    weights = s.function(s.SUBGROUP_WEIGHTS.rhs.subs(given).doit(), [s.i, s.case_g, s.control_g, s.gap_g, s.place_g])
+    argument = [s.j, s.weights, s.gap_g, s.v_c, s.d, s.case_g, s.control_g, s.n_1, s.n_0]
+    area = s.function(s.SUBGROUP_AUC.rhs.subs(given).doit(), argument)
+
+    def stated(j, case, control):
+        total = jnp.sum(case), jnp.sum(control)
+        shares = case / total[0], control / total[1]
+        w = jnp.stack([weights(i, *shares, gap, place) for i in (0, 1)])
+        return area(j, w, gap, variance, 90, *shares, *total)
+
+    def ours(j, case, control):
+        return sampling.subgroup_auc(*map(jnp.asarray, (gap, place, variance)), 90, case, control)[j]
+
+    counts = jnp.asarray(case), jnp.asarray(control)
+    for j in range(3):
+        assert float(ours(j, *counts)) == pytest.approx(float(stated(j, *counts)), rel=1e-9)
+        for one, two in zip(jax.grad(ours, (1, 2))(j, *counts), jax.grad(stated, (1, 2))(j, *counts), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-8)
+    alike = sampling.subgroup_auc(jnp.ones((3, 2)), jnp.asarray(place), jnp.ones(3), 90, *counts)
+    np.testing.assert_allclose(alike, alike[0], rtol=1e-12)  # counts and places alone make no gap in AUC
 
 
 def test_energy_and_retention():
