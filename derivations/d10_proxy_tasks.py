@@ -22,9 +22,9 @@ Assumptions  Linear encoder, second moments; (2) ρ ≥ 0; (3) bounded scores, m
              has rows (1, 2, a multiple of 4 in use), no fewer than modes kept; else what is stated is a lower bound of the loss;
              (5) quarter turns equally likely; (6, 7) patches of one place alike in law; (8) two independent modes, labels so
              many that the probe is the ridge solution (few labels: d05's effective ridge for λ, up to the weights' spread).
-Limit        (4) at k → ∞ nothing collapses, at k = 2 and weight 0.005 all of ρ_1 = 0.95, ρ_2 ≤ 0.785 does.  (5) Without a
-             preferred orientation (E c_m = 0) rotation prediction keeps nothing.  (7) K → ∞ leaves √(S/(S + own)).  (8) λ → 0: a full-rank
-             probe undoes any ρ > 0, the AUC is the same for all view laws; E = 0: any view law costs.
+Limit        (4) At k → ∞ nothing collapses; at k = 2 and weight 0.005 all of ρ_1 = 0.95, ρ_2 ≤ 0.785 does.  (5) Without a
+             preferred orientation (E c_m = 0) rotation prediction keeps nothing.  (7) K → ∞ leaves √(S/(S + own)).  (8) λ → 0:
+             a full-rank probe undoes any ρ > 0, the AUC is the same for all view laws; E = 0, ℓ₁ = ℓ₂: any view law costs.
 Source       Fan 1949; HaoChen et al. 2021 (spectral loss); Bardes et al. 2022; Zbontar et al. 2021; Balestriero, LeCun 2022.
 """
 

@@ -255,6 +255,9 @@ kept, S_cells = sp.IndexedBase("x", positive=True), sp.Symbol("S", integer=True,
 clean_ = sp.Symbol("x_c", positive=True)  # the clean metric above chance
 ROBUSTNESS = _is("R", _over(i, kept[i] / clean_, S_cells) / S_cells)
 RAF = _is("RAF", sp.sqrt(R * F))
+ahead = sp.Symbol("D", positive=True)  # how far one design is ahead of another, of s.e. sigma
+FLIPPED = _is("P", Phi(-ahead / sigma))
+FLIPPED_BOUND = _is("P", sigma**2 / (sigma**2 + ahead**2))
 
 # (label, title, equation): the paper prints them in this order
 EQUATIONS: list[tuple[str, str, sp.Expr]] = [
@@ -336,6 +339,8 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),
     ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
     ("raf", "RAF", RAF),
+    ("flipped", "Chance that another sample reverses the order of two designs", FLIPPED),
+    ("flipped-bound", "It is no larger, whatever the law of the difference", FLIPPED_BOUND),
 ]
 
 # ---- numbers

@@ -205,6 +205,8 @@ SAMPLING = [
     ("* place + pull / 2", "* place + pull"),
     ("- (case + control) / 2", "- (case - control) / 2"),
     ("sensitivity[1] - sensitivity[0]", "sensitivity[0] - sensitivity[1]"),
+    ("ndtr(-jnp.asarray(ahead) / error)", "ndtr(jnp.asarray(ahead) / error)"),
+    ("+ jnp.square(jnp.asarray(ahead))", "- jnp.square(jnp.asarray(ahead))"),
 ]  # fmt: skip
 
 LEARNING = [

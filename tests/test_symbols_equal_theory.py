@@ -126,6 +126,8 @@ SCALAR = {
     ),
     "time-shallow": (s.TIME_SHALLOW, [s.w_end, s.ell_, s.tau], learning.learned_shallow),
     "time-deep": (s.TIME_DEEP, [s.w_end, s.w_start, s.tau], learning.learned_deep),
+    "flipped": (s.FLIPPED, [s.ahead, s.sigma], sampling.flipped),
+    "flipped-bound": (s.FLIPPED_BOUND, [s.ahead, s.sigma], sampling.flipped_bound),
     "stn-residual": (s.STN_RESIDUAL, [s.m, s.sigma], learning.stn_residual),
     "subgroup-tpr": (s.SUBGROUP_TPR.subs(s.place, 1), "subgroup", lambda *a: _subgroup(*a)[0][1]),
     "subgroup-fpr": (s.SUBGROUP_FPR.subs(s.place, 0), "subgroup", lambda *a: _subgroup(*a)[1][0]),
