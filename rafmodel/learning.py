@@ -30,13 +30,64 @@ def kept_by_place(between: Array | float, within: Array | float) -> Array | floa
     return between / (between + within)
 
 
-def kept_of_context(shared: Array | float, own: Array | float) -> Array | float:
-    """ρ of a patch's feature that is to be foretold from another patch, in [0, 1).  Eq. (context), d10.
+def kept_of_context(
+    shared: Array | float, own: Array | float, patches: Array | float = 1, overlap: Array | float = 0.0
+) -> Array:
+    """ρ of a patch's feature that is to be foretold from other patches, in [0, 1).  Eq. (context), d10.
 
-    shared  covariance of the feature in two patches of one image, own the rest of its variance
+    shared   covariance of the feature in two patches of one image, own the rest of its variance
+    patches  shown, alike in law; their mean foretells best
+    overlap  correlation of the own parts of two of them, mean over pairs; of means over a patch the share of its pixels in both
     Contrastive predictive coding and masked reconstruction: what an image's patches have in common.
     """
-    return shared / (shared + own)
+    mean = shared + own * (1 + (jnp.asarray(patches) - 1) * overlap) / patches
+    return shared / jnp.sqrt(mean * (shared + own))
+
+
+# ---- losses on two views of an image; rho: canonical correlations of the views, modes in descending order
+
+
+def info_nce(rho: Array, strength: Array, temperature: Array | float) -> Array:
+    """InfoNCE of a linear encoder less log of the number of images, to second order in its scores.  Eq. (info-nce), d10.
+
+    rho, strength (d,)  correlation and squared length of each mode in the encoder; scores are products over temperature
+    Least at strength = temperature times rho.  What is left out is at most a third of the largest |score|³; scores on the
+    unit sphere at temperature 0.2 are up to 5, which is far outside.
+    """
+    return jnp.sum(strength**2 / (2 * temperature**2) - rho * strength / temperature)
+
+
+def barlow_alone(first: Array | float, outputs: Array | float, redundancy: Array | float) -> Array | float:
+    """Below this ρ of the second mode all outputs of a linear Barlow Twins encoder repeat the first.  Eq. (barlow-alone), d10.
+
+    first ρ of the first mode, redundancy ≤ 1 the weight of correlations off the diagonal; below 0 they never do
+    """
+    return first - redundancy * outputs * first**2 / (1 - first + redundancy * first)
+
+
+def vicreg_alone(
+    first: Array | float,
+    outputs: Array | float,
+    size: Array | float,
+    agreement: Array | float = 25.0,
+    covariance: Array | float = 1.0,
+) -> Array | float:
+    """Below this ρ of the second mode all outputs of a linear VICReg encoder repeat the first.  Eq. (vicreg-alone), d10.
+
+    size  s.d. of an output there, at most 1; agreement and covariance are weights of the loss (Bardes et al. 2022)
+    """
+    return first - 2 * covariance * outputs * size**2 / agreement
+
+
+def best_gain(
+    variance: Array | float, other: Array | float, added: Array | float, ridge: Array | float
+) -> Array | float:
+    """ρ² to which a view law should shrink a mode that a shift widens, under a ridge probe.  Eq. (view-limit), d10.
+
+    variance of that mode in a class and other of one that stays, added by the shift, ridge in the same unit
+    1 or more: the ridge has done enough, any view law there costs.  0 without ridge: the probe undoes any view law.
+    """
+    return ridge * other / (ridge * (variance + added) + other * added)
 
 
 # ---- training time
@@ -58,6 +109,14 @@ def learned_deep(strength: Array | float, start: Array | float, time: Array | fl
     """
     grown = jnp.exp(-2 * jnp.asarray(strength) * time)
     return strength / (1 + (strength / jnp.asarray(start) - 1) * grown)
+
+
+def half_time(strength: Array | float, start: Array | float) -> Array:
+    """Steps times learning rate until two linear layers have half of a mode, from start < strength / 2.  Eq. (time-half), d11.
+
+    strength  in the end: ρ of the mode for whitened features and a target of unit variance
+    """
+    return jnp.log(jnp.asarray(strength) / start - 1) / (2 * jnp.asarray(strength))
 
 
 # ---- architecture

@@ -226,3 +226,20 @@ def prevalence_gap(separation: Array | float, prevalence: Array) -> Array:
     threshold = bayes_threshold(separation, 1.0, prevalence)
     sensitivity = rate(separation / 2, 1.0, threshold)
     return sensitivity[1] - sensitivity[0]
+
+
+# ---- another sample of test images
+
+
+def flipped(ahead: Array | float, error: Array | float) -> Array:
+    """Chance that another test sample reverses the order of two designs.  Eq. (flipped), d14.
+
+    ahead ≥ 0  true difference of their RAF, error its standard error over samples (paired: both see the same images)
+    The difference is taken as Gaussian.  Where D is itself an estimate from a sample of that size, its own error adds: ``error`` √2.
+    """
+    return ndtr(-jnp.asarray(ahead) / error)
+
+
+def flipped_bound(ahead: Array | float, error: Array | float) -> Array:
+    """No larger than this is that chance, whatever the law of the difference.  Cantelli 1928.  Eq. (flipped-bound), d14."""
+    return jnp.square(jnp.asarray(error)) / (jnp.square(jnp.asarray(error)) + jnp.square(jnp.asarray(ahead)))

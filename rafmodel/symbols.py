@@ -219,11 +219,23 @@ within = sp.Symbol("W", positive=True)
 power, mean_power = sp.symbols("p_m mu_m", positive=True)  # E|c_m|² and |E c_m| of order m
 TURNING = _is("rho^2", sp.Piecewise((0, sp.Eq(sp.Mod(m, 4), 0)), (mean_power**2 / power, True)))
 PLACE = _is("rho^2", between / (between + within))
-CONTEXT = _is("rho", between / (between + within))
+overlap = sp.Symbol("o", nonnegative=True)  # correlation of the own parts of two of the k patches shown
+CONTEXT = _is("rho", between / sp.sqrt((between + within * (1 + (k - 1) * overlap) / k) * (between + within)))
+modes, rho_1, temperature = sp.IndexedBase("rho", positive=True), *sp.symbols("rho_1 tau", positive=True)
+# strength s_i of a mode: its squared length in the encoder; s.d. of an output; weights of agreement and of covariances
+output_sd, agreed, covaried = sp.symbols("a alpha gamma", positive=True)
+INFO_NCE = _is("L", _over(i, s[i] ** 2 / (2 * temperature**2) - modes[i] * s[i] / temperature))
+BARLOW_ALONE = _is("rho_2", rho_1 - lam * k * rho_1**2 / (1 - rho_1 + lam * rho_1))
+VICREG_ALONE = _is("rho_2", rho_1 - 2 * covaried * k * output_sd**2 / agreed)
+ell_1, ell_2, added = sp.symbols(
+    "ell_1 ell_2 E", positive=True
+)  # variance of a mode that a shift widens by E, of another
+VIEW_LIMIT = _is("rho^2", lam * ell_2 / (lam * (ell_1 + added) + ell_2 * added))
 w_end, w_start, tau = sp.symbols("s_infinity s_0 t", positive=True)
 ell_ = sp.Symbol("ell", positive=True)  # variance of one mode's input
 TIME_SHALLOW = _is("s_t", w_end * (1 - sp.exp(-ell_ * tau)))
 TIME_DEEP = _is("s_t", w_end / (1 + (w_end / w_start - 1) * sp.exp(-2 * w_end * tau)))
+HALF_TIME = _is("t", sp.log(w_end / w_start - 1) / (2 * w_end))
 STN_RESIDUAL = _is("e_m", 1 - sp.exp(-(m**2) * sigma**2))
 filter_, patch_cov = sp.IndexedBase("f", real=True), sp.IndexedBase("C", real=True)
 POOLED_ENERGY = _is("e", sp.Sum(filter_[i] * filter_[j] * patch_cov[i, j], (i, 0, d - 1), (j, 0, d - 1)))
@@ -262,6 +274,9 @@ kept, S_cells = sp.IndexedBase("x", positive=True), sp.Symbol("S", integer=True,
 clean_ = sp.Symbol("x_c", positive=True)  # the clean metric above chance
 ROBUSTNESS = _is("R", _over(i, kept[i] / clean_, S_cells) / S_cells)
 RAF = _is("RAF", sp.sqrt(R * F))
+ahead = sp.Symbol("D", positive=True)  # how far one design is ahead of another, of s.e. sigma
+FLIPPED = _is("P", Phi(-ahead / sigma))
+FLIPPED_BOUND = _is("P", sigma**2 / (sigma**2 + ahead**2))
 
 # (label, title, equation): the paper prints them in this order
 EQUATIONS: list[tuple[str, str, sp.Expr]] = [
@@ -335,8 +350,13 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("turning", "What rotation prediction keeps of an angular order", TURNING),
     ("place", "What jigsaw and relative location keep of a patch", PLACE),
     ("context", "What predictive coding and masking keep of a patch", CONTEXT),
+    ("info-nce", "InfoNCE to second order in the scores, less its constant", INFO_NCE),
+    ("barlow-alone", "Below it a second mode adds nothing for Barlow Twins", BARLOW_ALONE),
+    ("vicreg-alone", "The same for VICReg", VICREG_ALONE),
+    ("view-limit", "How far a view law may shrink a mode that a shift widens", VIEW_LIMIT),
     ("time-shallow", "A mode of a linear map after some training", TIME_SHALLOW),
     ("time-deep", "A mode of two linear layers after some training", TIME_DEEP),
+    ("time-half", "When half of a mode is learned by two linear layers", HALF_TIME),
     ("stn-residual", "What still varies after a feature map was re-aligned", STN_RESIDUAL),
     ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
     ("attended", "A patch after linear attention", ATTENDED),
@@ -347,4 +367,6 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("calibration-error", "Expected calibration error of a logistic forecast of mixtures", CALIBRATION_ERROR),
     ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
     ("raf", "RAF", RAF),
+    ("flipped", "Chance that another sample reverses the order of two designs", FLIPPED),
+    ("flipped-bound", "It is no larger, whatever the law of the difference", FLIPPED_BOUND),
 ]

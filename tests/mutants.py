@@ -215,6 +215,8 @@ SAMPLING = [
     ("+ (case - control) @ place", "- (case - control) @ place"),
     ("case / total_case + control / total_control", "case / total_case - control / total_control"),
     ("groups.cov + apart[..., :, None]", "groups.cov - apart[..., :, None]"),
+    ("ndtr(-jnp.asarray(ahead) / error)", "ndtr(jnp.asarray(ahead) / error)"),
+    ("+ jnp.square(jnp.asarray(ahead))", "- jnp.square(jnp.asarray(ahead))"),
 ]  # fmt: skip
 
 LEARNING = [
@@ -222,7 +224,13 @@ LEARNING = [
     ("jnp.asarray(order) % 4 == 0, 0.0", "jnp.asarray(order) % 4 == 1, 0.0"),
     ("jnp.asarray(mean_power) / power", "power / jnp.asarray(mean_power)"),
     ("return between / (between + within)", "return within / (between + within)"),
-    ("return shared / (shared + own)", "return own / (shared + own)"),
+    ("return shared / jnp.sqrt(mean", "return own / jnp.sqrt(mean"),
+    ("(jnp.asarray(patches) - 1) * overlap", "(jnp.asarray(patches) + 1) * overlap"),
+    ("strength**2 / (2 * temperature**2) - rho", "strength**2 / (2 * temperature**2) + rho"),
+    ("(1 - first + redundancy * first)", "(1 - first - redundancy * first)"),
+    ("first - 2 * covariance * outputs * size**2", "first + 2 * covariance * outputs * size**2"),
+    ("(ridge * (variance + added) + other * added)", "(ridge * (variance + added) - other * added)"),
+    ("jnp.asarray(strength) / start - 1", "jnp.asarray(strength) / start + 1"),
     ("target * (1 - jnp.exp(", "target * (1 + jnp.exp("),
     ("-2 * jnp.asarray(strength) * time", "-jnp.asarray(strength) * time"),
     ("(strength / jnp.asarray(start) - 1)", "(strength / jnp.asarray(start) + 1)"),

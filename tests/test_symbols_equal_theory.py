@@ -111,9 +111,23 @@ SCALAR = {
         lambda mean, power: learning.kept_by_turning(3, mean**2, power),
     ),
     "place": (s.PLACE, [s.between, s.within], learning.kept_by_place),
-    "context": (s.CONTEXT, [s.between, s.within], learning.kept_of_context),
+    "context": (
+        s.CONTEXT.subs(s.overlap, s.overlap / 3),
+        [s.between, s.within, s.k, s.overlap],
+        lambda shared, own, n, overlap: learning.kept_of_context(shared, own, n, overlap / 3),
+    ),
+    "barlow-alone": (s.BARLOW_ALONE, [s.rho_1, s.k, s.lam], learning.barlow_alone),
+    "vicreg-alone": (s.VICREG_ALONE, [s.rho_1, s.k, s.output_sd, s.agreed, s.covaried], learning.vicreg_alone),
+    "view-limit": (s.VIEW_LIMIT, [s.ell_1, s.ell_2, s.added, s.lam], learning.best_gain),
+    "time-half": (
+        s.HALF_TIME.subs(s.w_end, s.w_end + 2 * s.w_start),
+        [s.w_end, s.w_start],
+        lambda more, start: learning.half_time(more + 2 * start, start),
+    ),
     "time-shallow": (s.TIME_SHALLOW, [s.w_end, s.ell_, s.tau], learning.learned_shallow),
     "time-deep": (s.TIME_DEEP, [s.w_end, s.w_start, s.tau], learning.learned_deep),
+    "flipped": (s.FLIPPED, [s.ahead, s.sigma], sampling.flipped),
+    "flipped-bound": (s.FLIPPED_BOUND, [s.ahead, s.sigma], sampling.flipped_bound),
     "stn-residual": (s.STN_RESIDUAL, [s.m, s.sigma], learning.stn_residual),
     "subgroup-tpr": (s.SUBGROUP_TPR.subs(s.place, 1), "subgroup", lambda *a: _subgroup(*a)[0][1]),
     "subgroup-fpr": (s.SUBGROUP_FPR.subs(s.place, 0), "subgroup", lambda *a: _subgroup(*a)[1][0]),
@@ -315,6 +329,15 @@ def test_energy_and_retention():
     assert float(mean(np.arccos(cosines))) == pytest.approx(np.mean(each), rel=1e-9)
     with pytest.raises(InputError):
         learning.retained(jnp.asarray(one), jnp.ones(5))
+
+
+def test_info_nce_to_second_order():
+    rho, strength = RNG.uniform(0.1, 0.9, 4), RNG.uniform(0.1, 2, 4)
+    stated = s.function(s.INFO_NCE.rhs.subs(s.d, 4).doit(), [s.modes, s.s, s.temperature])
+    ours = learning.info_nce(jnp.asarray(rho), jnp.asarray(strength), 0.7)
+    assert float(ours) == pytest.approx(float(stated(rho, strength, 0.7)), rel=1e-9)
+    least = jax.grad(learning.info_nce, 1)(jnp.asarray(rho), 0.7 * jnp.asarray(rho), 0.7)
+    np.testing.assert_allclose(least, 0, atol=1e-12)
 
 
 def test_where_a_statement_has_an_edge():
