@@ -171,17 +171,20 @@ def strengthened(design: Design, strength: float) -> Design:
     return replace(design, proxy=design.proxy.on(law))
 
 
-def fitted(designs: Sequence[Design], cohort: Cohort, group: str | None = None) -> tuple[Design, ...]:
+def fitted(
+    designs: Sequence[Design], cohort: Cohort, group: str | None = None, *, of_pixels: bool = False
+) -> tuple[Design, ...]:
     """The designs, told the attribute ``group`` that names subgroups, a supervised task what the labels it learns say, and a
     table of features that its rows are the cohort's.
 
+    of_pixels  whether masks are learned, as in a segmentation, not classes of images
     Raises InputError, before anything is trained, for the first that does not fit the cohort.
     """
     designs = [replace(d, proxy=d.proxy.taught((d.pretrain_on or cohort).asked)) for d in designs]
     designs = [replace(d, group=group) if d.group is None and _asks_subgroups(d) else d for d in designs]
     for design in designs:
         check(design, cohort.image.shape[1:])
-        check_labels(design, cohort)
+        check_labels(design, cohort, of_pixels=of_pixels)
     tables = any(d.encoder.frozen for d in designs)
     images = pixels(cohort) if tables else np.empty(0)
     return tuple(replace(d, encoder=external.bound(d.encoder, images)) if d.encoder.frozen else d for d in designs)
@@ -241,9 +244,10 @@ def _rules(design: Design) -> list[tuple[str, bool, str]]:
     ]
 
 
-def check_labels(design: Design, cohort: Cohort) -> None:
+def check_labels(design: Design, cohort: Cohort, *, of_pixels: bool = False) -> None:
     """Raises InputError where the cohort's training part has not the images, labels or subgroups that the design asks for.
 
+    of_pixels  whether labels are masks, of which any training image has one, and not classes, of which each needs as many
     A number of images that is the usual one stands for at most so many.
     """
     source, asked = cohort.split == "train", cohort.asked
@@ -251,14 +255,10 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     if asked.several and (chosen := [name for name in OF_TWO if getattr(design, name) is not None]):
         told = f"{chosen[0]} is a choice about cases and controls, and --task {asked.kind} has other classes"
         raise InputError(f"{where}: {told}; leave it out, or choose label_flip, flip_in, weighting or resampling")
-    drawn, have = n_by_class(design, label, asked), counted(label, asked)
-    if cohort.has_classes and min(drawn) < 1:
-        raise InputError(f"{where}: {_told(drawn, asked)} would be labelled; ask for more labels")
-    if cohort.has_classes and design.n_labelled != Design.n_labelled and sum(drawn) <= design.n_labelled - len(drawn):
-        there = f"{_told(have, asked)} of {cohort.name} give {sum(drawn)}"
-        raise InputError(
-            f"{where}: {design.n_labelled} labels are asked for, but {there} at this prevalence; ask for fewer"
-        )
+    if of_pixels:
+        _check_masks(design, cohort.name, len(label))
+    elif cohort.has_classes:
+        _check_classes(design, cohort.name, label, asked)
     seen = cohort if design.pretrain_on is None else design.pretrain_on
     n = int((seen.split == "train").sum())
     if design.n_unlabelled != Design.n_unlabelled and n < design.n_unlabelled:
@@ -273,6 +273,25 @@ def check_labels(design: Design, cohort: Cohort) -> None:
     there = [names[g] for g in np.unique(code[source])]
     if design.flip_in and design.flip_in not in there:
         raise InputError(f"{where}: no subgroup '{design.flip_in}' to train on; choose from {', '.join(there)}")
+
+
+def _check_masks(design: Design, cohort: str, n: int) -> None:
+    """Raises InputError where more masks are asked for than the n training images of a cohort have."""
+    if design.n_labelled != Design.n_labelled and n < design.n_labelled:
+        there = f"{cohort} has {n} training images with a mask; ask for at most {n}"
+        raise InputError(f"design '{design.name}': {design.n_labelled} labelled images are asked for, but {there}")
+
+
+def _check_classes(design: Design, cohort: str, label: np.ndarray, asked: Asked) -> None:
+    """Raises InputError where the classes (n,) of a cohort's training images do not give what the design asks for."""
+    where, drawn, have = f"design '{design.name}'", n_by_class(design, label, asked), counted(label, asked)
+    if min(drawn) < 1:
+        raise InputError(f"{where}: {_told(drawn, asked)} would be labelled; ask for more labels")
+    if design.n_labelled != Design.n_labelled and sum(drawn) <= design.n_labelled - len(drawn):
+        there = f"{_told(have, asked)} of {cohort} give {sum(drawn)}"
+        raise InputError(
+            f"{where}: {design.n_labelled} labels are asked for, but {there} at this prevalence; ask for fewer"
+        )
 
 
 def _told(count: Sequence[int], asked: Asked) -> str:

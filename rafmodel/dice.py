@@ -22,9 +22,15 @@ def edges() -> np.ndarray:
 
 
 def counts(score: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels of each image by class and bin, (n, 2, BINS); score (n, *space) centred and scaled, mask of 0 and 1."""
+    """Pixels of each image by class and bin, (n, 2, BINS); score (n, *space) centred and scaled, mask of 0 and 1.
+
+    Raises FloatingPointError where a score is not finite, for then no bin is its own.
+    """
     n = len(score)
-    place = np.searchsorted(edges()[1:], np.asarray(score).reshape(n, -1), side="right")
+    flat = np.asarray(score).reshape(n, -1)
+    if unknown := int((~np.isfinite(flat)).sum()):
+        raise FloatingPointError(f"{unknown} of {flat.size} scores of pixels are not finite")
+    place = np.searchsorted(edges()[1:], flat, side="right")
     cell = (np.arange(n)[:, None] * 2 + np.asarray(mask).reshape(n, -1)) * BINS + place
     found = np.bincount(cell.ravel(), minlength=n * 2 * BINS).reshape(n, 2, BINS)
     return found.astype(np.uint16 if found.max(initial=0) < 2**16 else np.uint32)

@@ -149,13 +149,24 @@ def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Tr
     learned = Lesson(labelled, labelled.label, np.arange(len(chosen)), None)
     network = pretrain(key_train, shown(key_label, train, learned, design), design, patch=task.patch)
     labelled = patched(jax.random.fold_in(key_label, 2), labelled, task)
-    encoded = features(network, cohorts.pixels(labelled))
-    found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     key_head, key_flip = jax.random.split(jax.random.fold_in(key_label, 1))
-    if found.failed == FAILED[2] or task.head == "probe":
-        return Trained(network, probe(key_head, key_flip, network, labelled, design), labelled, found)
-    network, head = decoder(key_head, key_flip, network, labelled, design, tune=task.head == "tuned")
-    return Trained(network, head, labelled, found)
+    if task.head == "probe" or not sound(network):
+        head = probe(key_head, key_flip, network, labelled, design)
+    else:
+        network, head = decoder(key_head, key_flip, network, labelled, design, tune=task.head == "tuned")
+    return Trained(network, head, labelled, ended(network, head, cohorts.pixels(labelled)))
+
+
+def ended(network: Network, head: Head, images: np.ndarray | OnDisk) -> Health:
+    """Health of the trained features of images (N, *space, C).
+
+    nan where a weight of encoder or head, a feature or the score of a pixel is not finite.
+    """
+    weights = all(bool(jnp.isfinite(weight).all()) for weight in jax.tree.leaves(head))
+    scored = (score_maps(network, head, images[rows]) for rows in _some(images))
+    if not (sound(network) and weights and all(np.isfinite(score).all() for score in scored)):
+        return Health(np.nan, np.nan)
+    return health(features(network, images))
 
 
 # ---- heads

@@ -100,7 +100,7 @@ def plans(options: Options) -> dict[tuple[str, str], studies.Plan]:
             "segmentation": (with_masks, tasks.segmentation(asked, with_masks)),
         }
         for name, (images, task) in both.items():
-            fitted = design.fitted(chosen, images)
+            fitted = design.fitted(chosen, images, of_pixels=name == "segmentation")
             found[source.name, name] = studies.Plan(images, source.group, fitted, shifts, options.seeds, 0, task)
     return found
 

@@ -35,6 +35,14 @@ def test_counts_hold_every_pixel_in_its_bin():
     assert far[0, 1, -1] == 300**2  # more than fits into 16 bits, and beyond the reach
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_not_counted_as_anything(value):
+    score = SCORE[0].copy()
+    score[3, 4, :2] = value
+    with pytest.raises(FloatingPointError, match="2 of 972 scores"):
+        dice.counts(score, MASK[0])
+
+
 def test_dice_is_sklearns_f1_of_each_image():
     at = 68
     called = dice.edges()[at] <= SCORE

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from sklearn.linear_model import Ridge
 
 from rafmodel import cohort, design, dice, masks, segment, segment_predict, theory, variability
@@ -120,6 +121,52 @@ def test_decoders_learn_and_only_tuning_moves_the_encoder(deployed):
         clean[head] = np.nanmean(each)
     assert clean["decoder"] > clean["probe"]
     assert clean["tuned"] > clean["probe"]
+
+
+@pytest.mark.parametrize("head", ["decoder", "tuned"])
+def test_a_head_that_diverges_is_recorded_as_diverged(head, monkeypatch):
+    task = Segmentation(head=head, chance=TASK.chance)
+    few = replace(UNTRAINED, widths=(4,), n_labelled=16)
+    monkeypatch.setattr(segment, "STEPS", 10)
+    segment._steps.clear_cache()
+    sound = segment.trained(jax.random.key(1), IMAGES, few, task)
+    assert not sound.health.failed
+    monkeypatch.setattr(segment, "RATE", np.inf)
+    segment._steps.clear_cache()
+    try:
+        found = segment.deploy(jax.random.key(1), IMAGES, TEST, few, NOISE, task=task)
+    finally:
+        segment._steps.clear_cache()
+    assert found.failed == "diverged"
+    assert not found.pixels.any()
+    assert np.isnan(segment.score(found, TEST, "site").dice).all()
+
+
+def test_training_ended_well_where_weights_and_scores_are_finite():
+    network, head, labelled, health = segment.trained(jax.random.key(1), IMAGES, UNTRAINED, TASK)
+    images = cohort.pixels(labelled)
+    assert segment.ended(network, head, images) == health
+    assert not health.failed
+    lost = head._replace(offset=jnp.full_like(head.offset, np.nan))
+    beyond = head._replace(merge=tuple(jnp.full_like(w, 3e38) for w in head.merge))  # finite, but no score is
+    assert np.isfinite(beyond.merge[0]).all()
+    for wrong in (lost, beyond):
+        assert segment.ended(network, wrong, images).failed == "diverged"
+
+
+def test_a_tuned_encoder_is_judged_by_the_features_it_was_left_with(monkeypatch):
+    task, few = Segmentation(head="tuned", chance=TASK.chance), replace(UNTRAINED, widths=(4,), n_labelled=16)
+    monkeypatch.setattr(segment, "decoder", lambda key, flip, network, *_, tune: (_flat(network), HEAD))
+    assert segment.trained(jax.random.key(1), IMAGES, few, task).health.failed == "collapsed"
+
+
+HEAD = segment.untrained_head(jax.random.key(0), [4], 2)
+
+
+def _flat(network):
+    """The network with no weight but zero, whose features are all alike."""
+    graph, state = nnx.split(network)
+    return nnx.merge(graph, jax.tree.map(jnp.zeros_like, state))
 
 
 # ---- theory

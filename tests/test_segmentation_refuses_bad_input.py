@@ -49,6 +49,25 @@ def test_designs_that_say_nothing_of_pixels_are_refused_or_left_out():
         masks.suited((supervised,), bare, named=True)
 
 
+def test_as_many_masks_can_be_asked_for_as_training_images_have_one():
+    """Of pixels no class of the image need be balanced: 3 cases among n training images give n masks."""
+    [one] = design.select(["untrained"])
+    train = np.flatnonzero(IMAGES.split == "train")
+    n = len(train)
+    rare = replace(IMAGES, label=np.where(np.isin(np.arange(len(IMAGES.label)), train[:3]), 1, 0).astype(np.int8))
+    all_of_them, more = replace(one, n_labelled=n), replace(one, n_labelled=n + 1)
+    bare = replace(IMAGES, label=np.full_like(IMAGES.label, -1))
+    for images in (IMAGES, rare, bare):
+        assert design.fitted([all_of_them], images, of_pixels=True) == (all_of_them,)
+        with pytest.raises(InputError, match=f"{n + 1} labelled images are asked for, but phantom has {n} training"):
+            design.fitted([more], images, of_pixels=True)
+    assert design.fitted([one], rare, of_pixels=True) == (one,)  # the usual number stands for at most so many
+    with pytest.raises(
+        InputError, match=rf"{n} labels are asked for, but 3 cases and {n - 3} controls of phantom give 6"
+    ):
+        design.fitted([all_of_them], rare)
+
+
 def archive(folder, **columns):
     """An npz with masks and no classes, of 12 images."""
     rng = np.random.default_rng(0)
@@ -68,6 +87,12 @@ def archive(folder, **columns):
         (["--task", "segmentation", "--pilot"], {}, "--pilot"),
         (["--task", "segmentation"], {"masks": np.zeros((12, 12, 12), np.uint8)}, "no pixel of the structure"),
         (["--task", "segmentation", "--designs", "supervised"], {}, "masks only"),
+        (["--task", "segmentation", "--designs", "untrained[n_labelled=7]"], {}, "has 6 training images with a mask"),
+        (
+            ["--task", "segmentation", "--designs", "untrained[n_labelled=7]"],
+            {"labels": np.array([0, 1] * 6)},
+            "has 6 training images with a mask",
+        ),
         (["--head", "decoder"], {}, "add --task segmentation"),
         ([], {}, "a study needs cases and controls"),
     ],
