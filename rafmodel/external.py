@@ -6,22 +6,25 @@ They are scored and foreseen like the others; theory reads the moments of their 
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rafmodel.architectures import Architecture
-from rafmodel.encoder import Network
+from rafmodel.encoder import Maps, Network, features, in_chunks
 from rafmodel.errors import InputError
+from rafmodel.on_disk import OnDisk
 
 PREFIX = "external:"
 TABLES = (".npz", ".npy", ".csv")
 CLEAN_ONLY = "a table of features holds no altered image, so it has clean outcomes only"
+SHOWN = 8  # images of a cohort whose features tell one network from another
 SCALE = (0.5, 0.5)  # what an ONNX network is taken to expect: (pixel - 0.5) / 0.5, from -1 to 1
 
 
@@ -34,8 +37,7 @@ def architecture(place: str) -> Architecture:
     if file.suffix == ".onnx" or file.suffix in TABLES:
         if not file.is_file():
             raise InputError(f"{PREFIX}{place}: no such file; give the path of an ONNX file or of a table of features")
-        content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        network = _onnx(place, content) if file.suffix == ".onnx" else _table(file)
+        network, content = _onnx(place, file) if file.suffix == ".onnx" else (_table(file), _content([file]))
     else:
         network, content = _callable(place)
     found = transferred(f"{PREFIX}{place}", network, content)
@@ -50,81 +52,170 @@ def transferred(name: str, network: Network, content: str) -> Architecture:
     return Architecture(name, lambda key, shape, widths: network, frozen=True, content=content)
 
 
+def bound(design: Architecture, images: np.ndarray | OnDisk) -> Architecture:
+    """The architecture, told the cohort's images (N, *space, C), float32 in [0, 1]: what it answers on SHOWN of them is part
+    of its content, as weights may come from anywhere; a table learns which image each row belongs to.
+
+    A network that raises is left to its cells, which say so.  Raises InputError where it answers something else than
+    features, or a table has another number of rows.
+    """
+    network = design.build(jax.random.key(0), images.shape[1:], ())
+    if isinstance(network, Table):
+        known = network.told(images)
+        return replace(design, build=lambda key, shape, widths: known)
+    some = np.asarray(images[np.linspace(0, len(images) - 1, SHOWN).astype(int)])
+    try:
+        answer = features(network, some)
+    except InputError:
+        raise
+    except Exception:  # it is somebody else's code
+        return design
+    return replace(design, content=f"{design.content}-{_short(hashlib.sha256(answer.tobytes()))}")
+
+
+def _content(files: Sequence[Path]) -> str:
+    """Digest of what files hold."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(hashlib.sha256(file.read_bytes()).digest())
+    return _short(found)
+
+
+def _short(digest: Any) -> str:
+    return digest.hexdigest()[:16]
+
+
+class Foreign(NamedTuple):
+    """A function from images (n, *space, C) float32 in [0, 1] to numbers (n, d) or (n, *positions, d), as a network.
+
+    Its features are the mean over positions.  Where these are as many axes as the images have they lie on the image, each in the
+    middle of its share of the pixels.  Raises InputError at the first call that returns something else.
+    """
+
+    place: str
+    function: Callable[[np.ndarray], Any]
+
+    def __call__(self, images: Any) -> np.ndarray:
+        found = self.answer(images)
+        return found.reshape(len(found), -1, found.shape[-1]).mean(1)
+
+    def maps(self, images: Any) -> Maps:
+        """What it answers at its positions; InputError where these do not lie on the image."""
+        found = self.answer(images)
+        if found.ndim != np.ndim(images):
+            told = f"returned {found.shape} for images {np.shape(images)}, so no pixel has features"
+            raise InputError(f"{PREFIX}{self.place}: {told}; return maps (n, *positions, d)")
+        return Maps([jnp.asarray(found)], corner=False)
+
+    def answer(self, images: Any) -> np.ndarray:
+        """What the function returns, float32."""
+        found = np.asarray(self.function(np.asarray(images, np.float32)))
+        if found.ndim < 2 or len(found) != len(images) or found.dtype.kind not in "fiu" or not found.size:
+            told = f"returned {found.dtype} {found.shape} for {len(images)} images; return numbers ({len(images)}, d)"
+            raise InputError(f"{PREFIX}{self.place}: {told} or ({len(images)}, *positions, d)")
+        return found.astype(np.float32)
+
+
 # ---- a Python callable
 
 
 def _callable(place: str) -> tuple[Network, str]:
-    """The function at ``module:name``, and a digest of its module's text, which stands for what it computes."""
+    """The function at ``module:name``, and a digest of its module's text."""
     module, colon, name = place.partition(":")
     if not colon:
         raise InputError(f"{PREFIX}{place}: not module:function, and no file .onnx, {', '.join(TABLES)}")
     try:
         found = importlib.import_module(module)
         function = getattr(found, name)
-    except (ImportError, AttributeError) as problem:
-        raise InputError(f"{PREFIX}{place}: {problem}; give module:function that can be imported") from None
+    except Exception as problem:  # a module may raise anything while it is imported
+        raise InputError(f"{PREFIX}{place}: {_told(problem)}; give module:function that can be imported") from problem
     if not callable(function):
         raise InputError(f"{PREFIX}{place}: is a {type(function).__name__}; give a function from images to features")
     file = inspect.getsourcefile(found)
-    content = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
-    return checked(place, function), content
+    return Foreign(place, function), _content([Path(file)]) if file else ""
 
 
-def checked(place: str, function: Callable[[np.ndarray], Any]) -> Network:
-    """A function from images (n, *space, C) float32 in [0, 1] to features (n, d), held to that.
-
-    Raises InputError at the first call that returns something else.
-    """
-
-    def network(images: Any) -> np.ndarray:
-        found = np.asarray(function(np.asarray(images, np.float32)))
-        if found.ndim != 2 or len(found) != len(images) or found.dtype.kind not in "fiu":
-            told = f"returned {found.dtype} {found.shape} for {len(images)} images; return numbers ({len(images)}, d)"
-            raise InputError(f"{PREFIX}{place}: {told}")
-        return found.astype(np.float32)
-
-    return network
+def _told(problem: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
 
 
 # ---- an ONNX file
 
 
-@cache
-def _onnx(place: str, content: str) -> Network:
-    """The network of an ONNX file up to its first output or to a named tensor, averaged over positions."""
-    del content  # another file at the same place is another network
-    path, _, tensor = place.partition("#")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(f"{PREFIX}{place}: needs onnxruntime; install rafmodel[onnx]") from None
-    session = onnxruntime.InferenceSession(_up_to(path, tensor), providers=["CPUExecutionProvider"])
-    entry, name = session.get_inputs()[0], session.get_outputs()[-1 if tensor else 0].name
-    first, size, colours = _layout(place, entry.shape)
+class Onnx(NamedTuple):
+    """The network of an ONNX file up to its first output or to a named tensor, as a function of images.
 
-    def function(images: np.ndarray) -> np.ndarray:
-        ready = _prepared(place, images, first=first, size=size, colours=colours)
+    It holds the path alone, so that it can be sent to another process, which opens the file for itself.
+    A network of two axes takes a volume slice by slice along the first axis: the slices are positions like others.
+    """
+
+    place: str
+    file: Path
+    tensor: str
+    content: str
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        session = _session(self)
+        entry, name = session.get_inputs()[0], session.get_outputs()[-1 if self.tensor else 0].name
+        first, size, colours = _layout(self.place, entry.shape)
+        stacked = images.ndim == len(size) + 3
+        slices = images.reshape(-1, *images.shape[2:]) if stacked else images
+        ready = _prepared(self.place, slices, first=first, size=size, colours=colours)
         at_once = entry.shape[0] if isinstance(entry.shape[0], int) else len(ready)
-        starts = range(0, len(ready), at_once)
-        parts = [np.asarray(session.run([name], {entry.name: ready[i : i + at_once]})[0]) for i in starts]
-        return pooled(np.concatenate(parts), first=first)
-
-    return checked(place, function)
+        found = in_chunks(lambda some: session.run([name], {entry.name: some})[0], ready, chunk=at_once)
+        found = np.moveaxis(found, 1, -1) if first and found.ndim > 3 else found
+        return found.reshape(*images.shape[:2], *found.shape[1:]) if stacked else found
 
 
-def _up_to(path: str, tensor: str) -> bytes:
-    """The model, with a named inner tensor as its last output.  Raises InputError where the model has none."""
-    if not tensor:
-        return Path(path).read_bytes()
+def _onnx(place: str, file: Path) -> tuple[Network, str]:
+    """The network of an ONNX file, and a digest of it and of the files beside it that hold its weights.
+
+    Raises InputError where it cannot be opened.
+    """
     try:
         import onnx
+        import onnxruntime  # noqa: F401
     except ImportError:
-        raise InputError(f"{PREFIX}{path}#{tensor}: needs onnx; install rafmodel[onnx]") from None
-    model = onnx.load(path)
+        raise InputError(f"{PREFIX}{place}: needs onnx and onnxruntime; install rafmodel[onnx]") from None
+    try:
+        weights = onnx.load(file, load_external_data=False).graph.initializer
+        beside = {entry.value for one in weights for entry in one.external_data if entry.key == "location"}
+        content = _content([file, *(file.parent / name for name in sorted(beside))])
+    except Exception as problem:
+        raise _unreadable(place, problem) from problem
+    network = Onnx(place, file.resolve(), place.partition("#")[2], content)
+    _session(network)
+    return Foreign(place, network), content
+
+
+@cache
+def _session(network: Onnx) -> Any:
+    """The network, opened by its path, beside which its weights may lie.  Raises InputError where it cannot be."""
+    import onnxruntime
+
+    try:
+        model = _up_to(network) if network.tensor else network.file
+        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except InputError:
+        raise
+    except Exception as problem:
+        raise _unreadable(network.place, problem) from problem
+
+
+def _unreadable(place: str, problem: Exception) -> InputError:
+    return InputError(f"{PREFIX}{place}: no ONNX network that can be opened ({_told(problem)}); export it again")
+
+
+def _up_to(network: Onnx) -> bytes:
+    """The model, with a named inner tensor as its last output.  Raises InputError where the model has none."""
+    import onnx
+
+    model = onnx.load(network.file)
     there = [name for node in model.graph.node for name in node.output]
-    if tensor not in there:
-        raise InputError(f"{PREFIX}{path}#{tensor}: no such tensor; the last ones are {', '.join(there[-5:])}")
-    model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    if network.tensor not in there:
+        raise InputError(f"{PREFIX}{network.place}: no such tensor; the last ones are {', '.join(there[-5:])}")
+    model.graph.output.append(onnx.ValueInfoProto(name=network.tensor))
     return model.SerializeToString()
 
 
@@ -152,13 +243,6 @@ def _prepared(place: str, images: np.ndarray, *, first: bool, size: tuple[int | 
     return np.ascontiguousarray(np.moveaxis(images, -1, 1) if first else images, np.float32)
 
 
-def pooled(maps: np.ndarray, *, first: bool) -> np.ndarray:
-    """Mean over positions, (n, d, *space) or (n, *space, d) -> (n, d); tokens (n, t, d) over t; (n, d) as it is."""
-    if maps.ndim == 3:
-        return maps.mean(1)
-    return maps.reshape(*maps.shape[:2], -1).mean(2) if first else maps.reshape(len(maps), -1, maps.shape[-1]).mean(1)
-
-
 # ---- a table
 
 
@@ -179,20 +263,12 @@ class Table(NamedTuple):
         at = np.array([self.place.get(_print(image), -1) for image in images], int)
         return np.where((at >= 0)[:, None], self.rows[at], np.nan).astype(np.float32)
 
-
-def bound(design: Architecture, images: np.ndarray) -> Architecture:
-    """The architecture, a table's rows told which images (N, *space, C), float32 in [0, 1], they belong to.
-
-    Raises InputError where the table has another number of rows.
-    """
-    table = design.build(jax.random.key(0), images.shape[1:], ()) if design.name.endswith(TABLES) else None
-    if not isinstance(table, Table):
-        return design
-    if len(images) != len(table.rows):
-        told = f"{len(table.rows)} rows for a cohort of {len(images)} images; give one row an image, in its order"
-        raise InputError(f"{PREFIX}{table.file}: {told}")
-    known = table._replace(place={_print(image): i for i, image in enumerate(images)})
-    return replace(design, build=lambda key, shape, widths: known)
+    def told(self, images: np.ndarray | OnDisk) -> "Table":
+        """The table that knows the image of each row.  Raises InputError where there are not as many images as rows."""
+        if len(images) != len(self.rows):
+            told = f"{len(self.rows)} rows for a cohort of {len(images)} images; give one row an image, in its order"
+            raise InputError(f"{PREFIX}{self.file}: {told}")
+        return self._replace(place={_print(image): i for i, image in enumerate(images)})
 
 
 def _print(image: np.ndarray) -> bytes:

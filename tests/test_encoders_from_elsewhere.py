@@ -1,16 +1,19 @@
 """A callable, an ONNX file, a table and a network trained on another cohort are scored and foreseen as frozen encoders."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from rafmodel import cli, design, encoder, external, labels, phantoms, predict, pretrain, probes, simulate, variability
 from rafmodel import cohort as cohorts
-from rafmodel import design, encoder, external, labels, phantoms, predict, pretrain, probes, simulate, variability
 from rafmodel.errors import InputError
 
 COHORT = phantoms.phantom(jax.random.key(0), n_patients=300)
@@ -27,14 +30,20 @@ def quadrants(images):
 def one_number(images):
     return float(images.mean())
 
+def weighted(images):
+    return quadrants(images) @ np.load(WEIGHTS)
+
 LIST = [1, 2]
 """
+RAISES = "raise OSError('no weights\\nwere found')"
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A module with encoders of somebody else's making."""
-    (tmp_path / "somebody.py").write_text(QUADRANTS)
+    (tmp_path / "somebody.py").write_text(QUADRANTS + f"WEIGHTS = {str(tmp_path / 'weights.npy')!r}\n")
+    (tmp_path / "unwell.py").write_text(RAISES)
+    monkeypatch.delitem(sys.modules, "somebody", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -93,6 +102,14 @@ def test_another_file_or_function_is_another_cell(place, tmp_path):
     assert one.content != two.content
 
 
+def test_other_weights_of_the_same_function_are_another_cell(place):
+    found = []
+    for seed in (0, 0, 1):
+        np.save(place / "weights.npy", np.random.default_rng(seed).normal(size=(8, 3)))
+        found.append(only("external:somebody:weighted").encoder.content)
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -101,6 +118,7 @@ def test_another_file_or_function_is_another_cell(place, tmp_path):
         ("external:nowhere:f", "No module named"),
         ("external:somebody:absent", "no attribute"),
         ("external:somebody:LIST", "is a list"),
+        ("external:unwell:f", "OSError: no weights were found"),
     ],
 )
 def test_what_is_not_there_is_said(place, name, told):
@@ -142,6 +160,81 @@ def test_a_network_trained_on_another_cohort_is_taken_as_it_is():
     assert outcome.auc[0, 0, 0] > simulate.simulate(jax.random.key(1), COHORT, TEST, start, SHIFTS).auc[0, 0, 0] - 0.05
     foreseen = predict.predict(jax.random.key(1), COHORT, TEST, one, SHIFTS)
     assert np.isfinite(foreseen.auc).all()
+
+
+# ---- an ONNX file
+
+
+def exported(file: Path, seed: int = 0, **how) -> np.ndarray:
+    """A convolution 3x3 to four channels and a ReLU, written to a file; its filters (4, 1, 3, 3)."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make, number = onnx.helper, onnx.TensorProto.FLOAT
+    filters = np.random.default_rng(seed).normal(size=(4, 1, 3, 3)).astype(np.float32)
+    nodes = [
+        make.make_node("Conv", ["x", "filters"], ["inner"], pads=[1, 1, 1, 1]),
+        make.make_node("Relu", ["inner"], ["y"]),
+    ]
+    shapes = [make.make_tensor_value_info(name, number, ["n", k, "h", "w"]) for name, k in (("x", 1), ("y", 4))]
+    graph = make.make_graph(nodes, "g", shapes[:1], shapes[1:], [onnx.numpy_helper.from_array(filters, "filters")])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, file, **how)
+    return filters
+
+
+def answer(name: str, images: np.ndarray, part=encoder.features):
+    return part(design.select([name])[0].encoder.build(jax.random.key(0), (), ()), images)
+
+
+def by_scipy(images: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    """What the exported network answers, (n, h, w, 4)."""
+    scaled = 2 * images[..., 0] - 1
+    found = [[ndimage.correlate(image, one[0], mode="constant") for one in filters] for image in scaled]
+    return np.maximum(np.moveaxis(np.array(found), 1, -1), 0)
+
+
+@pytest.mark.parametrize("tensor", ["", "#inner"])
+def test_weights_beside_an_onnx_file_are_found_from_any_folder_and_process(tmp_path, monkeypatch, tensor):
+    there, images = tmp_path / "there", np.random.default_rng(1).uniform(size=(5, 6, 7, 1)).astype(np.float32)
+    there.mkdir()
+    monkeypatch.chdir(there)
+    how = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    filters = exported(Path("a.onnx"), **how)
+    one = only(f"external:a.onnx{tensor}")
+    sent = cloudpickle.dumps(one)
+    monkeypatch.chdir(tmp_path)
+    external._session.cache_clear()
+    found = cloudpickle.loads(sent).encoder.build(jax.random.key(0), (), ())
+    expected = by_scipy(images, filters)
+    if not tensor:
+        np.testing.assert_allclose(found(images), expected.mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose(np.maximum(found.maps(images).layers[0], 0), expected, atol=1e-5)
+    exported(there / "a.onnx", seed=1, **how)
+    assert design.select([f"external:{there}/a.onnx"])[0].encoder.content != one.encoder.content.split("-")[0]
+
+
+def test_a_network_of_slices_takes_volumes_slice_by_slice(tmp_path):
+    filters = exported(tmp_path / "a.onnx")
+    volumes = np.random.default_rng(1).uniform(size=(2, 5, 6, 7, 1)).astype(np.float32)
+    expected = by_scipy(volumes.reshape(10, 6, 7, 1), filters).reshape(2, 5, 6, 7, 4)
+    np.testing.assert_allclose(answer(f"external:{tmp_path}/a.onnx", volumes), expected.mean((1, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("tensor", ["", "#inner"])
+def test_a_broken_onnx_file_is_told_in_one_line(tmp_path, tensor, capsys):
+    exported(tmp_path / "a.onnx")
+    whole = (tmp_path / "a.onnx").read_bytes()
+    (tmp_path / "broken.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["study", "--dry-run", "--designs", f"external:{tmp_path}/broken.onnx{tensor}"])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "broken.onnx" in told and "no ONNX network that can be opened" in told and told.count("\n") == 1
+    how = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    exported(tmp_path / "beside.onnx", **how)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(InputError, match=r"weights\.bin"):
+        design.select([f"external:{tmp_path}/beside.onnx{tensor}"])
 
 
 # ---- a pretrained network that a package ships: text direction, a MobileNetV3 (RapidOCR, PaddleOCR; Apache 2.0)
