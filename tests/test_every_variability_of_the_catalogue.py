@@ -19,8 +19,7 @@ from rafmodel.variability.projections import filtered_back, projected
 
 pytestmark = pytest.mark.exhaustive
 
-NEW = [law for law in v.CATALOGUE.values() if law not in v.VARIABILITIES]
-EVERY = pytest.mark.parametrize("law", NEW, ids=lambda law: law.name)
+EVERY = pytest.mark.parametrize("law", v.CATALOGUE.values(), ids=lambda law: law.name)
 GEOMETRIC = pytest.mark.parametrize("law", [x for x in v.CATALOGUE.values() if x.warp], ids=lambda law: law.name)
 KEY = jax.random.key(3)
 
@@ -34,9 +33,14 @@ def smooth(shape):
 
 @pytest.fixture(scope="module")
 def real(cohort_folder):
-    """24 images each of two development cohorts: chest and breast."""
-    names = ("pneumoniamnist", "breastmnist")
-    return [cohort.pixels(cohort.take(cohort.load(cohort_folder / name), np.arange(0, 480, 20))) for name in names]
+    """Images of real cohorts: 24 each of chest and breast, 8 volumes of hippocampi, 24 retinas in colour."""
+
+    def some(name, step, size=None):
+        whole = cohort.load(cohort_folder / name, size=size)
+        return cohort.pixels(cohort.take(whole, np.arange(0, len(whole.image), step)))
+
+    grey = [some(name, 20)[:24] for name in ("pneumoniamnist", "breastmnist")]
+    return {"grey": grey, "volumes": [some("msd_hippocampus3d", 30, 20)[:8]], "colour": [some("retina_vessels", 4, 48)]}
 
 
 @EVERY
@@ -58,22 +62,24 @@ def test_identity_shape_type_and_range_in_two_and_three_dimensions(law):
 
 
 def unlike(one, two):
-    """1 − structural similarity of image stacks (n, H, W) in windows of 7 pixels.  Wang et al. 2004."""
-    mean = [uniform_filter(x, (0, 7, 7)) for x in (one, two)]
-    spread = [uniform_filter(x * y, (0, 7, 7)) for x, y in ((one, one), (two, two), (one, two))]
+    """1 − structural similarity of image stacks (n, *space) in windows of 7 pixels.  Wang et al. 2004."""
+    window = (0, *[7] * (one.ndim - 1))
+    mean = [uniform_filter(x, window) for x in (one, two)]
+    spread = [uniform_filter(x * y, window) for x, y in ((one, one), (two, two), (one, two))]
     across = spread[2] - mean[0] * mean[1]
     top = (2 * mean[0] * mean[1] + 1e-4) * (2 * across + 9e-4)
     below = (mean[0] ** 2 + mean[1] ** 2 + 1e-4) * (spread[0] - mean[0] ** 2 + spread[1] - mean[1] ** 2 + 9e-4)
-    return 1 - (top / below).mean((1, 2))
+    return 1 - (top / below).mean(tuple(range(1, one.ndim)))
 
 
 @EVERY
 def test_damage_grows_from_level_to_level_on_real_images(law, real):
     """Median mean-square error (PSNR falls) and dissimilarity; of a share of images their mean, since others stay."""
     middle = np.mean if law.name == "flip" else np.median
-    for images in [smooth((24, 28, 28, 3))] if law.colour else real:
+    flat = real["colour" if law.colour else "grey"] if 2 in law.dims else []
+    for images in flat + (real["volumes"] if 3 in law.dims and not law.colour else []):
         altered = np.asarray(v.alter(KEY, law, jnp.asarray(images), jnp.asarray(law.levels, jnp.float32)))
-        error = middle(((altered - images[None]) ** 2).mean((2, 3, 4)), 1)
+        error = middle(((altered - images[None]) ** 2).mean(tuple(range(2, altered.ndim))), 1)
         assert error[0] > 0 or law.name == "flip"
         assert (np.diff(error) > 0).all(), error
         if not law.colour:
