@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from rafmodel import variability as v
 from rafmodel.variability import geometry, noise, obstruction
 from rafmodel.variability.law import grid, sample
-from rafmodel.variability.projections import filtered_back, projected
+from rafmodel.variability.projections import discs, filtered_back, projected
 
 RNG = np.random.default_rng(2)
 N = 16
@@ -60,7 +60,8 @@ def test_grey_values_by_hand():
     same(alter("contrast_up", double, column(0.3, 0.5)), column(0.2, 0.6))
     same(alter("window", 0.1, column(0.6, 0.9), z=[1, 0]), column(0.5, 0.8))
     same(alter("window", double, column(0.6, 0.9), z=[0, 1]), column(0.55, 0.7))
-    same(alter("inversion", 0.25, column(0.0, 0.4)), column(0.25, 0.45))
+    same(alter("inversion", 0.25, column(0.0, 0.4), u=0.2), column(1.0, 0.6))
+    same(alter("inversion", 0.25, column(0.0, 0.4), u=0.3), column(0.0, 0.4))
 
 
 def test_bias_field_is_made_of_legendre_polynomials():
@@ -296,15 +297,6 @@ def test_circles_about_the_centre():
     n = 12
     radius = np.hypot(ROWS, COLUMNS)
     same(alter("rings", 0.1, z=np.arange(n)) - IMAGE, np.clip(IMAGE + 0.1 * radius * (n - 1) / 1.5, 0, 1) - IMAGE)
-    cup = alter("beam_hardening", 0.4)
-    same(cup, IMAGE * np.where(radius < 1, 1 - 0.4 * (1 - radius**2), 1))
-    edge = 1.42 * 0.6
-    inside = special.expit((edge - radius) * 30)
-    rim = 0.3 * np.exp(-(((radius - edge) / 0.08) ** 2))
-    same(alter("truncation", 0.4), np.clip((IMAGE + rim) * inside, 0, 1))
-    edge = 1.42 * 0.95
-    rim = 0.5 * 0.3 * np.exp(-(((radius - edge) / 0.08) ** 2)) * special.expit((edge - radius) * 30)
-    same(alter("truncation", 0.05, np.zeros((N, N))), rim)
 
 
 def test_rays_pass_through_the_inscribed_circle_alone():
@@ -315,19 +307,55 @@ def test_rays_pass_through_the_inscribed_circle_alone():
     np.testing.assert_allclose(seen, np.tile(side * np.sqrt(1 - distance**2), (6, 1)), atol=2)
 
 
-def test_metal_is_white_and_its_streaks_fall_off_with_distance():
-    one_wave = {"place": [0.0, 0.0], "phase": np.zeros(11), "z": np.eye(11)[1]}  # three streaks a turn
-    n = 64
-    rows, columns = np.meshgrid(*2 * [(2 * np.arange(n) + 1) / n - 1], indexing="ij")
-    found = alter("metal", 0.2, np.full((n, n), 0.4), **one_wave)
-    far, angle = np.hypot(rows, columns), np.arctan2(rows, columns)
-    streaks = 3 * 0.2 * np.cos(3 * angle) / np.sqrt(5.5) * 0.08 / far
-    away = far > 0.3
-    same(found[away], np.clip(0.4 + streaks, 0, 1)[away], atol=1e-3)
-    plain = alter("metal", 0.2, np.full((n, n), 0.4), **one_wave | {"z": np.zeros(11)})
-    same(plain, np.minimum(0.4 + 0.8 * special.expit((0.08 - far) * 40), 1))
-    moved = alter("metal", 0.2, np.full((n, n), 0.4), **one_wave | {"place": [0.5, -0.25]})
-    same(moved[16:, :56], np.roll(found, (16, -8), (0, 1))[16:, :56])
+def disc(radius, grey, n=96):
+    """A disc about the centre, and the distance of its pixels from there."""
+    far = np.hypot(*np.meshgrid(*2 * [(2 * np.arange(n) + 1) / n - 1], indexing="ij"))
+    return grey * special.expit((radius - far) * n), far
+
+
+def test_a_hard_beam_takes_most_from_the_middle():
+    """Of a disc of radius R and grey g the squared paths are a parabola, whose reconstruction is half an ellipsoid:
+    (4/π) s g² √(R² − r²) is lost."""
+    body, far = disc(0.8, 0.5)
+    lost = body - alter("beam_hardening", 0.4, body)
+    well = far < 0.7
+    np.testing.assert_allclose(
+        lost[well], (4 / np.pi * 0.4 * 0.25 * np.sqrt(np.maximum(0.64 - far**2, 0)))[well], atol=0.006
+    )
+
+
+def test_a_small_field_of_view_has_a_bright_rim_and_nothing_beyond():
+    small, far = disc(0.4, 0.5)
+    same(alter("truncation", 0.5, small), small, atol=0.01)
+    large, far = disc(0.9, 0.5)
+    found = alter("truncation", 0.5, large)
+    ring = [found[abs(far - r) < 0.02].mean() for r in (0.0, 0.3, 0.47, 0.7)]
+    assert 0.5 < ring[0] < ring[1] < ring[2]
+    assert ring[3] < 0.2
+
+
+def test_rays_through_a_disc_see_its_chords():
+    seen = np.asarray(discs(jnp.asarray([[0.5, 0.0]]), jnp.float32(0.25), 4, 200))
+    away = (2 * np.arange(200) + 1) / 200 - 1  # the first view looks along the rows
+    np.testing.assert_allclose(seen[0], 2 * np.sqrt(np.maximum(0.0625 - away**2, 0)), atol=0.02)
+    np.testing.assert_allclose(seen.sum(1) / 100, np.pi * 0.0625, rtol=1e-4)
+    assert abs((seen[2] * away).sum() / seen[2].sum() - 0.5) < 1e-3  # the third across them
+    assert not np.asarray(discs(jnp.asarray([[0.5, 0.0]]), jnp.float32(0), 4, 200)).any()
+
+
+def test_between_two_implants_it_is_dark():
+    body, far = disc(0.95, 0.4)
+    rows, columns = np.meshgrid(*2 * [(2 * np.arange(96) + 1) / 96 - 1], indexing="ij")
+    drawn = {"place": [[0.0, -0.4], [0.0, 0.4]], "z": np.zeros((1, 90, 96))}
+    change = alter("metal", 0.08, body, **drawn) - body
+    for place in (-0.4, 0.4):
+        assert (change[np.hypot(rows, columns - place) < 0.05] > 0.5).all()
+    assert change[(abs(rows) < 0.03) & (abs(columns) < 0.25)].max() < -0.1
+    noisy = (
+        alter("metal", 0.08, body, **drawn | {"z": np.random.default_rng(0).normal(size=(1, 90, 96))}) - body - change
+    )
+    near = np.minimum(np.hypot(rows, columns - 0.4), np.hypot(rows, columns + 0.4))
+    assert noisy[(near > 0.1) & (near < 0.15)].std() > 1.4 * noisy[(near > 0.6) & (far < 0.9)].std() > 0
 
 
 # ---- sharpness

@@ -6,9 +6,13 @@ import numpy as np
 from jax import Array
 
 from rafmodel.variability.law import Drawn, Variability, along_all, axes, grid, nothing, one_uniform
+from rafmodel.variability.projections import DENSE, detectors, discs, redrawn
 
 MOVES = 3  # times that a patient moves during a scan
-STREAKS = 12  # angular order up to which metal scatters
+VIEWS = 90  # projections of a half turn
+METAL_DENSITY = 12.0  # attenuation of an implant, times white
+STARVED = 5.0  # attenuation at which no more is read than scatter
+COUNTING = 0.004  # 1/√photons where nothing is in the way
 
 # ---- magnetic resonance: k-space lines run along the first axis of space
 
@@ -123,47 +127,50 @@ def _detectors(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 
 def metal(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """An implant: a white disc, and bright and dark streaks from it that fall off as 1/distance.
+    """Two implants of radius ``severity`` (of half the side), METAL_DENSITY times white, in the projections.
 
-    severity  amplitude of the streaks at the implant's edge.  Their angular pattern is random, of order 2 to STREAKS.
+    Few photons come through: what is read saturates at STARVED, and the noise of those that do makes streaks.
     """
-    rows, columns = grid(image)[-2:]
-    dy, dx = rows - drawn["place"][0], columns - drawn["place"][1]
-    far, angle = jnp.sqrt(dy**2 + dx**2), jnp.arctan2(dy, dx)
-    order = jnp.arange(2, STREAKS + 1, dtype=image.dtype)
-    waves = jnp.cos(order[:, None] * angle.reshape(1, -1) + drawn["phase"][:, None])
-    pattern = (drawn["z"] @ waves).reshape(angle.shape) / jnp.sqrt(len(order) / 2)
-    size = 0.08
-    streaks = severity * pattern * size / jnp.maximum(far, size)
-    inside = jax.nn.sigmoid((size - far) * 40) * jnp.minimum(4 * severity, 1)
-    return jnp.clip(image + streaks[..., None] * 3 + inside[..., None], 0, 1)
+    n = max(image.shape[-3:-1])
+    inside = METAL_DENSITY * DENSE / 2 * discs(drawn["place"], severity, VIEWS, n)
+
+    def change(path: Array, z: Array) -> Array:
+        read = -jnp.logaddexp(-(path + inside), -STARVED)
+        noise = COUNTING * z * jnp.exp(read / 2)
+        return jnp.where(inside > 0, read - path + noise * -jnp.expm1(-inside), 0)
+
+    return redrawn(image, change, drawn["z"], views=VIEWS)
 
 
-def _implant(key: Array, shape: tuple[int, ...]) -> Drawn:
-    del shape
-    keys = jax.random.split(key, 3)
+def _implants(key: Array, shape: tuple[int, ...]) -> Drawn:
+    keys = jax.random.split(key)
+    slices = shape[0] if len(shape) == 4 else 1
     return {
-        "place": jax.random.uniform(keys[0], (2,), jnp.float32, -0.5, 0.5),
-        "phase": jax.random.uniform(keys[1], (STREAKS - 1,), jnp.float32, 0, 2 * jnp.pi),
-        "z": jax.random.normal(keys[2], (STREAKS - 1,), jnp.float32),
+        "place": jax.random.uniform(keys[0], (2, 2), jnp.float32, -0.5, 0.5),
+        "z": jax.random.normal(keys[1], (slices, VIEWS, max(shape[-3:-1])), jnp.float32),
     }
 
 
 def beam_hardening(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Cupping: intensities times ``1 − severity (1 − r²)`` inside the circle of radius r = 1."""
+    """A beam that grows harder on its way: a path across white loses a share ``severity`` of its attenuation, others in
+    proportion.
+
+    The middle of large bodies is darker, and bands between dense parts.
+    """
     del drawn
-    radius, _ = _polar(image)
-    return image * (1 - severity * jnp.maximum(1 - radius**2, 0))[..., None]
+    return redrawn(image, lambda path: -severity * path**2 / DENSE, views=VIEWS)
 
 
 def truncation(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """A field of view that is too small: outside ``1 − severity`` of the radius black, and a bright rim at its edge."""
+    """A field of view that is too small: rays beyond ``1 − severity`` of the radius are not read, and its rim is bright."""
     del drawn
-    radius, _ = _polar(image)
-    edge = 1.42 * (1 - severity)
-    inside = jax.nn.sigmoid((edge - radius) * 30)
-    rim = 0.3 * jnp.exp(-(((radius - edge) / 0.08) ** 2)) * jnp.minimum(10 * severity, 1)
-    return jnp.clip(image * inside[..., None] + (rim * inside)[..., None], 0, 1)
+
+    def change(path: Array) -> Array:
+        n = path.shape[1]
+        kept = jnp.clip((1 - severity - jnp.abs(detectors(n))) * n / 2 + 0.5, 0, 1)
+        return -path * (1 - kept)[None]
+
+    return redrawn(image, change, views=VIEWS)
 
 
 PATIENT_MOTION = Variability(
@@ -175,9 +182,9 @@ GIBBS = Variability("gibbs", "share of k-space not read", nothing, gibbs, (0.3, 
 ZIPPER = Variability("zipper", "amplitude, fraction of display range", _zip, zipper, (0.1, 0.2, 0.35, 0.6, 1.0))
 RINGS = Variability("rings", "s.d., fraction of display range", _detectors, rings, (0.02, 0.04, 0.08, 0.15, 0.25))
 METAL = Variability(
-    "metal", "amplitude at the implant, fraction of display range", _implant, metal, (0.05, 0.1, 0.2, 0.35, 0.6)
+    "metal", "radius of two implants, fraction of half the side", _implants, metal, (0.02, 0.04, 0.07, 0.11, 0.16)
 )
 BEAM_HARDENING = Variability(
-    "beam_hardening", "share lost in the middle", nothing, beam_hardening, (0.1, 0.2, 0.3, 0.45, 0.65)
+    "beam_hardening", "share lost by a path across white", nothing, beam_hardening, (0.1, 0.2, 0.35, 0.55, 0.8)
 )
 TRUNCATION = Variability("truncation", "share of the radius cut", nothing, truncation, (0.2, 0.3, 0.4, 0.5, 0.6))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal
+from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal, one_uniform
 
 
 def gain(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -67,9 +67,8 @@ def _two_normals(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 
 def inversion(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Towards the negative: (1 − severity) x + severity (1 − x), as of radiographs in the other polarity."""
-    del drawn
-    return (1 - severity) * image + severity * (1 - image)
+    """The negative of a share ``severity`` of the images, as of radiographs in the other polarity."""
+    return jnp.where(drawn["u"] < severity, 1 - image, image)
 
 
 def bias_field(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -170,7 +169,7 @@ CONTRAST_DOWN = Variability("contrast_down", "log contrast lost", nothing, _stre
 GAMMA_UP = Variability("gamma_up", "log power", nothing, _bent(1), (0.1, 0.2, 0.3, 0.45, 0.7))
 GAMMA_DOWN = Variability("gamma_down", "log power lost", nothing, _bent(-1), (0.1, 0.2, 0.35, 0.5, 0.9))
 WINDOW = Variability("window", "s.d. of level and log width", _two_normals, window, (0.05, 0.1, 0.2, 0.3, 0.45))
-INVERSION = Variability("inversion", "share of the negative", nothing, inversion, (0.1, 0.2, 0.35, 0.6, 1.0))
+INVERSION = Variability("inversion", "share of images inverted", one_uniform, inversion, (0.1, 0.2, 0.35, 0.6, 1.0))
 HUE = Variability("hue", "s.d., turns", one_normal, hue, (0.02, 0.04, 0.07, 0.12, 0.2), colour=True)
 SATURATION = Variability(
     "saturation", "s.d. of log saturation", one_normal, saturation, (0.1, 0.2, 0.4, 0.6, 0.9), colour=True
