@@ -286,7 +286,7 @@ def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
 SHADOW = Variability("shadow", "share of intensity lost", _bone, shadow, (0.2, 0.4, 0.6, 0.8, 1.0))
 DEPTH_GAIN = Variability("depth_gain", "log gain at the deepest", one_sign, depth_gain, (0.15, 0.3, 0.5, 0.8, 1.2))
 REVERBERATION = Variability(
-    "reverberation", "strength of an echo", one_uniform, reverberation, (0.1, 0.2, 0.35, 0.5, 0.7)
+    "reverberation", "strength of an echo", one_uniform, reverberation, (0.05, 0.1, 0.18, 0.28, 0.4)
 )
 DROPOUT = Variability("dropout", "share of intensity lost", _three_places, dropout, (0.2, 0.4, 0.6, 0.8, 1.0))
 BLACK_CORNER = Variability(
