@@ -1,7 +1,7 @@
 """A benchmark on disk: a public part (train, validation) and a hidden part (test) in two folders that travel apart.
 
-``FOLDER/public`` and ``FOLDER/hidden`` hold one npz and one provenance file each; nothing in the first is about an image or a
-patient of the second.  What the organisers keep, key and recipe among it, is with the hidden part.
+``FOLDER/public`` and ``FOLDER/hidden`` hold one npz and one provenance file each, the first the card too; nothing in the first is
+about a single image or patient of the second.  What the organisers keep, key and recipe among it, is with the hidden part.
 """
 
 import hashlib
