@@ -254,6 +254,17 @@ ATTENDED = _is("x'_i", sp.Sum(patch_cov[i, j] * query_key[j, k] * token[k], *_pa
 angle = sp.IndexedBase("theta", real=True)
 RETAINED = _is("r", _over(i, sp.cos(angle[i]) ** 2, k) / k)
 
+half2 = sp.Symbol("U", positive=True)  # squared half gap inside what is kept
+_held_at = 1 + half2 + kappa
+_left = 1 - (1 - 2 * eta) ** 2 * half2 * (1 + half2 + 2 * kappa) / _held_at**2
+_freedom = (k - 1) / (1 + kappa) ** 2 + ((1 + half2) / _held_at) ** 2
+_size = ((k - 1) / (1 + kappa) ** 2 + (1 + half2) / _held_at**2) * _left / (n - _freedom)
+_pulled = (1 - 2 * eta) * sp.sqrt(half2) / _held_at
+_share = sp.Symbol("r", positive=True)
+KEPT_GAP = _is("U", _share * Delta**2 / 4)
+TRANSFER_KAPPA = sp.Eq(kappa, lam + kappa / n * ((k - 1) / (1 + kappa) + (1 + half2) / _held_at), evaluate=False)
+TRANSFER_AUC = _is("AUC", Phi(_pulled * sp.sqrt(2 * half2) / sp.sqrt(_pulled**2 + _size)))
+
 # ---- calibration and RAF
 
 c, tau_c = sp.symbols("c tau_c", real=True)
@@ -367,6 +378,9 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
     ("attended", "A patch after linear attention", ATTENDED),
     ("retained", "Mean share of a class direction that a transfer keeps", RETAINED),
+    ("kept-gap", "Squared half gap that a transfer keeps", KEPT_GAP),
+    ("transfer-kappa", "Effective ridge among the features kept", TRANSFER_KAPPA),
+    ("transfer-auc", "AUC after a transfer, from few labels", TRANSFER_AUC),
     ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
     ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
     ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),

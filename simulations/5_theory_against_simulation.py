@@ -459,6 +459,27 @@ def _unlike(ridge: float | None):
     return float(theory.deploy(law, groups)[0][1]), simulate
 
 
+def _abroad() -> Setting:
+    """AUC of ridge probes from 60 labels on 40 of 80 whitened features, in which part of the class direction lies."""
+    rng = np.random.default_rng(0)
+    delta = np.full(80, 2.5 / 80**0.5)
+    basis = np.linalg.qr(np.column_stack([delta + 0.15 * rng.normal(size=80), rng.normal(size=(80, 39))]))[0]
+    share = float(learning.retained(jnp.asarray(basis), jnp.asarray(delta)))
+    y = np.repeat([-1.0, 1.0], 30)
+
+    def simulate(rng: np.random.Generator, n: int) -> Draws:
+        found = np.empty(n)
+        for i in range(n):
+            x = (rng.normal(size=(60, 80)) + y[:, None] * delta / 2) @ basis
+            seen = np.where(rng.random(60) < 0.1, -y, y)
+            w = np.linalg.solve(x.T @ x / 60 + 0.2 * np.eye(40), x.T @ seen / 60)
+            found[i] = norm.cdf(w @ (delta @ basis) / np.sqrt(2 * w @ w))
+        return _mean_of(found)
+
+    stated = float(learning.transferred(2.5**2, share, 40, 60, flip=0.1, ridge=0.2))
+    return Setting("two together", "transfer and few labels", stated, simulate, 0.004, True)
+
+
 def probes() -> list[Setting]:
     alone, rare = _rare(None)
     unlike, ridged = _unlike(None), _unlike(0.3)
@@ -481,6 +502,7 @@ def probes() -> list[Setting]:
         Setting("two together", "rare class and rare subgroup", group, behind, 0.004, True),
         Setting("imbalance", "AUC in a rare subgroup that looks different", *unlike, 0.004, True),
         Setting("two together", "a rare subgroup and few labels, ridge", *ridged, 0.004, True),
+        _abroad(),
     ]
 
 

@@ -239,6 +239,10 @@ LEARNING = [
     ("(direction @ basis) ** 2", "jnp.abs(direction @ basis)"),
     (" / jnp.sum(direction**2)", ""),
     ("jnp.linalg.svd(one.T @ two", "jnp.linalg.svd(one.T @ one"),
+    ("share * separation2 / jnp.asarray(4.0)", "share * separation2 / jnp.asarray(2.0)"),
+    ("clean**2 * half2 * (held + kappa)", "clean**2 * half2 * held"),
+    ("noise / (n - df2)", "noise / n"),
+    ("2 * pull * jnp.sqrt(half2), pull**2 + spread", "2 * pull * jnp.sqrt(half2), pull**2 - spread"),
 ]  # fmt: skip
 
 EARLY = [

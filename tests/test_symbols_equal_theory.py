@@ -376,6 +376,36 @@ def test_energy_and_retention():
         learning.retained(jnp.asarray(one), jnp.ones(5))
 
 
+def test_transfer_from_few_labels():
+    """As stated at the effective ridge, in value; in value and slope as the law of the probe in what is kept, to rounding."""
+    kept, n, flip, ridge = 12, 30.0, 0.1, 0.3
+    at = [s.half2, s.kappa, s.k, s.n, s.eta]
+    stated = s.function(s.TRANSFER_AUC, at)
+    fixed = s.function(s.TRANSFER_KAPPA, [s.lam, s.n, s.kappa, s.k, s.half2])
+    share = s.sp.Symbol("r", positive=True)
+    gap = s.function(s.KEPT_GAP, [share, s.Delta])
+
+    def law(separation2, share, n, flip, ridge):
+        mean = jnp.zeros((2, kept)).at[:, 3].set(jnp.sqrt(share * separation2) * jnp.array([-0.5, 0.5]))
+        source = theory.Moments(mean, jnp.broadcast_to(jnp.eye(kept), (2, kept, kept)), jnp.ones(2))
+        return theory.deploy(theory.probe(source, n, flip=flip, ridge=ridge), source)[0]
+
+    def ours(separation2, share, n, flip, ridge):
+        return learning.transferred(separation2, share, kept, n, flip=flip, ridge=ridge)
+
+    for separation, share in ((2.0, 0.9), (3.0, 0.35)):
+        half2 = float(gap(share, separation))
+        kappa = ridge
+        for _ in range(300):
+            kappa = float(fixed(ridge, n, kappa, kept, half2))
+        point = (separation**2, share, n, flip, ridge)
+        assert float(ours(*point)) == pytest.approx(float(stated(half2, kappa, kept, n, flip)), rel=1e-9)
+        assert float(ours(*point)) == pytest.approx(float(law(*point)), rel=1e-9)
+        slopes = (jax.grad(f, (0, 1, 2, 3, 4))(*point) for f in (ours, law))
+        for one, two in zip(*slopes, strict=True):
+            assert float(one) == pytest.approx(float(two), rel=1e-7)
+
+
 def test_where_a_statement_has_an_edge():
     """A lesion larger than the patch fills it; what looks the same after every turn tells nothing; a length is no share."""
     assert float(sampling.diluted(0.8, 6.0, 5.0)) == 0.8
