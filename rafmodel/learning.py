@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rafmodel.errors import InputError
+from rafmodel.theory import auc, effective_ridge
 
 # ---- tasks
 
@@ -165,6 +166,35 @@ def retained(basis: Array, direction: Array) -> Array:
             f"retained: basis {basis.shape} and direction {direction.shape} disagree; pass (d, k) and (d,)"
         )
     return jnp.sum((direction @ basis) ** 2) / jnp.sum(direction**2)
+
+
+def transferred(
+    separation2: Array | float,
+    share: Array | float,
+    kept: int,
+    n: Array | float,
+    *,
+    flip: Array | float,
+    ridge: Array | float,
+) -> Array:
+    """AUC of a ridge probe from n labels on an encoder of another domain, in [0, 1].
+
+    Eq. (kept-gap, transfer-kappa, transfer-auc), d13; `theory.probe` and `theory.deploy` in what is kept, in closed form.
+
+    separation2  squared distance of the class means in whitened features
+    share        of it that the encoder keeps (`retained`), in `kept` dimensions of unit variance
+    flip, ridge  as in `theory.probe`; n is about `kept` or more, in equal classes
+    With a large ridge Φ(Δ √(r/2) / √(1 + 4 kept / (n r Δ²))): a dimension kept in vain costs as much as labels thrown away.
+    """
+    half2 = share * separation2 / jnp.asarray(4.0)
+    spectrum = jnp.ones(kept).at[0].set(1 + half2)
+    kappa = effective_ridge(spectrum, n, ridge)
+    clean, held = 1 - 2 * jnp.asarray(flip), 1 + half2 + kappa
+    noise = 1 - clean**2 * half2 * (held + kappa) / held**2
+    df2 = jnp.sum((spectrum / (spectrum + kappa)) ** 2)
+    spread = noise / (n - df2) * jnp.sum(spectrum / (spectrum + kappa) ** 2)
+    pull = clean * jnp.sqrt(half2) / held
+    return auc(2 * pull * jnp.sqrt(half2), pull**2 + spread, pull**2 + spread)
 
 
 def principal_cosines(one: Array, two: Array) -> Array:

@@ -4,6 +4,8 @@ Closed forms beside those of ``theory``; the label after "Eq." is the one of the
 class signal is called a carrier.  Everything is differentiable in its continuous arguments and works under jit.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,8 +14,10 @@ from jax.scipy.special import gammaln, ndtr
 from rafmodel.errors import InputError
 from rafmodel.theory import Moments, auc, rate
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)  # on (-1, 1), for the integral of `auc_max`
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)  # on (-1, 1), for the integrals of `auc_max` and `auc_tiles`
 _UNIT = (_NODES + 1) / 2, _WEIGHTS / 2  # on (0, 1)
+_LINE = np.linspace(-1, 1, 401)  # for the integral of `auc_noisy_or`
+_OFFSETS = 12  # of a lesion along an axis, in `auc_tiles`
 _REACH = 8.0  # standard deviations on either side that the integral spans
 
 # ---- patches
@@ -62,8 +66,8 @@ def auc_max(chance: Array, gap: Array | float) -> Array:
     return 1 - jnp.sum(weight * below * (n * ndtr(t) ** (n - 1) * density)[0])
 
 
-def noisy_or(chance: Array, tpr: Array | float, fpr: Array | float) -> tuple[Array, Array]:
-    """TPR and FPR of an image that is called a case when any of its n patches is.  Eq. (noisy-or-*), d07.
+def any_patch(chance: Array, tpr: Array | float, fpr: Array | float) -> tuple[Array, Array]:
+    """TPR and FPR of an image that is called a case when any of its n patches is.  Eq. (any-*), d07.
 
     tpr, fpr  rates of a patch with and without the class
     """
@@ -71,6 +75,27 @@ def noisy_or(chance: Array, tpr: Array | float, fpr: Array | float) -> tuple[Arr
     silent = 1 - jnp.asarray(fpr)
     missed = jnp.sum(chance * (1 - jnp.asarray(tpr)) ** h * silent ** (n - h))
     return 1 - missed, 1 - silent**n
+
+
+def auc_noisy_or(chance: Array, gap: Array | float, forecast: tuple[Array | float, Array | float]) -> Array:
+    """AUC of the score 1 − Π(1 − p) over n patches, in [0, 1].  Eq. (noisy-or-wave, noisy-or-auc), d07.
+
+    chance, gap  as in `auc_mean`
+    forecast     intercept and slope of the log-odds of p in a patch's score
+    The score orders images as Σ −log(1 − p) does, whose characteristic function is a product over patches; by quadrature, to
+    1e-6 for six patches and 3e-4 for two where the log-odds reach far beyond ±10.
+    """
+    n, h = len(chance) - 1, jnp.arange(len(chance))[:, None]
+    x, weight = jnp.asarray(_REACH * _LINE), _REACH * (_LINE[1] - _LINE[0]) * jnp.exp(-((_REACH * _LINE) ** 2) / 2)
+    weight = weight / jnp.sum(weight)
+    share = jnp.logaddexp(
+        0.0, forecast[0] + forecast[1] * (x[None] + jnp.asarray([[0.0], [1.0]]) * gap)
+    )  # of control, case
+    log_time = jnp.linspace(jnp.log(1e-7), jnp.log(60.0), 800)  # in units of what a patch adds on average
+    time = jnp.exp(log_time) / jnp.sum(weight * share[0])
+    clean, carrier = (jnp.exp(1j * time[:, None] * each[None, :]) @ (weight + 0j) for each in share)
+    case = jnp.sum(chance[:, None] * carrier[None, :] ** h * clean[None, :] ** (n - h), axis=0)
+    return 0.5 + jnp.trapezoid(jnp.imag(case * jnp.conj(clean) ** n), log_time) / jnp.pi
 
 
 def touched(lesion: Array | float, patch: Array | float) -> Array:
@@ -82,8 +107,45 @@ def touched(lesion: Array | float, patch: Array | float) -> Array:
 
 
 def diluted(gap: Array | float, lesion: Array | float, patch: Array | float) -> Array:
-    """Gap of a mean over a patch that holds the whole square lesion: gap times its share of the area.  Eq. (diluted), d07."""
+    """Gap of a mean over a patch that holds the whole square lesion: gap times its share of the area.  Eq. (diluted), d07.
+
+    In units of the pixel's gap; noise falls too, see `auc_tiles`.
+    """
     return gap * jnp.minimum(jnp.asarray(lesion) / patch, 1.0) ** 2
+
+
+def auc_tiles(gap: Array | float, lesion: float, patch: float, n_tiles: int, n_drawn: int) -> Array:
+    """AUC of the largest mean of n tiles drawn from a grid over a square image, in [0, 1].
+
+    Eq. (overlap, tile-gap, auc-tiles), d07; over the lesion's offsets, by quadrature.
+
+    gap            mean of a lesion's pixel, in standard deviations of a pixel's white noise
+    lesion, patch  sides in pixels; n_tiles tiles in the image, of which n_drawn are drawn without replacement
+    A tile of the lesion's size shows most of it; where even that is faint larger tiles do better, since fewer of them
+    are large by chance.
+    """
+    axis = 1 + int(np.ceil(lesion / patch))  # tiles that may be touched along an axis
+    if not axis**2 <= n_tiles >= n_drawn > 0:
+        raise InputError(
+            f"auc_tiles: {n_tiles} tiles of side {patch} cannot hold a lesion of side {lesion} at any offset and "
+            f"give {n_drawn} to draw; use more, smaller tiles"
+        )
+    start = patch * (np.arange(_OFFSETS) + 0.5)[:, None] / _OFFSETS
+    end, edge = start + lesion, patch * np.arange(axis)[None, :]
+    overlap = np.clip(np.minimum(end, edge + patch) - np.maximum(start, edge), 0, None)  # offset, tile
+    product = (overlap[:, None, :, None] * overlap[None, :, None, :]).reshape(_OFFSETS**2, axis**2)
+    t = jnp.asarray(_REACH * _NODES)
+    below = ndtr(t[None, None, :] - gap * jnp.asarray(product / patch)[:, :, None])  # offset, tile, node
+    sets = [jnp.ones((_OFFSETS**2, len(t)))]  # sums over sets of h tiles of their products
+    for tile in range(axis**2):
+        more = [sets[h] + sets[h - 1] * below[:, tile] for h in range(1, len(sets))]
+        sets = [sets[0], *more, sets[-1] * below[:, tile]]
+    chance = hits(n_tiles, axis**2, n_drawn)
+    seen = range(min(n_drawn, axis**2) + 1)
+    each = [chance[h] / math.comb(axis**2, h) * sets[h].mean(0) * ndtr(t) ** (n_drawn - h) for h in seen]
+    density = jnp.exp(-(t**2) / 2) / jnp.sqrt(2 * jnp.pi)
+    inside = jnp.sum(jnp.stack(each), axis=0) * n_drawn * ndtr(t) ** (n_drawn - 1) * density
+    return 1 - jnp.sum(jnp.asarray(_REACH * _WEIGHTS) * inside)
 
 
 # ---- labels

@@ -167,10 +167,31 @@ HITS = _is("p_h", sp.binomial(K, h) * sp.binomial(N - K, n - h) / sp.binomial(N,
 AUC_MEAN = _is("AUC", sp.Sum(P_h[h] * Phi(Delta * h / sp.sqrt(2 * n)), _patches))
 _largest = Phi(y) ** (n - h) * Phi(y - Delta) ** h * n * Phi(y) ** (n - 1) * sp.exp(-(y**2) / 2) / sp.sqrt(2 * sp.pi)
 AUC_MAX = _is("AUC", 1 - sp.Sum(P_h[h] * sp.Integral(_largest, (y, -sp.oo, sp.oo)), _patches))
-NOISY_OR_TPR = _is("TPR", 1 - sp.Sum(P_h[h] * (1 - r) ** h * (1 - f) ** (n - h), _patches))
-NOISY_OR_FPR = _is("FPR", 1 - (1 - f) ** n)
+ANY_TPR = _is("TPR", 1 - sp.Sum(P_h[h] * (1 - r) ** h * (1 - f) ** (n - h), _patches))
+ANY_FPR = _is("FPR", 1 - (1 - f) ** n)
+b_0, b_1, shift = sp.symbols(
+    "b_0 b_1 g", real=True
+)  # forecast log-odds b_0 + b_1 times the score; mean score of a patch
+wave_time, wave = (
+    sp.Symbol("t", positive=True),
+    sp.IndexedBase("varphi"),
+)  # wave: of a patch without the class 0, with it 1
+_turn = (
+    sp.exp(sp.I * wave_time * sp.log(1 + sp.exp(b_0 + b_1 * (y + shift)))) * sp.exp(-(y**2) / 2) / sp.sqrt(2 * sp.pi)
+)
+NOISY_OR_WAVE = _is("varphi_g", sp.Integral(_turn, (y, -sp.oo, sp.oo)))
+_both = sp.Sum(P_h[h] * wave[1] ** h * wave[0] ** (n - h), _patches) * sp.conjugate(wave[0]) ** n
+NOISY_OR_AUC = _is("AUC", sp.Rational(1, 2) + sp.Integral(sp.im(_both) / wave_time, (wave_time, 0, sp.oo)) / sp.pi)
 TOUCHED = _is("K", (lesion / patch + 1) ** 2)
 DILUTED = _is("Delta'", Delta * (lesion / patch) ** 2)
+offset = sp.Symbol("x", nonnegative=True)  # of the lesion in the first tile that it touches
+OVERLAP = _is("o_k", sp.Max(0, sp.Min(offset + lesion, (k + 1) * patch) - sp.Max(offset, k * patch)))
+o_1, o_2 = sp.symbols("o_1 o_2", nonnegative=True)  # along the two axes
+TILE_GAP = _is("Delta'", Delta * o_1 * o_2 / patch)
+set_h = sp.IndexedBase("e", positive=True)  # sum over sets of h touched tiles of the products of Φ(y − gap)
+_tiles = sp.Sum(set_h[h] * sp.binomial(N - K, n - h) / sp.binomial(N, n) * Phi(y) ** (n - h), _patches)
+_tiles = _tiles * n * Phi(y) ** (n - 1) * sp.exp(-(y**2) / 2) / sp.sqrt(2 * sp.pi)
+AUC_TILES = _is("AUC", 1 - sp.Integral(_tiles, (y, -sp.oo, sp.oo)))
 
 # ---- labels
 
@@ -245,6 +266,17 @@ ATTENDED = _is("x'_i", sp.Sum(patch_cov[i, j] * query_key[j, k] * token[k], *_pa
 angle = sp.IndexedBase("theta", real=True)
 RETAINED = _is("r", _over(i, sp.cos(angle[i]) ** 2, k) / k)
 
+half2 = sp.Symbol("U", positive=True)  # squared half gap inside what is kept
+_held_at = 1 + half2 + kappa
+_left = 1 - (1 - 2 * eta) ** 2 * half2 * (1 + half2 + 2 * kappa) / _held_at**2
+_freedom = (k - 1) / (1 + kappa) ** 2 + ((1 + half2) / _held_at) ** 2
+_size = ((k - 1) / (1 + kappa) ** 2 + (1 + half2) / _held_at**2) * _left / (n - _freedom)
+_pulled = (1 - 2 * eta) * sp.sqrt(half2) / _held_at
+_share = sp.Symbol("r", positive=True)
+KEPT_GAP = _is("U", _share * Delta**2 / 4)
+TRANSFER_KAPPA = sp.Eq(kappa, lam + kappa / n * ((k - 1) / (1 + kappa) + (1 + half2) / _held_at), evaluate=False)
+TRANSFER_AUC = _is("AUC", Phi(_pulled * sp.sqrt(2 * half2) / sp.sqrt(_pulled**2 + _size)))
+
 # ---- calibration and RAF
 
 c, tau_c = sp.symbols("c tau_c", real=True)
@@ -258,7 +290,7 @@ _above = [
 ]
 RATE_MIXTURE = _is("TPR", _over(i, _above[0], k))
 BALANCED_MIXTURE = _is("b", (_over(i, _above[0], k) + _over(i, _above[1], k)) / 2)
-b_0, b_1, score = sp.symbols("b_0 b_1 x", real=True)  # forecast log-odds b_0 + b_1 x
+score = sp.Symbol("x", real=True)
 
 
 def _density(y: int) -> sp.Sum:
@@ -329,10 +361,15 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("hits", "Carriers among the patches drawn", HITS),
     ("auc-mean", "AUC of the mean score of patches", AUC_MEAN),
     ("auc-max", "AUC of the largest score of patches", AUC_MAX),
-    ("noisy-or-tpr", "Sensitivity when any patch decides", NOISY_OR_TPR),
-    ("noisy-or-fpr", "False positives when any patch decides", NOISY_OR_FPR),
+    ("any-tpr", "Sensitivity when any patch decides", ANY_TPR),
+    ("any-fpr", "False positives when any patch decides", ANY_FPR),
+    ("noisy-or-wave", "Characteristic function of a patch's share in the noisy-or score", NOISY_OR_WAVE),
+    ("noisy-or-auc", "AUC of the noisy-or score of patches", NOISY_OR_AUC),
     ("touched", "Patches that a lesion touches", TOUCHED),
-    ("diluted", "Gap of a patch larger than the lesion", DILUTED),
+    ("diluted", "Gap of the mean over a patch that holds the lesion", DILUTED),
+    ("overlap", "What a lesion covers of a tile along an axis", OVERLAP),
+    ("tile-gap", "Gap of a tile's mean in its standard deviations", TILE_GAP),
+    ("auc-tiles", "AUC of the largest mean of tiles, at one offset of the lesion", AUC_TILES),
     ("impure-cases", "Share of wrong labels among those called cases", IMPURE_CASES),
     ("impure-controls", "Share of wrong labels among those called controls", IMPURE_CONTROLS),
     ("auc-wrong-labels", "AUC against wrong labels", AUC_WRONG_LABELS),
@@ -361,6 +398,9 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
     ("attended", "A patch after linear attention", ATTENDED),
     ("retained", "Mean share of a class direction that a transfer keeps", RETAINED),
+    ("kept-gap", "Squared half gap that a transfer keeps", KEPT_GAP),
+    ("transfer-kappa", "Effective ridge among the features kept", TRANSFER_KAPPA),
+    ("transfer-auc", "AUC after a transfer, from few labels", TRANSFER_AUC),
     ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
     ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
     ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),

@@ -33,6 +33,7 @@ _NAMES = {name: name for name in (*_GREEK, "ell")} | {
     "theta": "theta",
     "infinity": "infinity",
     "TPR": '"TPR"',
+    "varphi": "phi.alt",
 }
 
 
@@ -64,6 +65,18 @@ class _Typst(StrPrinter):
 
     def _print_Abs(self, expr: Any) -> str:
         return f"abs({self._print(expr.args[0])})"
+
+    def _print_LatticeOp(self, expr: Any) -> str:
+        return f"{type(expr).__name__.lower()}({', '.join(self._print(arg) for arg in expr.args)})"  # Max and Min
+
+    def _print_im(self, expr: Any) -> str:
+        return f'op("Im") ({self._print(expr.args[0])})'
+
+    def _print_conjugate(self, expr: Any) -> str:
+        return f"overline({self._print(expr.args[0])})"
+
+    def _print_ImaginaryUnit(self, expr: Any) -> str:
+        return "upright(i)"
 
     def _print_exp(self, expr: sp.exp) -> str:
         return f"e^({self._inline(expr.args[0])})"

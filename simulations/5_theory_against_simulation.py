@@ -179,7 +179,8 @@ def samples() -> list[Setting]:
         jnp.array([[0.9, 0.1], [0.4, 0.6]]), jnp.array([[0.0, 2.0], [1.0, 3.0]]), jnp.array([[1.0, 2.25], [1.0, 2.25]])
     )
     sensitivity = theory.rate_mixture(jnp.array([0.4, 0.6]), jnp.array([1.0, 3.0]), jnp.array([1.0, 2.25]), 1.5)
-    noisy_or = sampling.noisy_or(chance, 0.8, 0.1)
+    over = sampling.any_patch(chance, 0.8, 0.1)
+    odds = (-(1.5**2) / 2 + np.log(3 / 13), 1.5)  # of a carrier, given a patch's score
 
     def mean_pooling(rng: np.random.Generator, n: int) -> Draws:
         return _won(_pooled(rng, n, 3, np.mean), _pooled(rng, n, 0, np.mean))
@@ -190,6 +191,20 @@ def samples() -> list[Setting]:
     def any_patch(rng: np.random.Generator, n: int) -> Draws:
         carries = np.argsort(rng.random((n, 16)), 1)[:, :6] < 3
         return _mean_of((rng.random((n, 6)) < np.where(carries, 0.8, 0.1)).any(1).astype(float))
+
+    def noisy_or(rng: np.random.Generator, n: int) -> Draws:
+        def joined(x: np.ndarray, axis: int) -> np.ndarray:
+            return 1 - np.prod(1 / (1 + np.exp(odds[0] + odds[1] * x)), axis=axis)
+
+        return _won(_pooled(rng, n, 3, joined), _pooled(rng, n, 0, joined))
+
+    def cut(rng: np.random.Generator, n: int) -> Draws:
+        """The largest of 8 of 16 tiles; a lesion of a tile's size, at a gap of 3 where it fills one, wrapped around."""
+        along = [rng.uniform(0, 4, (n, 1)) - np.arange(4) for _ in range(2)]
+        row, column = (np.maximum(1 - np.abs((x + 2) % 4 - 2), 0) for x in along)
+        case = rng.normal(size=(n, 16)) + 3.0 * (row[:, :, None] * column[:, None, :]).reshape(n, 16)
+        chosen = np.argsort(rng.random((n, 16)), 1)[:, :8]
+        return _won(np.take_along_axis(case, chosen, 1).max(1), rng.normal(size=(n, 8)).max(1))
 
     def overlap(rng: np.random.Generator, n: int) -> Draws:
         truth = rng.binomial(50, 0.1, n)  # foreground pixels of an image of 50
@@ -224,7 +239,9 @@ def samples() -> list[Setting]:
         Setting("scores", "sensitivity with a shortcut", float(sensitivity), shortcut),
         Setting("patches", "mean of 6 of 16, 3 carriers", float(sampling.auc_mean(chance, 1.5)), mean_pooling),
         Setting("patches", "largest of 6 of 16", largest, max_pooling),
-        Setting("patches", "noisy-or", float(noisy_or[0]), any_patch),
+        Setting("patches", "any of 6 of 16 over a threshold", float(over[0]), any_patch),
+        Setting("patches", "noisy-or of 6 of 16", float(sampling.auc_noisy_or(chance, 1.5, odds)), noisy_or),
+        Setting("patches", "lesion cut by 8 of 16 tiles", float(sampling.auc_tiles(0.5, 6, 6, 16, 8)), cut),
         Setting("imbalance", "Dice at 10 % of pixels, all together", float(theory.dice(0.1, 0.85, 0.05)), overlap),
         Setting(
             "imbalance",
@@ -442,6 +459,27 @@ def _unlike(ridge: float | None):
     return float(theory.deploy(law, groups)[0][1]), simulate
 
 
+def _abroad() -> Setting:
+    """AUC of ridge probes from 60 labels on 40 of 80 whitened features, in which part of the class direction lies."""
+    rng = np.random.default_rng(0)
+    delta = np.full(80, 2.5 / 80**0.5)
+    basis = np.linalg.qr(np.column_stack([delta + 0.15 * rng.normal(size=80), rng.normal(size=(80, 39))]))[0]
+    share = float(learning.retained(jnp.asarray(basis), jnp.asarray(delta)))
+    y = np.repeat([-1.0, 1.0], 30)
+
+    def simulate(rng: np.random.Generator, n: int) -> Draws:
+        found = np.empty(n)
+        for i in range(n):
+            x = (rng.normal(size=(60, 80)) + y[:, None] * delta / 2) @ basis
+            seen = np.where(rng.random(60) < 0.1, -y, y)
+            w = np.linalg.solve(x.T @ x / 60 + 0.2 * np.eye(40), x.T @ seen / 60)
+            found[i] = norm.cdf(w @ (delta @ basis) / np.sqrt(2 * w @ w))
+        return _mean_of(found)
+
+    stated = float(learning.transferred(2.5**2, share, 40, 60, flip=0.1, ridge=0.2))
+    return Setting("two together", "transfer and few labels", stated, simulate, 0.004, True)
+
+
 def probes() -> list[Setting]:
     alone, rare = _rare(None)
     unlike, ridged = _unlike(None), _unlike(0.3)
@@ -464,6 +502,7 @@ def probes() -> list[Setting]:
         Setting("two together", "rare class and rare subgroup", group, behind, 0.004, True),
         Setting("imbalance", "AUC in a rare subgroup that looks different", *unlike, 0.004, True),
         Setting("two together", "a rare subgroup and few labels, ridge", *ridged, 0.004, True),
+        _abroad(),
     ]
 
 

@@ -195,6 +195,12 @@ SAMPLING = [
     ("(n * ndtr(t) ** (n - 1) * density)", "(n * ndtr(t) ** n * density)"),
     ("** h * silent ** (n - h)", "** h * silent**n"),
     ("1 - missed, 1 - silent**n", "1 - missed, silent**n"),
+    ("carrier[None, :] ** h * clean[None, :] ** (n - h)", "carrier[None, :] ** h * clean[None, :] ** n"),
+    ("jnp.imag(case * jnp.conj(clean) ** n)", "jnp.imag(case * clean**n)"),
+    ("0.5 + jnp.trapezoid", "0.5 - jnp.trapezoid"),
+    ("product / patch)", "product / patch**2)"),
+    ("sets[h] + sets[h - 1] *", "sets[h] - sets[h - 1] *"),
+    ("* ndtr(t) ** (n_drawn - h)", "* ndtr(t) ** n_drawn"),
     ("/ patch + 1) ** 2", "/ patch + 2) ** 2"),
     ("jnp.minimum(jnp.asarray(lesion) / patch, 1.0) ** 2", "jnp.minimum(jnp.asarray(lesion) / patch, 1.0)"),
     ("jnp.minimum(jnp.asarray(lesion) / patch, 1.0) ** 2", "(jnp.asarray(lesion) / patch) ** 2"),
@@ -241,6 +247,10 @@ LEARNING = [
     ("(direction @ basis) ** 2", "jnp.abs(direction @ basis)"),
     (" / jnp.sum(direction**2)", ""),
     ("jnp.linalg.svd(one.T @ two", "jnp.linalg.svd(one.T @ one"),
+    ("share * separation2 / jnp.asarray(4.0)", "share * separation2 / jnp.asarray(2.0)"),
+    ("clean**2 * half2 * (held + kappa)", "clean**2 * half2 * held"),
+    ("noise / (n - df2)", "noise / n"),
+    ("2 * pull * jnp.sqrt(half2), pull**2 + spread", "2 * pull * jnp.sqrt(half2), pull**2 - spread"),
 ]  # fmt: skip
 
 EARLY = [

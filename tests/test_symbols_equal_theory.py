@@ -1,5 +1,7 @@
 """Each closed form, stated in sympy, equals the function that computes it, in value and slope, at random points."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +100,7 @@ SCALAR = {
         [s.Delta, s.pi_0, s.pi_1],
         lambda gap, *pi: sampling.prevalence_gap(gap, jnp.stack(pi) / 3),
     ),
-    "noisy-or-fpr": (s.NOISY_OR_FPR.subs(s.n, 3), [s.f], lambda fpr: sampling.noisy_or(jnp.ones(4) / 4, 0.5, fpr)[1]),
+    "any-fpr": (s.ANY_FPR.subs(s.n, 3), [s.f], lambda fpr: sampling.any_patch(jnp.ones(4) / 4, 0.5, fpr)[1]),
     "balanced-accuracy": (
         s.BALANCED_ACCURACY,
         [s.m_1, s.v_1, s.m_0, s.v_0, s.t],
@@ -253,9 +255,66 @@ def test_pooled_scores(gap):
     inside = s.function(integral.function.subs(given), [s.y, s.h])
     each = [quad(lambda y, h=h: float(inside(y, h)), -9, 9)[0] for h in range(6)]
     assert float(sampling.auc_max(jnp.asarray(CHANCE), gap)) == pytest.approx(1 - CHANCE @ each, abs=1e-7)
-    tpr = s.function(s.NOISY_OR_TPR.rhs.subs(s.n, 5).doit(), [s.P_h, s.r, s.f])
+    tpr = s.function(s.ANY_TPR.rhs.subs(s.n, 5).doit(), [s.P_h, s.r, s.f])
     for at in ((0.8, 0.1), (0.3, 0.25)):
-        assert float(sampling.noisy_or(jnp.asarray(CHANCE), *at)[0]) == pytest.approx(float(tpr(CHANCE, *at)), rel=1e-9)
+        assert float(sampling.any_patch(jnp.asarray(CHANCE), *at)[0]) == pytest.approx(
+            float(tpr(CHANCE, *at)), rel=1e-9
+        )
+
+
+@pytest.mark.parametrize(("gap", "forecast"), [(1.7, (-1.0, 1.2)), (0.6, (-4.0, 2.0))])
+def test_noisy_or_is_as_stated(gap, forecast):
+    """Waves and their integral by another quadrature; slopes by finite differences of the statement."""
+    wave_of = s.function(s.NOISY_OR_WAVE.rhs.function, [s.y, s.wave_time, s.shift, s.b_0, s.b_1])
+    [integral] = s.NOISY_OR_AUC.rhs.atoms(s.sp.Integral)
+    inside = s.function(integral.function.subs(s.n, 5).doit(), [s.wave_time, s.P_h, s.wave])
+    nodes, weight = np.polynomial.legendre.leggauss(700)
+    time, y = (nodes[:, None] + 1) * 60, 9 * nodes[None, :]
+
+    def stated(gap, intercept, slope):
+        waves = [(wave_of(y, time, g, intercept, slope) * 9 * weight[None]).sum(1) for g in (0.0, gap)]
+        return 0.5 + float((inside(time[:, 0], CHANCE, waves) * 60 * weight).sum()) / np.pi
+
+    point = gap, *forecast
+    ours = lambda gap, *forecast: sampling.auc_noisy_or(jnp.asarray(CHANCE), gap, forecast)  # noqa: E731
+    assert float(ours(*point)) == pytest.approx(stated(*point), abs=1e-5)
+    for i, found in enumerate(jax.grad(ours, (0, 1, 2))(*point)):
+        ends = [stated(*(v + e * (i == j) for j, v in enumerate(point))) for e in (1e-3, -1e-3)]
+        assert float(found) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(("lesion", "patch", "total", "drawn"), [(5.0, 4.0, 25, 7), (2.0, 6.0, 9, 9)])
+def test_tiles_are_as_stated(lesion, patch, total, drawn, monkeypatch):
+    """Over three offsets of the lesion along an axis: overlaps, gaps, sets of h tiles one by one, and the integral."""
+    monkeypatch.setattr(sampling, "_OFFSETS", 3)
+    overlap, gap_of = (
+        s.function(s.OVERLAP, [s.k, s.offset, s.lesion, s.patch]),
+        s.function(s.TILE_GAP, [s.Delta, s.o_1, s.o_2, s.patch]),
+    )
+    [integral] = s.AUC_TILES.rhs.atoms(s.sp.Integral)
+    axis = int(np.ceil(lesion / patch)) + 1
+    many = min(axis**2, drawn)
+    given = {s.n: drawn, s.K: axis**2, s.N: total}
+    inside = s.function(integral.function.subs(given).doit(), [s.y, s.set_h])
+    y = np.linspace(-8, 8, 401)
+
+    def stated(gap):
+        found = []
+        for one, two in itertools.product(patch * (np.arange(3) + 0.5) / 3, repeat=2):
+            along = [[float(overlap(k, at, lesion, patch)) for k in range(axis)] for at in (one, two)]
+            gaps = [float(gap_of(gap, a, b, patch)) for a in along[0] for b in along[1]]
+            below = np.asarray(jax.scipy.special.ndtr(jnp.asarray(y[None] - np.array(gaps)[:, None])))
+            sets = np.zeros((drawn + 1, len(y)))
+            for h in range(many + 1):
+                sets[h] = sum(below[list(which)].prod(0) for which in itertools.combinations(range(axis**2), h))
+            found.append(1 - np.trapezoid(np.asarray(inside(y, sets)), y))
+        return np.mean(found)
+
+    ours = lambda gap: sampling.auc_tiles(gap, lesion, patch, total, drawn)  # noqa: E731
+    assert float(ours(0.9)) == pytest.approx(stated(0.9), abs=1e-6)
+    assert float(jax.grad(ours)(0.9)) == pytest.approx((stated(0.901) - stated(0.899)) / 2e-3, rel=1e-4)
+    with pytest.raises(InputError, match="tiles"):
+        sampling.auc_tiles(0.9, lesion, patch, 3, 1)
 
 
 def test_weights_of_images_and_of_subgroups():
@@ -338,6 +397,36 @@ def test_info_nce_to_second_order():
     assert float(ours) == pytest.approx(float(stated(rho, strength, 0.7)), rel=1e-9)
     least = jax.grad(learning.info_nce, 1)(jnp.asarray(rho), 0.7 * jnp.asarray(rho), 0.7)
     np.testing.assert_allclose(least, 0, atol=1e-12)
+
+
+def test_transfer_from_few_labels():
+    """As stated at the effective ridge, in value; in value and slope as the law of the probe in what is kept, to rounding."""
+    kept, n, flip, ridge = 12, 30.0, 0.1, 0.3
+    at = [s.half2, s.kappa, s.k, s.n, s.eta]
+    stated = s.function(s.TRANSFER_AUC, at)
+    fixed = s.function(s.TRANSFER_KAPPA, [s.lam, s.n, s.kappa, s.k, s.half2])
+    share = s.sp.Symbol("r", positive=True)
+    gap = s.function(s.KEPT_GAP, [share, s.Delta])
+
+    def law(separation2, share, n, flip, ridge):
+        mean = jnp.zeros((2, kept)).at[:, 3].set(jnp.sqrt(share * separation2) * jnp.array([-0.5, 0.5]))
+        source = theory.Moments(mean, jnp.broadcast_to(jnp.eye(kept), (2, kept, kept)), jnp.ones(2))
+        return theory.deploy(theory.probe(source, n, flip=flip, ridge=ridge), source)[0]
+
+    def ours(separation2, share, n, flip, ridge):
+        return learning.transferred(separation2, share, kept, n, flip=flip, ridge=ridge)
+
+    for separation, share in ((2.0, 0.9), (3.0, 0.35)):
+        half2 = float(gap(share, separation))
+        kappa = ridge
+        for _ in range(300):
+            kappa = float(fixed(ridge, n, kappa, kept, half2))
+        point = (separation**2, share, n, flip, ridge)
+        assert float(ours(*point)) == pytest.approx(float(stated(half2, kappa, kept, n, flip)), rel=1e-9)
+        assert float(ours(*point)) == pytest.approx(float(law(*point)), rel=1e-9)
+        slopes = (jax.grad(f, (0, 1, 2, 3, 4))(*point) for f in (ours, law))
+        for one, two in zip(*slopes, strict=True):
+            assert float(one) == pytest.approx(float(two), rel=1e-7)
 
 
 def test_where_a_statement_has_an_edge():
