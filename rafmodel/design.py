@@ -347,13 +347,9 @@ def flips(design: Design) -> tuple[float, float]:
 def unforeseen(design: Design) -> list[str]:
     """What theory does not see of how the design learns its labels, or was not checked on."""
     by_group = "group" in (design.weighting, design.resampling)
-    plain = design.weighting == design.resampling == "none" and design.probe == "ridge"
     found = {
         "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
         "a finetuned probe, foreseen as if it were a ridge probe": design.probe == "finetuned",
-        "unequal classes in a ridge probe without weights, foreseen as if half way between them were known": (
-            plain and design.prevalence not in (None, 0.5)
-        ),
         "labels balanced by subgroup, foreseen as if by class": by_group,
         "labels wrong in one subgroup, foreseen as if they were in all": bool(design.flip_in),
     }

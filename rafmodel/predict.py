@@ -220,12 +220,9 @@ def _outcome(
         law = theory.probe(learned, 2 * count[0], flip=flip[0], ridge=penalty)
     else:
         counts, weights = jnp.asarray(count, float), jnp.asarray(weight, float)
-        share = counts * weights / counts.sum()
-        between = (
-            4 * share[0] * share[1] if loss == "logistic" else 1.0
-        )  # about the mean, or half way between the classes
-        gap = (learned.mean[1] - learned.mean[0]) / 2
-        penalty = ridge * (share @ jnp.einsum("cii->c", learned.cov) + between * gap @ gap) / width
+        # relative to the width of the encoder, of which r directions are kept
+        relative = ridge * len(metric) / width
+        penalty = unequal.penalty(learned, counts, weights, ridge=relative, loss=loss)
         law = unequal.probe(learned, counts, flip=jnp.asarray(flip), ridge=penalty, weight=weights, loss=loss)
     outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=clean.mean.mean(0))
     bar = theory.threshold(outward, clean)

@@ -269,7 +269,7 @@ def test_probe_of_unequal_classes():
     source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
     law = unequal.probe(source, count, flip=flip, ridge=ridge, weight=weight)
     second = np.asarray(law.cov + law.mean[:, None] * law.mean[None, :])
-    share, mean = np.array(count) / 42, float(law.mean @ half)
+    share, along = np.array(count) / 42, float(law.mean @ half)
     variance = np.array([(second.diagonal() * each).sum() for each in within])
     slope = np.array([0.5, 0.5])
     given = {s.d: size}
@@ -279,8 +279,14 @@ def test_probe_of_unequal_classes():
     for _ in range(200):
         gamma = np.array([float(leverage[c](42, ridge, share, slope, within)) for c in (0, 1)])
         slope = np.array([float(theta(c, np.array(weight), gamma)) for c in (0, 1)])
-    symbols = [s.y_c, s.theta_c, s.eta_c, s.score_mean]
+    offset = s.function(s.OFFSET.rhs.doit(), [s.share_c, s.theta_c, s.eta_c, s.score_mean])
+    assert float(offset(share, slope, np.array(flip), along)) == pytest.approx(float(law.offset), rel=1e-7)
+    class_mean = s.function(s.CLASS_MEAN, [s.y_c, s.score_mean, s.offset])
+    mean = np.array([float(class_mean(c, along, float(law.offset))) for c in (0, 1)])
+    symbols = [s.y_c, s.theta_c, s.eta_c, s.class_mean]
     pull = np.array([float(s.function(s.PULL, symbols)(c, slope, np.array(flip), mean)) for c in (0, 1)])
+    sides = [s.function(side, [s.share_c, s.psi_c])(share, pull) for side in (s.BALANCE.lhs, s.BALANCE.rhs)]
+    assert float(sides[0]) == pytest.approx(float(sides[1]), rel=1e-7)
     force = s.function(s.FORCE, [*symbols, s.v_c])
     square = np.array([float(force(c, slope, np.array(flip), mean, variance)) for c in (0, 1)])
     args = [s.i, s.lam, s.share_c, s.theta_c, s.ell_c]
@@ -291,6 +297,39 @@ def test_probe_of_unequal_classes():
         assert float(stated(*at, pull, half)) == pytest.approx(float(law.mean[i]), rel=1e-7)
         assert float(spread(*at, 42, square)) == pytest.approx(float(law.cov[i, i]), rel=1e-7)
     assert float(law.kappa) == pytest.approx(ridge / (share @ slope), rel=1e-7)
+
+
+@pytest.mark.parametrize("loss", unequal.LOSSES)
+def test_offset_has_a_slope_and_moves_against_the_rarer_class(loss):
+    """The slope of the law's offset in a count is the one of its differences; swapped classes turn its sign."""
+    half, within = jnp.asarray(RNG.normal(size=5) * 0.3), jnp.asarray(RNG.uniform(0.5, 2, (2, 5)))
+    source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
+
+    def offset(cases):
+        return unequal.probe(
+            source, jnp.stack([jnp.asarray(40.0), cases]), flip=(0.1, 0.2), ridge=0.3, loss=loss
+        ).offset
+
+    slope = jax.jacfwd(offset)(jnp.asarray(12.0))
+    ends = [float(offset(jnp.asarray(12.0 + e))) for e in (1e-3, -1e-3)]
+    assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-4)
+    turned = theory.Moments(jnp.stack([-half, half]), source.cov[::-1], jnp.ones(2))
+    other = unequal.probe(turned, (12.0, 40.0), flip=(0.2, 0.1), ridge=0.3, loss=loss).offset
+    assert float(other) == pytest.approx(-float(offset(jnp.asarray(12.0))), rel=1e-9)
+    assert float(offset(jnp.asarray(12.0))) < -0.2
+
+
+def test_free_offset_gives_the_discriminant_of_unequal_counts():
+    """Squared loss, one covariance: the weights are those of a regularised discriminant, whose closed form is another route."""
+    half, within = RNG.normal(size=6) * 0.4, RNG.uniform(0.5, 2, 6)
+    source = theory.Moments(jnp.stack([-half, half]), jnp.stack([jnp.diag(within)] * 2), jnp.ones(2))
+    law = unequal.probe(source, (150.0, 12.0), flip=(0.0, 0.0), ridge=0.4)
+    found = float(theory.deploy(law, source)[0])
+    freedom = (151.0, 13.0)  # its scatter is divided by two fewer
+    reach = [float(unequal.discriminant_rates(source, c, ridge=0.4)[2]) for c in (freedom, (150.0, 12.0))]
+    assert min(reach) - 1e-3 < found < max(reach) + 1e-3
+    even = unequal.probe(source, (81.0, 81.0), flip=(0.0, 0.0), ridge=0.4)
+    assert float(theory.deploy(even, source)[0]) - found > 0.01  # fewer cases cost
 
 
 def test_logistic_residual_solves_its_equation():
