@@ -3,7 +3,8 @@
 Statement    The weights of a regularised linear probe with a free offset have the mean and variance of the equations leverage to
              weights-variance, and for the logistic loss the same with the force of logistic-force; the offset is where the
              forces of both classes cancel (balance, offset).  A regularised discriminant has the rates of discriminant-*.  A
-             class drawn with replacement is worth the images of resampled.
+             class drawn with replacement is worth the images of resampled to a mean; to a probe its images have random weights
+             (repeats).
 Assumptions  Gaussian classes; n and d large together, so that the offset, one number, is its mean but for 1/√n; balanced
              weights go by the true class.
 Limit        Equal classes give back ``d05``, and their offset is 0; the squared loss and one covariance give back the
@@ -138,6 +139,15 @@ def resampling() -> None:
     assert abs(means.var() - expected) < 4 * expected * (2 / 60_000) ** 0.5
 
 
+def repeats() -> None:
+    """Draws with replacement fall on an image a Poisson number of times; two numbers have its moments up to the third."""
+    few, many, chance = s.REPEATS_FEW.rhs, s.REPEATS_MANY.rhs, s.REPEATS.rhs
+    r = s.again
+    for power, moment in enumerate((1, r, r**2 + r, r**3 + 3 * r**2 + r)):
+        assert sp.simplify((1 - chance) * few**power + chance * many**power - moment) == 0
+    assert chance.subs(r, 0) == few.subs(r, 0) == 0
+
+
 D, COUNT, FLIP, RIDGE = 40, (90, 30), (0.05, 0.2), 0.4
 
 
@@ -232,14 +242,15 @@ BALANCES = ("none", "weights", "re-sampling", "fewer controls")
 
 
 def foreseen(kind: str, balance: str, cases: int) -> list[float]:
-    """AUC, and TPR and FPR of scores above 0, of probes from LABELS labels; re-sampling counts as weights."""
+    """AUC, and TPR and FPR of scores above 0, of probes from LABELS labels."""
     cov = jnp.stack([jnp.diag(jnp.asarray(SPECTRUM))] * 2)
     source = theory.Moments(jnp.stack([-jnp.asarray(GAP), jnp.asarray(GAP)]) / 2, cov, jnp.ones(2))
     count = np.array([cases if balance == "fewer controls" else LABELS - cases, cases], float)
     weight = np.ones(2) if balance in ("none", "fewer controls") else count.sum() / (2 * count)
     loss = "logistic" if kind == "logistic" else "squared"
     ridge = unequal.penalty(source, jnp.asarray(count), jnp.asarray(weight), ridge=RELATIVE, loss=loss)
-    law = unequal.probe(source, count, flip=(0.0, 0.0), ridge=ridge, weight=weight, loss=loss)
+    again = (0.0, count[0] / count[1] - 1) if balance == "re-sampling" else (0.0, 0.0)
+    law = unequal.probe(source, count, flip=(0.0, 0.0), ridge=ridge, weight=weight, again=again, loss=loss)
     area, *rates = theory.deploy(law, source, -law.offset)
     if kind == "ridge" and balance == "none":  # its threshold is the middle of the class means
         rates = unequal.discriminant_rates(source, count, ridge=ridge)[:2]
@@ -275,8 +286,7 @@ def balances(draws: int, prevalences: tuple[float, ...], chosen: tuple[str, ...]
                 stated = foreseen(kind, balance, round(share * LABELS))
                 drawn = fitted(rng, kind, balance, round(share * LABELS), draws)
                 error = drawn.std(0) / draws**0.5
-                # beside chance: of order 1/n, and of as many draws with replacement as the rarer class lacks
-                left = 4 * error + np.array([0.003, 0.006, 0.006]) + 0.01 * (balance == "re-sampling")
+                left = 4 * error + np.array([0.003, 0.006, 0.006])  # beside chance: of order 1/n
                 assert (np.abs(drawn.mean(0) - stated) < left).all(), (share, balance, kind, stated, drawn.mean(0))
                 triples = zip(stated, drawn.mean(0), error, strict=True)
                 cells += [f"{one:.3f} ({other:.3f} ± {se:.3f})" for one, other, se in triples]
@@ -292,6 +302,7 @@ def check() -> None:
     equal_classes()
     discriminant()
     resampling()
+    repeats()
     with jax.enable_x64(True):
         by_simulation()
         discriminant_by_simulation()

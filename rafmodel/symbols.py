@@ -169,6 +169,10 @@ _scatter = _scatter / (1 - df_2 / (n_1 + n_0 - 2))
 DISCRIMINANT_TPR = _is("TPR", Phi((_reach + _drag) / (2 * sp.sqrt(_scatter))))
 DISCRIMINANT_FPR = _is("FPR", Phi((_drag - _reach) / (2 * sp.sqrt(_scatter))))
 DISCRIMINANT_AUC = _is("AUC", Phi(_reach / sp.sqrt(2 * _scatter)))
+again = sp.Symbol("r", positive=True)  # mean number of repeats, and two that stand for a Poisson one
+_root = sp.sqrt(again + sp.Rational(1, 4))
+REPEATS_FEW, REPEATS_MANY = (_is(f"k_{i}", again + sp.Rational(1, 2) + side * _root) for i, side in ((0, -1), (1, 1)))
+REPEATS = _is("P_1", (_root - sp.Rational(1, 2)) / (2 * _root))
 drawn = sp.Symbol("b", positive=True)
 RESAMPLED = _is("n_e", 1 / (1 / n + (1 - 1 / n) / drawn))
 
@@ -294,6 +298,9 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("offset", "Offset of a probe of unequal classes, squared loss", OFFSET),
     ("weights-mean", "Mean weights of a probe of unequal classes", WEIGHTS_MEAN),
     ("weights-variance", "Variance of these weights", WEIGHTS_VARIANCE),
+    ("repeats-few", "An image drawn again: few repeats", REPEATS_FEW),
+    ("repeats-many", "Many repeats", REPEATS_MANY),
+    ("repeats", "Chance of many repeats", REPEATS),
     ("logistic-force", "Force of an image, logistic loss", LOGISTIC_FORCE),
     ("dice", "Dice from pixel rates", DICE),
     ("dice-optimum", "Best threshold for Dice", DICE_OPTIMUM),

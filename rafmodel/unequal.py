@@ -38,6 +38,7 @@ def probe(
     flip: Array | tuple[float, float],
     ridge: Array | float,
     weight: Array | tuple[float, float] = (1.0, 1.0),
+    again: Array | tuple[float, float] = (0.0, 0.0),
     loss: str = "squared",
     iterations: int = 300,
 ) -> ProbeLaw:
@@ -49,7 +50,9 @@ def probe(
     ridge    > 0; the probe minimises Σ weight_y ℓ(ỹ (wᵀx + offset)) / n + ridge |w|² / 2, with ℓ(a) = (1 − a)²/2 or
              log(1 + e⁻ᵃ) and n all images.  For equal classes and the squared loss this is ``theory.probe``; a probe that takes
              the middle of its two class means for the centre instead has the same weights but for their length
-    weight   (2,) of each class in the loss; n / (2 count) is re-weighting
+    weight   (2,) of each class in the loss, by the true class; n / (2 count) is re-weighting
+    again    (2,) how many more times an image of the class is seen on average, where some are drawn again with replacement;
+             its weight is then in proportion to how often it is seen, ``weight`` on average.  Eq. (repeats)
     loss     "squared" or "logistic"
     iterations  damped steps to the fixed point
     Exact as n and d grow together; ``valid`` as in ``theory.probe``.  ``offset`` is what the probe adds to weightsᵀ(x − centre).
@@ -62,14 +65,16 @@ def probe(
         raise InputError(
             f"probe: source means {moments.mean.shape} and covariances {moments.cov.shape} must be (2, d) and (2, d, d)"
         )
-    count, flip, weight = (jnp.asarray(v, moments.mean.dtype) for v in (count, flip, weight))
+    count, flip, weight, again = (jnp.asarray(v, moments.mean.dtype) for v in (count, flip, weight, again))
     n = jnp.sum(count)
     share, half_gap = count / n, (moments.mean[1] - moments.mean[0]) / 2
     identity = jnp.eye(half_gap.size, dtype=half_gap.dtype)
+    times, often = repeats(again)
+    seen = weight[:, None] * (1 + times) / (1 + again)[:, None]
 
     def given(state: _State) -> tuple[Array, Array, Array, Array, Array]:
         """Mean weights, covariance of the weights, resolvent, slopes and offset at a state."""
-        force, slope, force2 = _forces(state, flip, weight, loss)
+        force, slope, force2 = _forces(state, flip, seen, often, loss)
         resolvent = jnp.linalg.inv(ridge * identity + jnp.einsum("c,cij->ij", share * slope, moments.cov))
         mean = jnp.sum(share * force) * resolvent @ half_gap
         wander = jnp.einsum("c,cij->ij", share * force2, moments.cov) / n
@@ -97,21 +102,34 @@ def probe(
     return ProbeLaw(mean, cov, moments.mean.mean(0), ridge / jnp.sum(share * slope), df2, valid, offset)
 
 
-def _forces(state: _State, flip: Array, weight: Array, loss: str) -> tuple[Array, Array, Array]:
+def repeats(again: Array | float) -> tuple[Array, Array]:
+    """Numbers of repeats (..., 2) and their chances (..., 2), as good as Poisson ones for any cubic.  Eq. (repeats), d15.
+
+    again  (...) mean number of repeats, 0 or more
+    """
+    again = jnp.asarray(again)
+    root = jnp.sqrt(again + 0.25)
+    many = (root - 0.5) / (2 * root)
+    return jnp.stack([again + 0.5 - root, again + 0.5 + root], -1), jnp.stack([1 - many, many], -1)
+
+
+def _forces(state: _State, flip: Array, weight: Array, often: Array, loss: str) -> tuple[Array, Array, Array]:
     """Mean force ψ of an image on the weights, its mean slope −ψ' and mean square, each (2,), over scores and flips.
 
+    weight, often  (2, k) weights in each class and their chances
     Scores are signed by the true class.  Eq. (force): ψ = weight · label · r with r = −ℓ'(label · score + γ weight r).
     """
     mean = state.mean + _SIGN * state.offset
-    score = mean[:, None] + jnp.sqrt(state.variance)[:, None] * jnp.asarray(_NODES)[None, :]  # class, node
-    pliant = (state.leverage * weight)[:, None]
+    spread = jnp.sqrt(state.variance)[:, None, None] * jnp.asarray(_NODES)[None, None]
+    score = mean[:, None, None] + spread  # class, weight, node
+    pliant = (state.leverage[:, None] * weight)[:, :, None]
     force, slope, force2 = 0.0, 0.0, 0.0
     for label, chance in ((1, 1 - flip), (-1, flip)):
         residual = _residual(label * score, pliant, loss)
         curved = residual * (1 - residual) if loss == "logistic" else jnp.ones_like(residual)
-        force += chance * label * weight * (residual @ jnp.asarray(_WEIGHTS))
-        slope += chance * weight * ((curved / (1 + pliant * curved)) @ jnp.asarray(_WEIGHTS))
-        force2 += chance * weight**2 * (residual**2 @ jnp.asarray(_WEIGHTS))
+        force += chance * label * jnp.sum(often * weight * (residual @ jnp.asarray(_WEIGHTS)), 1)
+        slope += chance * jnp.sum(often * weight * ((curved / (1 + pliant * curved)) @ jnp.asarray(_WEIGHTS)), 1)
+        force2 += chance * jnp.sum(often * weight**2 * (residual**2 @ jnp.asarray(_WEIGHTS)), 1)
     return jnp.asarray(force), jnp.asarray(slope), jnp.asarray(force2)
 
 
@@ -124,7 +142,8 @@ def _residual(margin: Array, pliant: Array, loss: str) -> Array:
         s = jax.nn.sigmoid(-margin - pliant * r)
         return jnp.clip(r - (r - s) / (1 + pliant * s * (1 - s)), 0, 1)
 
-    return jax.lax.fori_loop(0, 25, newton, jnp.full_like(margin, 0.5))
+    start = jnp.full(jnp.broadcast_shapes(margin.shape, pliant.shape), 0.5, margin.dtype)
+    return jax.lax.fori_loop(0, 25, newton, start)
 
 
 def penalty(

@@ -326,7 +326,7 @@ class Classes:
     count: tuple[int, int]
     spectrum: tuple[np.ndarray, np.ndarray]
     flip: tuple[float, float] = (0.0, 0.0)
-    balanced: bool = False
+    balance: str = "none"  # weights, or re-sampling: images of the rarer cases drawn again
     added: float = 0.0
     ridge: float = 0.1
 
@@ -336,7 +336,7 @@ class Classes:
 
     @property
     def weight(self) -> np.ndarray:
-        return sum(self.count) / (2 * np.array(self.count)) if self.balanced else np.ones(2)
+        return np.ones(2) if self.balance == "none" else sum(self.count) / (2 * np.array(self.count))
 
     def auc(self, rng: np.random.Generator, n: int) -> Draws:
         """AUC of fitted probes in images with noise ``added``; exact given the weights."""
@@ -346,7 +346,11 @@ class Classes:
         for i in range(n):
             x = rng.normal(size=scale.shape) * scale + mean
             seen = np.where(rng.random(len(label)) < np.array(self.flip)[label], 1 - label, label)
-            weight = self.weight[label] if self.balanced else None
+            weight = self.weight[label] if self.balance == "weights" else None
+            if self.balance == "re-sampling":
+                control, case = self.count
+                again = control + rng.integers(0, case, control - case)
+                x, seen = np.concatenate([x, x[again]]), np.concatenate([seen, seen[again]])
             score = fitted(self.probe, x, seen, self.ridge, weight, BINARY)
             w = score(np.eye(len(self.half))) - score(np.zeros((1, len(self.half))))
             found[i] = norm.cdf(2 * w @ self.half / np.sqrt(w**2 @ (sum(self.spectrum) + 2 * self.added**2)))
@@ -358,7 +362,8 @@ class Classes:
         loss = "logistic" if self.probe == "logistic" else "squared"
         count, weight = jnp.asarray(self.count, float), jnp.asarray(self.weight)
         ridge = unequal.penalty(source, count, weight, ridge=self.ridge, loss=loss)
-        law = unequal.probe(source, count, flip=self.flip, ridge=ridge, weight=weight, loss=loss)
+        again = (0.0, self.count[0] / self.count[1] - 1) if self.balance == "re-sampling" else (0.0, 0.0)
+        law = unequal.probe(source, count, flip=self.flip, ridge=ridge, weight=weight, again=again, loss=loss)
         moved = source._replace(cov=source.cov + self.added**2 * jnp.eye(len(self.half))[None])
         return float(theory.deploy(law, moved)[0])
 
@@ -371,14 +376,13 @@ def all_at_once(probe: str) -> Setting:
 
 
 def few_cases() -> list[Setting]:
-    """A design's usual 256 labels of 64 features, few of them cases, weighted or not."""
+    """A design's usual 256 labels of 64 features, few of them cases, balanced or not."""
     found, spectrum = [], np.geomspace(4.0, 0.3, 64)
-    for cases in (26, 77):
-        for probe in ("ridge", "logistic"):
-            for balanced in (False, True):
-                some = Classes(probe, (256 - cases, cases), (spectrum, spectrum), balanced=balanced)
-                name = f"{probe} probe, {cases} cases of 256{', balanced weights' if balanced else ''}"
-                found.append(Setting("imbalance", name, some.stated(), some.auc, 0.001, True))
+    chosen = [(n, probe, how) for n in (26, 77) for probe in ("ridge", "logistic") for how in ("none", "weights")]
+    for cases, probe, how in [*chosen, (77, "ridge", "re-sampling"), (77, "logistic", "re-sampling")]:
+        some = Classes(probe, (256 - cases, cases), (spectrum, spectrum), balance=how)
+        name = f"{probe} probe, {cases} cases of 256, {'as they are' if how == 'none' else f'balanced by {how}'}"
+        found.append(Setting("imbalance", name, some.stated(), some.auc, 0.001, True))
     return found
 
 

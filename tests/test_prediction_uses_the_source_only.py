@@ -226,6 +226,7 @@ def test_the_untrained_encoder_in_a_pool_is_the_first_one(survey):
         {"prevalence": 0.1},
         {"prevalence": 0.15, "weighting": "class"},
         {"prevalence": 0.2, "weighting": "class", "flip_case": 0.3},
+        {"prevalence": 0.3, "resampling": "class", "probe": "logistic"},
         {"probe": "logistic"},
         {"prevalence": 0.3, "probe": "logistic", "flip_case": 0.3},
     ],
@@ -252,11 +253,12 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
         return x @ np.sqrt(metric), label
 
     seen = []
-    for _ in range(draws):
+    for i in range(draws):
         x, label = sampled(shown.count)
         given = np.where(rng.random(len(label)) < np.array(shown.flip)[label], 1 - label, label)
         weigh = None if one.weighting == "none" else labels.balancing(given)
-        probe = probes.fitted(one.probe, x, given, one.ridge, weigh, BINARY)
+        row = np.arange(len(x)) if one.resampling == "none" else labels.oversampled(jax.random.key(i), given)
+        probe = probes.fitted(one.probe, x[row], given[row], one.ridge, weigh, BINARY)
         fresh, truth = sampled((1000, 1000))
         score = probe(fresh)
         bar = np.mean([score[truth == c].mean() for c in (0, 1)])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.stats import poisson
 
 from rafmodel import learning, sampling, theory, unequal
 from rafmodel import symbols as s
@@ -26,6 +27,9 @@ SCALAR = {
     "down-sampling": (s.SAMPLING_DECAY, [s.omega, s.factor], theory.sampling_decay),
     "calibration-slope": (s.CALIBRATION_SLOPE, [s.Delta, s.v, s.Delta_d, s.v_d], theory.calibration_slope),
     "resampled": (s.RESAMPLED, [s.n, s.drawn], unequal.resampled_size),
+    "repeats-few": (s.REPEATS_FEW, [s.again], lambda r: unequal.repeats(r)[0][0]),
+    "repeats-many": (s.REPEATS_MANY, [s.again], lambda r: unequal.repeats(r)[0][1]),
+    "repeats": (s.REPEATS, [s.again], lambda r: unequal.repeats(r)[1][1]),
     "imbalance-tpr": (s.IMBALANCE_TPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[0]),
     "imbalance-fpr": (s.IMBALANCE_FPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[1]),
     "imbalance-auc": (s.IMBALANCE_AUC, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[2]),
@@ -317,6 +321,33 @@ def test_offset_has_a_slope_and_moves_against_the_rarer_class(loss):
     other = unequal.probe(turned, (12.0, 40.0), flip=(0.2, 0.1), ridge=0.3, loss=loss).offset
     assert float(other) == pytest.approx(-float(offset(jnp.asarray(12.0))), rel=1e-9)
     assert float(offset(jnp.asarray(12.0))) < -0.2
+
+
+def test_images_drawn_again_are_random_weights():
+    """Squared loss: leverage, mean weights and their variance again, with sums over a hundred Poisson terms for the two."""
+    size, count, weight, again, ridge = 4, np.array([30.0, 12.0]), np.array([0.7, 1.75]), np.array([0.0, 1.5]), 0.3
+    half, within = RNG.normal(size=size) * 0.4, RNG.uniform(0.5, 2, (2, size))
+    source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
+    chosen = {"flip": (0.0, 0.0), "ridge": ridge, "weight": weight, "again": again}
+    law = unequal.probe(source, jnp.asarray(count), **chosen)
+    number = np.arange(100)
+    chance = np.stack([poisson.pmf(number, r) for r in again])
+    omega = (weight / (1 + again))[:, None] * (1 + number)
+    share, sign, mean, offset, variance, slope = count / 42, np.array([-1, 1]), 0.0, 0.0, np.ones(2), np.ones(2)
+    for _ in range(500):
+        held = ridge + (share * slope) @ within
+        gamma = (within / held).sum(1) / 42
+        theta = omega / (1 + omega * gamma[:, None])
+        slope, square = (chance * theta).sum(1), (chance * theta**2).sum(1)
+        offset = (sign * share * slope * (1 - mean)).sum() / (share * slope).sum()
+        short = 1 - mean - sign * offset
+        w = (share * slope * short).sum() * half / held
+        spread = (share * square * (short**2 + variance)) @ within / 42 / held**2
+        mean, variance = w @ half, within @ (w**2 + spread)
+    np.testing.assert_allclose(law.mean, w, rtol=2e-3)
+    np.testing.assert_allclose(np.diag(law.cov), spread, rtol=5e-3)
+    once = unequal.probe(source, jnp.asarray(count), **chosen | {"again": (0.0, 0.0)})
+    assert float(jnp.trace(law.cov) / jnp.trace(once.cov)) > 1.03
 
 
 def test_free_offset_gives_the_discriminant_of_unequal_counts():
