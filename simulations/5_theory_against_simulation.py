@@ -318,6 +318,9 @@ OTHER = np.geomspace(0.4, 2.5, D)  # the cases' spectrum, where it differs
 COUNT, FLIP = (60, 30), (0.05, 0.2)
 
 
+_law = jax.jit(unequal.probe, static_argnames="loss")
+
+
 @dataclass(frozen=True)
 class Classes:
     """Unequal classes, controls then cases, and a probe of the package's that learns from them, its centre or offset included."""
@@ -363,7 +366,7 @@ class Classes:
         count, weight = jnp.asarray(self.count, float), jnp.asarray(self.weight)
         ridge = unequal.penalty(source, count, weight, ridge=self.ridge, loss=loss)
         again = (0.0, self.count[0] / self.count[1] - 1) if self.balance == "re-sampling" else (0.0, 0.0)
-        law = unequal.probe(source, count, flip=self.flip, ridge=ridge, weight=weight, again=again, loss=loss)
+        law = _law(source, count, flip=self.flip, ridge=ridge, weight=weight, again=again, loss=loss)
         moved = source._replace(cov=source.cov + self.added**2 * jnp.eye(len(self.half))[None])
         return float(theory.deploy(law, moved)[0])
 
