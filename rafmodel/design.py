@@ -332,12 +332,14 @@ class Taught(NamedTuple):
     flip    share of each class's labels that are wrong
     weight  of each class in the loss (mean over images 1)
     loss    squared or logistic
+    again   how many more times an image of each class is seen on average, drawn again at random
     """
 
     count: tuple[float, float]
     flip: tuple[float, float]
     weight: tuple[float, float] = (1.0, 1.0)
     loss: str = "squared"
+    again: tuple[float, float] = (0.0, 0.0)
 
     @property
     def alike(self) -> bool:
@@ -349,12 +351,14 @@ class Taught(NamedTuple):
 def taught(design: Design, label: np.ndarray) -> Taught:
     """Of cases against controls, labels drawn from a source with these labels (n,).
 
-    To show the images of a class several times is to weigh them more; balance of subgroups is taken for that of classes.
+    To draw images of the rarer class again is to weigh them more, some more than others; balance of subgroups is taken for
+    that of classes.
     """
     count, flip = n_by_class(design, label), flips(design)
     balanced = (design.weighting, design.resampling) != ("none", "none")
     weight = (sum(count) / (2 * count[0]), sum(count) / (2 * count[1])) if balanced else (1.0, 1.0)
-    return Taught((count[0], count[1]), flip, weight, "logistic" if design.probe == "logistic" else "squared")
+    again = (max(count) / count[0] - 1, max(count) / count[1] - 1) if design.resampling != "none" else (0.0, 0.0)
+    return Taught((count[0], count[1]), flip, weight, "logistic" if design.probe == "logistic" else "squared", again)
 
 
 def flips(design: Design) -> tuple[float, float]:
@@ -366,13 +370,9 @@ def flips(design: Design) -> tuple[float, float]:
 def unforeseen(design: Design) -> list[str]:
     """What theory does not see of how the design learns its labels, or was not checked on."""
     by_group = "group" in (design.weighting, design.resampling)
-    plain = design.weighting == design.resampling == "none" and design.probe == "ridge"
     found = {
         "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
         "a finetuned probe, foreseen as if it were a ridge probe": design.probe == "finetuned",
-        "unequal classes in a ridge probe without weights, foreseen as if half way between them were known": (
-            plain and design.prevalence not in (None, 0.5)
-        ),
         "labels balanced by subgroup, foreseen as if by class": by_group,
         "labels wrong in one subgroup, foreseen as if they were in all": bool(design.flip_in),
     }

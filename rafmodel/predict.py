@@ -194,7 +194,7 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
 def _rates(chart: Chart, metric: Array, shown: Taught, ridge: float) -> np.ndarray:
     """AUC, TPR and FPR (3, shift, severity, group) that theory states for a representation and what its probe is taught."""
     chosen = {"alike": shown.alike, "loss": shown.loss}
-    return np.stack(_outcome(metric, chart.clean, chart.shifted, *shown[:3], ridge, chart.width, **chosen))
+    return np.stack(_outcome(metric, chart.clean, chart.shifted, *shown[:3], shown.again, ridge, chart.width, **chosen))
 
 
 @partial(jax.jit, static_argnames=("alike", "loss"))
@@ -205,6 +205,7 @@ def _outcome(
     count: tuple[float, float],
     flip: tuple[float, float],
     weight: tuple[float, float],
+    again: tuple[float, float],
     ridge: float,
     width: int,
     *,
@@ -220,13 +221,11 @@ def _outcome(
         law = theory.probe(learned, 2 * count[0], flip=flip[0], ridge=penalty)
     else:
         counts, weights = jnp.asarray(count, float), jnp.asarray(weight, float)
-        share = counts * weights / counts.sum()
-        between = (
-            4 * share[0] * share[1] if loss == "logistic" else 1.0
-        )  # about the mean, or half way between the classes
-        gap = (learned.mean[1] - learned.mean[0]) / 2
-        penalty = ridge * (share @ jnp.einsum("cii->c", learned.cov) + between * gap @ gap) / width
-        law = unequal.probe(learned, counts, flip=jnp.asarray(flip), ridge=penalty, weight=weights, loss=loss)
+        # relative to the width of the encoder, of which r directions are kept
+        relative = ridge * len(metric) / width
+        penalty = unequal.penalty(learned, counts, weights, ridge=relative, loss=loss)
+        chosen = {"weight": weights, "again": jnp.asarray(again, float), "loss": loss}
+        law = unequal.probe(learned, counts, flip=jnp.asarray(flip), ridge=penalty, **chosen)
     outward = law._replace(mean=root @ law.mean, cov=root @ law.cov @ root, centre=clean.mean.mean(0))
     bar = theory.threshold(outward, clean)
     return jax.lax.map(lambda one: theory.deploy(outward, one, bar), shifted)  # a shift at a time: moments are large

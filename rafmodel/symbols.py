@@ -131,7 +131,8 @@ share_c, eta_c, omega_c = (sp.IndexedBase(name, positive=True) for name in ("p",
 gamma_c, theta_c, rho_c, psi_c = (sp.IndexedBase(name, positive=True) for name in ("gamma", "theta", "phi", "psi"))
 ell_c, v_c = sp.IndexedBase("ell", positive=True), sp.IndexedBase("v", positive=True)
 margin, residual = sp.symbols("h r", real=True)  # score of an image left out; −ℓ' at the score of the trained probe
-score_mean = sp.Symbol("m", real=True)
+score_mean, offset = sp.symbols("m b", real=True)  # wᵀu; what the probe adds to every score
+class_mean = sp.IndexedBase("m", real=True)  # signed by the class
 
 
 def _classes(term: sp.Expr) -> sp.Sum:
@@ -141,8 +142,13 @@ def _classes(term: sp.Expr) -> sp.Sum:
 _held = lam + _classes(share_c[y_c] * theta_c[y_c] * ell_c[y_c, i])  # what holds a weight back
 LEVERAGE = _is("gamma_c", _over(i, ell_c[y_c, i] / _held.doit()) / n)
 SLOPE = _is("theta_c", omega_c[y_c] / (1 + omega_c[y_c] * gamma_c[y_c]))
-PULL = _is("psi_c", theta_c[y_c] * (1 - 2 * eta_c[y_c] - score_mean))
-FORCE = _is("phi_c", theta_c[y_c] ** 2 * (1 - 2 * (1 - 2 * eta_c[y_c]) * score_mean + score_mean**2 + v_c[y_c]))
+CLASS_MEAN = _is("m_c", score_mean + (2 * y_c - 1) * offset)
+PULL = _is("psi_c", theta_c[y_c] * (1 - 2 * eta_c[y_c] - class_mean[y_c]))
+_square = 1 - 2 * (1 - 2 * eta_c[y_c]) * class_mean[y_c] + class_mean[y_c] ** 2 + v_c[y_c]
+FORCE = _is("phi_c", theta_c[y_c] ** 2 * _square)
+BALANCE = sp.Eq(share_c[1] * psi_c[1], share_c[0] * psi_c[0], evaluate=False)
+_held_in = _classes(share_c[y_c] * theta_c[y_c])
+OFFSET = _is("b", _classes((2 * y_c - 1) * share_c[y_c] * theta_c[y_c] * (1 - 2 * eta_c[y_c] - score_mean)) / _held_in)
 WEIGHTS_MEAN = _is("w_i", _classes(share_c[y_c] * psi_c[y_c]) * u[i] / _held)
 WEIGHTS_VARIANCE = _is("s_i", _classes(share_c[y_c] * rho_c[y_c] * ell_c[y_c, i]) / (n * _held**2))
 LOGISTIC_FORCE = sp.Eq(residual, 1 / (1 + sp.exp(margin + omega_c[y_c] * gamma_c[y_c] * residual)), evaluate=False)
@@ -154,6 +160,10 @@ _scatter = _scatter / (1 - df_2 / (n_1 + n_0 - 2))
 DISCRIMINANT_TPR = _is("TPR", Phi((_reach + _drag) / (2 * sp.sqrt(_scatter))))
 DISCRIMINANT_FPR = _is("FPR", Phi((_drag - _reach) / (2 * sp.sqrt(_scatter))))
 DISCRIMINANT_AUC = _is("AUC", Phi(_reach / sp.sqrt(2 * _scatter)))
+again = sp.Symbol("r", positive=True)  # mean number of repeats, and two that stand for a Poisson one
+_root = sp.sqrt(again + sp.Rational(1, 4))
+REPEATS_FEW, REPEATS_MANY = (_is(f"k_{i}", again + sp.Rational(1, 2) + side * _root) for i, side in ((0, -1), (1, 1)))
+REPEATS = _is("P_1", (_root - sp.Rational(1, 2)) / (2 * _root))
 drawn = sp.Symbol("b", positive=True)
 RESAMPLED = _is("n_e", 1 / (1 / n + (1 - 1 / n) / drawn))
 
@@ -349,10 +359,16 @@ EQUATIONS: list[tuple[str, str, sp.Expr]] = [
     ("resampled", "Images that a resampled class is worth", RESAMPLED),
     ("leverage", "Leverage of an image of a class", LEVERAGE),
     ("slope", "Slope of the force of an image, squared loss", SLOPE),
+    ("class-mean", "Mean score of a class, signed by it", CLASS_MEAN),
     ("pull", "Mean force of an image, squared loss", PULL),
     ("force", "Mean square force of an image, squared loss", FORCE),
+    ("balance", "What fixes the offset: the classes' forces cancel", BALANCE),
+    ("offset", "Offset of a probe of unequal classes, squared loss", OFFSET),
     ("weights-mean", "Mean weights of a probe of unequal classes", WEIGHTS_MEAN),
     ("weights-variance", "Variance of these weights", WEIGHTS_VARIANCE),
+    ("repeats-few", "An image drawn again: few repeats", REPEATS_FEW),
+    ("repeats-many", "Many repeats", REPEATS_MANY),
+    ("repeats", "Chance of many repeats", REPEATS),
     ("logistic-force", "Force of an image, logistic loss", LOGISTIC_FORCE),
     ("dice", "Dice from pixel rates", DICE),
     ("mean-dice", "Mean Dice of images of few independent pixels", MEAN_DICE),

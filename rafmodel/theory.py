@@ -223,12 +223,13 @@ class Moments(NamedTuple):
 
 
 class ProbeLaw(NamedTuple):
-    """Law of the ridge probe's weights over draws of its training labels and images; score = weightsᵀ(x − centre).
+    """Law of a probe's weights over draws of its training labels and images; score = weightsᵀ(x − centre) + offset.
 
     mean (d,), cov (d, d)   of the weights
     centre (d,)             midpoint of the class means at the source
     kappa, df2              effective ridge and degrees of freedom
     valid                   whether the training set is inside the law's range of validity (see `probe`)
+    offset                  expected; 0 where classes are alike.  Thresholds below are on the score without it
     """
 
     mean: Array
@@ -237,6 +238,7 @@ class ProbeLaw(NamedTuple):
     kappa: Array
     df2: Array
     valid: Array
+    offset: Array | float = 0.0
 
 
 def moments(features: Array, label: Array, weight: Array | None = None) -> Moments:
@@ -290,7 +292,7 @@ def probe(moments: Moments, n: Array | float, *, flip: Array | float, ridge: Arr
     flip     share of labels that are wrong, in [0, 0.5]
     ridge    > 0, in the features' variance unit: the probe minimises Σ (±1 − wᵀ(x − centre))² + n ridge |w|²
     The law is exact only as n and d grow together.  `valid` is False where n < 20 or df2 > 0.9 n: there E|w|² was
-    seen to be off by more than a tenth (at n = 10 and small ridge up to 2.9 times).
+    seen to be off by more than a tenth (at n = 10, d = 12 and a ridge of 0.001 by a half, d05).
     Raises InputError where the shapes disagree.
     """
     if moments.mean.ndim != 2 or moments.cov.shape != (2, *moments.mean.shape[-1:] * 2):

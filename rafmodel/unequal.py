@@ -18,12 +18,15 @@ from rafmodel.theory import Moments, ProbeLaw, auc, effective_ridge, rate
 LOSSES = ("squared", "logistic")
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_SIGN = np.array([-1.0, 1.0])  # of a control, of a case
 
 
 class _State(NamedTuple):
-    """Scores of an image left out of training: their mean m () and variances v (2,), and the leverage γ (2,) of an image."""
+    """Scores of an image left out of training, signed by its class: their mean m () but for the offset b (), which adds to those
+    of cases and takes from those of controls, their variances v (2,), and the leverage γ (2,) of an image."""
 
     mean: Array
+    offset: Array
     variance: Array
     leverage: Array
 
@@ -35,21 +38,25 @@ def probe(
     flip: Array | tuple[float, float],
     ridge: Array | float,
     weight: Array | tuple[float, float] = (1.0, 1.0),
+    again: Array | tuple[float, float] = (0.0, 0.0),
     loss: str = "squared",
     iterations: int = 300,
 ) -> ProbeLaw:
-    """Law of a regularised linear probe trained on unequal classes.  Eq. (leverage, slope, pull, force, weights-*), d15.
+    """Law of a regularised linear probe with a free offset, of unequal classes.  Eq. (leverage, ..., weights-*, offset), d15.
 
     moments  of the source: mean (2, d), cov (2, d, d), which may differ between classes
     count    (2,) training images of each class
     flip     (2,) share of each class's labels that are wrong
-    ridge    > 0; the probe minimises Σ weight_y ℓ(ỹ wᵀ(x − centre)) / n + ridge |w|² / 2, with centre the midpoint of the
-             class means, ℓ(a) = (1 − a)²/2 or log(1 + e⁻ᵃ) and n all images.  For equal classes and the squared loss this
-             is ``theory.probe``
-    weight   (2,) of each class in the loss; n / (2 count) is re-weighting
+    ridge    > 0; the probe minimises Σ weight_y ℓ(ỹ (wᵀx + offset)) / n + ridge |w|² / 2, with ℓ(a) = (1 − a)²/2 or
+             log(1 + e⁻ᵃ) and n all images.  For equal classes and the squared loss this is ``theory.probe``; a probe that takes
+             the middle of its two class means for the centre instead has the same weights but for their length
+    weight   (2,) of each class in the loss, by the true class; n / (2 count) is re-weighting
+    again    (2,) how many more times an image of the class is seen on average, where some are drawn again with replacement;
+             its weight is then in proportion to how often it is seen, ``weight`` on average.  Eq. (repeats)
     loss     "squared" or "logistic"
     iterations  damped steps to the fixed point
-    Exact as n and d grow together; ``valid`` as in ``theory.probe``.  Mai, Liao, Couillet 2019; Salehi et al. 2019.
+    Exact as n and d grow together; ``valid`` as in ``theory.probe``.  ``offset`` is what the probe adds to weightsᵀ(x − centre).
+    Mai, Liao, Couillet 2019; Salehi et al. 2019.
     Raises InputError for another loss, or where the shapes disagree.
     """
     if loss not in LOSSES:
@@ -58,53 +65,71 @@ def probe(
         raise InputError(
             f"probe: source means {moments.mean.shape} and covariances {moments.cov.shape} must be (2, d) and (2, d, d)"
         )
-    count, flip, weight = (jnp.asarray(v, moments.mean.dtype) for v in (count, flip, weight))
+    count, flip, weight, again = (jnp.asarray(v, moments.mean.dtype) for v in (count, flip, weight, again))
     n = jnp.sum(count)
     share, half_gap = count / n, (moments.mean[1] - moments.mean[0]) / 2
     identity = jnp.eye(half_gap.size, dtype=half_gap.dtype)
+    times, often = repeats(again)
+    seen = weight[:, None] * (1 + times) / (1 + again)[:, None]
 
-    def given(state: _State) -> tuple[Array, Array, Array, Array]:
-        """Mean weights, covariance of the weights, resolvent and slopes at a state."""
-        force, slope, force2 = _forces(state, flip, weight, loss)
+    def given(state: _State) -> tuple[Array, Array, Array, Array, Array]:
+        """Mean weights, covariance of the weights, resolvent, slopes and offset at a state."""
+        force, slope, force2 = _forces(state, flip, seen, often, loss)
         resolvent = jnp.linalg.inv(ridge * identity + jnp.einsum("c,cij->ij", share * slope, moments.cov))
         mean = jnp.sum(share * force) * resolvent @ half_gap
         wander = jnp.einsum("c,cij->ij", share * force2, moments.cov) / n
-        return mean, resolvent @ wander @ resolvent, resolvent, slope
+        offset = state.offset + jnp.sum(_SIGN * share * force) / jnp.sum(share * slope)  # towards forces that cancel
+        return mean, resolvent @ wander @ resolvent, resolvent, slope, offset
 
     def step(_: Any, state: _State) -> _State:
-        mean, cov, resolvent, _ = given(state)
+        mean, cov, resolvent, _, offset = given(state)
         second = cov + mean[:, None] * mean[None, :]
         new = _State(
             mean @ half_gap,
+            offset,
             jnp.einsum("cij,ij->c", moments.cov, second),
             jnp.einsum("cij,ij->c", moments.cov, resolvent) / n,
         )
         return jax.tree.map(lambda old, new: (old + new) / 2, state, new)
 
-    start = _State(jnp.zeros(()), jnp.zeros(2), jnp.einsum("cii->c", moments.cov) / (n * ridge))
+    start = _State(jnp.zeros(()), jnp.zeros(()), jnp.ones(2), jnp.einsum("cii->c", moments.cov) / (n * ridge))
     start = jax.tree.map(lambda x: x.astype(half_gap.dtype), start)
-    mean, cov, resolvent, slope = given(jax.lax.fori_loop(0, iterations, step, start))
+    mean, cov, resolvent, slope, offset = given(jax.lax.fori_loop(0, iterations, step, start))
     pooled = jnp.einsum("c,cij->ij", share * slope, moments.cov)
     smooth = resolvent @ pooled
     df2 = jnp.sum(smooth * smooth.T)
     valid = (n >= 20) & (df2 <= 0.9 * n)
-    return ProbeLaw(mean, cov, moments.mean.mean(0), ridge / jnp.sum(share * slope), df2, valid)
+    return ProbeLaw(mean, cov, moments.mean.mean(0), ridge / jnp.sum(share * slope), df2, valid, offset)
 
 
-def _forces(state: _State, flip: Array, weight: Array, loss: str) -> tuple[Array, Array, Array]:
+def repeats(again: Array | float) -> tuple[Array, Array]:
+    """Numbers of repeats (..., 2) and their chances (..., 2), as good as Poisson ones for any cubic.  Eq. (repeats), d15.
+
+    again  (...) mean number of repeats, 0 or more
+    """
+    again = jnp.asarray(again)
+    root = jnp.sqrt(again + 0.25)
+    many = (root - 0.5) / (2 * root)
+    return jnp.stack([again + 0.5 - root, again + 0.5 + root], -1), jnp.stack([1 - many, many], -1)
+
+
+def _forces(state: _State, flip: Array, weight: Array, often: Array, loss: str) -> tuple[Array, Array, Array]:
     """Mean force ψ of an image on the weights, its mean slope −ψ' and mean square, each (2,), over scores and flips.
 
+    weight, often  (2, k) weights in each class and their chances
     Scores are signed by the true class.  Eq. (force): ψ = weight · label · r with r = −ℓ'(label · score + γ weight r).
     """
-    score = state.mean + jnp.sqrt(state.variance)[:, None] * jnp.asarray(_NODES)[None, :]  # class, node
-    pliant = (state.leverage * weight)[:, None]
+    mean = state.mean + _SIGN * state.offset
+    spread = jnp.sqrt(state.variance)[:, None, None] * jnp.asarray(_NODES)[None, None]
+    score = mean[:, None, None] + spread  # class, weight, node
+    pliant = (state.leverage[:, None] * weight)[:, :, None]
     force, slope, force2 = 0.0, 0.0, 0.0
     for label, chance in ((1, 1 - flip), (-1, flip)):
         residual = _residual(label * score, pliant, loss)
         curved = residual * (1 - residual) if loss == "logistic" else jnp.ones_like(residual)
-        force += chance * label * weight * (residual @ jnp.asarray(_WEIGHTS))
-        slope += chance * weight * ((curved / (1 + pliant * curved)) @ jnp.asarray(_WEIGHTS))
-        force2 += chance * weight**2 * (residual**2 @ jnp.asarray(_WEIGHTS))
+        force += chance * label * jnp.sum(often * weight * (residual @ jnp.asarray(_WEIGHTS)), 1)
+        slope += chance * jnp.sum(often * weight * ((curved / (1 + pliant * curved)) @ jnp.asarray(_WEIGHTS)), 1)
+        force2 += chance * jnp.sum(often * weight**2 * (residual**2 @ jnp.asarray(_WEIGHTS)), 1)
     return jnp.asarray(force), jnp.asarray(slope), jnp.asarray(force2)
 
 
@@ -117,7 +142,22 @@ def _residual(margin: Array, pliant: Array, loss: str) -> Array:
         s = jax.nn.sigmoid(-margin - pliant * r)
         return jnp.clip(r - (r - s) / (1 + pliant * s * (1 - s)), 0, 1)
 
-    return jax.lax.fori_loop(0, 25, newton, jnp.full_like(margin, 0.5))
+    start = jnp.full(jnp.broadcast_shapes(margin.shape, pliant.shape), 0.5, margin.dtype)
+    return jax.lax.fori_loop(0, 25, newton, start)
+
+
+def penalty(
+    moments: Moments, count: Array, weight: Array, *, ridge: Array | float, loss: str = "squared"
+) -> Array | float:
+    """What a ridge relative to the mean variance of the labelled features comes to, () in the features' unit squared.
+
+    moments, count, weight, loss  as of ``probe``
+    Variance is taken about the weighted mean by the logistic probe, and about half way between the classes by the ridge probe.
+    """
+    share = count * weight / jnp.sum(count)
+    between = 4 * share[0] * share[1] if loss == "logistic" else 1.0
+    half_gap = (moments.mean[1] - moments.mean[0]) / 2
+    return ridge * (share @ jnp.einsum("cii->c", moments.cov) + between * half_gap @ half_gap) / half_gap.size
 
 
 def discriminant_rates(

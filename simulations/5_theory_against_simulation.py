@@ -19,7 +19,9 @@ import tyro
 from scipy.stats import norm
 
 from rafmodel import learning, sampling, theory, unequal
+from rafmodel.asked import BINARY
 from rafmodel.files import atomically
+from rafmodel.probes import fitted
 
 Draws = tuple[np.ndarray, np.ndarray]
 GROUPS = 100 * 2 ** np.arange(5)  # numbers of groups that the draws are cut into, for the slope
@@ -350,33 +352,75 @@ OTHER = np.geomspace(0.4, 2.5, D)  # the cases' spectrum, where it differs
 COUNT, FLIP = (60, 30), (0.05, 0.2)
 
 
-def _unequal_auc(loss: str):
-    """AUC of probes of classes unequal in number, covariance and label quality, in images with noise 0.5."""
+_law = jax.jit(unequal.probe, static_argnames="loss")
 
-    def simulate(rng: np.random.Generator, n: int) -> Draws:
-        y = np.repeat([-1.0, 1.0], COUNT)
-        scale = np.where(y[:, None] > 0, OTHER, SPECTRUM) ** 0.5
+
+@dataclass(frozen=True)
+class Classes:
+    """Unequal classes, controls then cases, and a probe of the package's that learns from them, its centre or offset included."""
+
+    probe: str
+    count: tuple[int, int]
+    spectrum: tuple[np.ndarray, np.ndarray]
+    flip: tuple[float, float] = (0.0, 0.0)
+    balance: str = "none"  # weights, or re-sampling: images of the rarer cases drawn again
+    added: float = 0.0
+    ridge: float = 0.1
+
+    @property
+    def half(self) -> np.ndarray:
+        return np.full(len(self.spectrum[0]), 1.1 / len(self.spectrum[0]) ** 0.5)
+
+    @property
+    def weight(self) -> np.ndarray:
+        return np.ones(2) if self.balance == "none" else sum(self.count) / (2 * np.array(self.count))
+
+    def auc(self, rng: np.random.Generator, n: int) -> Draws:
+        """AUC of fitted probes in images with noise ``added``; exact given the weights."""
+        label = np.repeat([0, 1], self.count)
+        scale, mean = np.stack(self.spectrum)[label] ** 0.5, (2 * label[:, None] - 1) * self.half
         found = np.empty(n)
         for i in range(n):
-            x = rng.normal(size=(N, D)) * scale + y[:, None] * HALF
-            seen = np.where(rng.random(N) < np.where(y > 0, FLIP[1], FLIP[0]), -y, y)
-            w = np.linalg.solve(x.T @ x / N + 0.3 * np.eye(D), x.T @ seen / N)
-            if loss == "logistic":
-                w = np.zeros(D)
-                for _ in range(8):  # Newton's steps
-                    p = 1 / (1 + np.exp(seen * (x @ w)))
-                    curved = x.T @ ((p * (1 - p))[:, None] * x) / N + 0.3 * np.eye(D)
-                    w -= np.linalg.solve(curved, 0.3 * w - x.T @ (seen * p) / N)
-            found[i] = norm.cdf(2 * w @ HALF / np.sqrt(w**2 @ (SPECTRUM + OTHER + 0.5)))
+            x = rng.normal(size=scale.shape) * scale + mean
+            seen = np.where(rng.random(len(label)) < np.array(self.flip)[label], 1 - label, label)
+            weight = self.weight[label] if self.balance == "weights" else None
+            if self.balance == "re-sampling":
+                control, case = self.count
+                again = control + rng.integers(0, case, control - case)
+                x, seen = np.concatenate([x, x[again]]), np.concatenate([seen, seen[again]])
+            score = fitted(self.probe, x, seen, self.ridge, weight, BINARY)
+            w = score(np.eye(len(self.half))) - score(np.zeros((1, len(self.half))))
+            found[i] = norm.cdf(2 * w @ self.half / np.sqrt(w**2 @ (sum(self.spectrum) + 2 * self.added**2)))
         return _mean_of(found)
 
-    return simulate
+    def stated(self) -> float:
+        cov = jax.vmap(jnp.diag)(jnp.stack(self.spectrum))
+        source = theory.Moments(jnp.stack([-self.half, self.half]), cov, jnp.ones(2))
+        loss = "logistic" if self.probe == "logistic" else "squared"
+        count, weight = jnp.asarray(self.count, float), jnp.asarray(self.weight)
+        ridge = unequal.penalty(source, count, weight, ridge=self.ridge, loss=loss)
+        again = (0.0, self.count[0] / self.count[1] - 1) if self.balance == "re-sampling" else (0.0, 0.0)
+        law = _law(source, count, flip=self.flip, ridge=ridge, weight=weight, again=again, loss=loss)
+        moved = source._replace(cov=source.cov + self.added**2 * jnp.eye(len(self.half))[None])
+        return float(theory.deploy(law, moved)[0])
 
 
-def _unequal_stated(loss: str) -> float:
-    source = theory.Moments(jnp.stack([-HALF, HALF]), jax.vmap(jnp.diag)(jnp.stack([SPECTRUM, OTHER])), jnp.ones(2))
-    law = unequal.probe(source, COUNT, flip=FLIP, ridge=0.3, loss=loss)
-    return float(theory.deploy(law, source._replace(cov=source.cov + 0.25 * jnp.eye(D)[None]))[0])
+def all_at_once(probe: str) -> Setting:
+    some = Classes(probe, COUNT, (SPECTRUM, OTHER), FLIP, added=0.5, ridge=0.3)
+    return Setting(
+        "two together", f"counts, covariances, labels and noise, {probe}", some.stated(), some.auc, 0.004, True
+    )
+
+
+def few_cases() -> list[Setting]:
+    """A design's usual 256 labels of 64 features, few of them cases, balanced or not."""
+    found, spectrum = [], np.geomspace(4.0, 0.3, 64)
+    chosen = [(n, probe, how) for n in (26, 77) for probe in ("ridge", "logistic") for how in ("none", "weights")]
+    for cases, probe, how in [*chosen, (77, "ridge", "re-sampling"), (77, "logistic", "re-sampling")]:
+        some = Classes(probe, (256 - cases, cases), (spectrum, spectrum), balance=how)
+        name = f"{probe} probe, {cases} cases of 256, {'as they are' if how == 'none' else f'balanced by {how}'}"
+        found.append(Setting("imbalance", name, some.stated(), some.auc, 0.001, True))
+    return found
 
 
 def _discriminant(rng: np.random.Generator, n: int) -> Draws:
@@ -487,14 +531,10 @@ def probes() -> list[Setting]:
     source = theory.Moments(jnp.stack([-HALF, HALF]), jnp.stack([jnp.diag(SPECTRUM)] * 2), jnp.ones(2))
     behind_ridge = float(unequal.discriminant_rates(source, (75, 15), ridge=0.3)[0])
     worth = float(1 / unequal.resampled_size(20, 60))
-    every = "counts, covariances, labels and noise"
     return [
         Setting("imbalance", "discriminant of the rare class", behind_ridge, _discriminant, 0.004, True),
         Setting("imbalance", "re-sampling", worth, _resampled),
-        Setting("two together", f"{every}, ridge", _unequal_stated("squared"), _unequal_auc("squared"), 0.004, True),
-        Setting(
-            "two together", f"{every}, logistic", _unequal_stated("logistic"), _unequal_auc("logistic"), 0.004, True
-        ),
+        *map(all_at_once, ("ridge", "logistic")),
         Setting("labels", "ridge probe, 90 labels", _probe_stated(0.0, 0.0), _probe_auc(0.0, 0.0), 0.004, True),
         Setting("labels", "ridge probe, a fifth wrong", _probe_stated(0.2, 0.0), _probe_auc(0.2, 0.0), 0.004, True),
         Setting("two together", "a fifth wrong, and noise", _probe_stated(0.2, 1.0), _probe_auc(0.2, 1.0), 0.004, True),
@@ -507,7 +547,7 @@ def probes() -> list[Setting]:
 
 
 def settings() -> list[Setting]:
-    return [*samples(), *variabilities(), *proxies(), *probes()]
+    return [*samples(), *variabilities(), *proxies(), *probes(), *few_cases()]
 
 
 def compare(setting: Setting, rng: np.random.Generator, n: int) -> tuple[float, float, float, float]:

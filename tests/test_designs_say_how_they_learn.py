@@ -362,10 +362,9 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
 def test_theory_says_what_it_does_not_see():
     one = chosen("contrastive+noise")
     rare = {"prevalence": 0.2}
-    for change in ({}, rare | {"weighting": "class"}, {"flip_case": 0.1}, rare | {"probe": "logistic"}):
+    for change in ({}, rare, rare | {"weighting": "class"}, {"flip_case": 0.1}, rare | {"probe": "logistic"}):
         assert not design.unforeseen(replace(one, **change))
     for change, told in (
-        (rare, "half way between them"),
         ({"flip_in": "A"}, "wrong in one subgroup"),
         ({"resampling": "group"}, "balanced by subgroup"),
         ({"probe": "finetuned"}, "finetuned probe"),
@@ -377,12 +376,14 @@ def test_theory_says_what_it_does_not_see():
 def test_what_a_probe_is_taught_is_told_to_theory():
     label = np.repeat([0, 1], [300, 100])
     one = chosen("untrained")
-    assert design.taught(one, label) == ((100, 100), (0.0, 0.0), (1.0, 1.0), "squared")
+    assert design.taught(one, label) == ((100, 100), (0.0, 0.0), (1.0, 1.0), "squared", (0.0, 0.0))
     assert design.taught(one, label).alike
     rare = replace(one, n_labelled=100, prevalence=0.2, flip_case=0.3, label_flip=0.1, probe="logistic")
-    assert design.taught(rare, label) == ((80, 20), (0.1, 0.3), (1.0, 1.0), "logistic")
+    assert design.taught(rare, label) == ((80, 20), (0.1, 0.3), (1.0, 1.0), "logistic", (0.0, 0.0))
     for change in ({"weighting": "class"}, {"resampling": "class"}):
-        assert design.taught(replace(rare, **change), label).weight == (100 / 160, 100 / 40)
+        shown = design.taught(replace(rare, **change), label)
+        assert shown.weight == (100 / 160, 100 / 40)
+        assert shown.again == ((0.0, 3.0) if "resampling" in change else (0.0, 0.0))  # 80 draws of 20 cases
     assert not any(
         design.taught(replace(one, **{k: v}), label).alike for k, v in (("prevalence", 0.2), ("flip_case", 0.1))
     )

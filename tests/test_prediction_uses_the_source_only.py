@@ -223,7 +223,10 @@ def test_the_untrained_encoder_in_a_pool_is_the_first_one(survey):
 @pytest.mark.parametrize(
     "choice",
     [
+        {"prevalence": 0.1},
         {"prevalence": 0.15, "weighting": "class"},
+        {"prevalence": 0.2, "weighting": "class", "flip_case": 0.3},
+        {"prevalence": 0.3, "resampling": "class", "probe": "logistic"},
         {"probe": "logistic"},
         {"prevalence": 0.3, "probe": "logistic", "flip_case": 0.3},
     ],
@@ -231,7 +234,7 @@ def test_the_untrained_encoder_in_a_pool_is_the_first_one(survey):
 def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
     """Gaussian features of known moments, a representation that is not the identity, and the simulator's own probes."""
     rng = np.random.default_rng(0)
-    d, draws = 16, 150
+    d, draws = 64, 150  # many features, so that what the classes' counts cost is seen
     mean = 2 + np.stack([np.zeros(d), np.concatenate([rng.normal(0, 0.6, 6), np.zeros(d - 6)])])  # far from the origin
     turned = np.linalg.qr(rng.normal(size=(d, d)))[0]
     roots = np.stack([np.diag(np.geomspace(1.5, 0.3, d)), turned * np.geomspace(1, 0.4, d)])
@@ -249,12 +252,13 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
         x = np.concatenate([mean[c] + rng.normal(size=(n, d)) @ roots[c].T for c, n in enumerate(counts)])
         return x @ np.sqrt(metric), label
 
-    weigh = None if one.weighting == "none" else labels.balancing(np.repeat([0, 1], shown.count))
     seen = []
-    for _ in range(draws):
+    for i in range(draws):
         x, label = sampled(shown.count)
         given = np.where(rng.random(len(label)) < np.array(shown.flip)[label], 1 - label, label)
-        probe = probes.fitted(one.probe, x, given, one.ridge, weigh, BINARY)
+        weigh = None if one.weighting == "none" else labels.balancing(given)
+        row = np.arange(len(x)) if one.resampling == "none" else labels.oversampled(jax.random.key(i), given)
+        probe = probes.fitted(one.probe, x[row], given[row], one.ridge, weigh, BINARY)
         fresh, truth = sampled((1000, 1000))
         score = probe(fresh)
         bar = np.mean([score[truth == c].mean() for c in (0, 1)])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.stats import poisson
 
 from rafmodel import calibration, learning, sampling, theory, unequal
 from rafmodel import symbols as s
@@ -28,6 +29,9 @@ SCALAR = {
     "down-sampling": (s.SAMPLING_DECAY, [s.omega, s.factor], theory.sampling_decay),
     "calibration-slope": (s.CALIBRATION_SLOPE, [s.Delta, s.v, s.Delta_d, s.v_d], calibration.calibration_slope),
     "resampled": (s.RESAMPLED, [s.n, s.drawn], unequal.resampled_size),
+    "repeats-few": (s.REPEATS_FEW, [s.again], lambda r: unequal.repeats(r)[0][0]),
+    "repeats-many": (s.REPEATS_MANY, [s.again], lambda r: unequal.repeats(r)[0][1]),
+    "repeats": (s.REPEATS, [s.again], lambda r: unequal.repeats(r)[1][1]),
     "imbalance-tpr": (s.IMBALANCE_TPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[0]),
     "imbalance-fpr": (s.IMBALANCE_FPR, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[1]),
     "imbalance-auc": (s.IMBALANCE_AUC, [s.Delta, s.d, s.n_1, s.n_0], lambda g, *a: theory.imbalance_rates(g**2, *a)[2]),
@@ -490,7 +494,7 @@ def test_probe_of_unequal_classes():
     source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
     law = unequal.probe(source, count, flip=flip, ridge=ridge, weight=weight)
     second = np.asarray(law.cov + law.mean[:, None] * law.mean[None, :])
-    share, mean = np.array(count) / 42, float(law.mean @ half)
+    share, along = np.array(count) / 42, float(law.mean @ half)
     variance = np.array([(second.diagonal() * each).sum() for each in within])
     slope = np.array([0.5, 0.5])
     given = {s.d: size}
@@ -500,8 +504,14 @@ def test_probe_of_unequal_classes():
     for _ in range(200):
         gamma = np.array([float(leverage[c](42, ridge, share, slope, within)) for c in (0, 1)])
         slope = np.array([float(theta(c, np.array(weight), gamma)) for c in (0, 1)])
-    symbols = [s.y_c, s.theta_c, s.eta_c, s.score_mean]
+    offset = s.function(s.OFFSET.rhs.doit(), [s.share_c, s.theta_c, s.eta_c, s.score_mean])
+    assert float(offset(share, slope, np.array(flip), along)) == pytest.approx(float(law.offset), rel=1e-7)
+    class_mean = s.function(s.CLASS_MEAN, [s.y_c, s.score_mean, s.offset])
+    mean = np.array([float(class_mean(c, along, float(law.offset))) for c in (0, 1)])
+    symbols = [s.y_c, s.theta_c, s.eta_c, s.class_mean]
     pull = np.array([float(s.function(s.PULL, symbols)(c, slope, np.array(flip), mean)) for c in (0, 1)])
+    sides = [s.function(side, [s.share_c, s.psi_c])(share, pull) for side in (s.BALANCE.lhs, s.BALANCE.rhs)]
+    assert float(sides[0]) == pytest.approx(float(sides[1]), rel=1e-7)
     force = s.function(s.FORCE, [*symbols, s.v_c])
     square = np.array([float(force(c, slope, np.array(flip), mean, variance)) for c in (0, 1)])
     args = [s.i, s.lam, s.share_c, s.theta_c, s.ell_c]
@@ -512,6 +522,66 @@ def test_probe_of_unequal_classes():
         assert float(stated(*at, pull, half)) == pytest.approx(float(law.mean[i]), rel=1e-7)
         assert float(spread(*at, 42, square)) == pytest.approx(float(law.cov[i, i]), rel=1e-7)
     assert float(law.kappa) == pytest.approx(ridge / (share @ slope), rel=1e-7)
+
+
+@pytest.mark.parametrize("loss", unequal.LOSSES)
+def test_offset_has_a_slope_and_moves_against_the_rarer_class(loss):
+    """The slope of the law's offset in a count is the one of its differences; swapped classes turn its sign."""
+    half, within = jnp.asarray(RNG.normal(size=5) * 0.3), jnp.asarray(RNG.uniform(0.5, 2, (2, 5)))
+    source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
+
+    def offset(cases):
+        return unequal.probe(
+            source, jnp.stack([jnp.asarray(40.0), cases]), flip=(0.1, 0.2), ridge=0.3, loss=loss
+        ).offset
+
+    slope = jax.jacfwd(offset)(jnp.asarray(12.0))
+    ends = [float(offset(jnp.asarray(12.0 + e))) for e in (1e-3, -1e-3)]
+    assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-4)
+    turned = theory.Moments(jnp.stack([-half, half]), source.cov[::-1], jnp.ones(2))
+    other = unequal.probe(turned, (12.0, 40.0), flip=(0.2, 0.1), ridge=0.3, loss=loss).offset
+    assert float(other) == pytest.approx(-float(offset(jnp.asarray(12.0))), rel=1e-9)
+    assert float(offset(jnp.asarray(12.0))) < -0.2
+
+
+def test_images_drawn_again_are_random_weights():
+    """Squared loss: leverage, mean weights and their variance again, with sums over a hundred Poisson terms for the two."""
+    size, count, weight, again, ridge = 4, np.array([30.0, 12.0]), np.array([0.7, 1.75]), np.array([0.0, 1.5]), 0.3
+    half, within = RNG.normal(size=size) * 0.4, RNG.uniform(0.5, 2, (2, size))
+    source = theory.Moments(jnp.stack([-half, half]), jax.vmap(jnp.diag)(within), jnp.ones(2))
+    chosen = {"flip": (0.0, 0.0), "ridge": ridge, "weight": weight, "again": again}
+    law = unequal.probe(source, jnp.asarray(count), **chosen)
+    number = np.arange(100)
+    chance = np.stack([poisson.pmf(number, r) for r in again])
+    omega = (weight / (1 + again))[:, None] * (1 + number)
+    share, sign, mean, offset, variance, slope = count / 42, np.array([-1, 1]), 0.0, 0.0, np.ones(2), np.ones(2)
+    for _ in range(500):
+        held = ridge + (share * slope) @ within
+        gamma = (within / held).sum(1) / 42
+        theta = omega / (1 + omega * gamma[:, None])
+        slope, square = (chance * theta).sum(1), (chance * theta**2).sum(1)
+        offset = (sign * share * slope * (1 - mean)).sum() / (share * slope).sum()
+        short = 1 - mean - sign * offset
+        w = (share * slope * short).sum() * half / held
+        spread = (share * square * (short**2 + variance)) @ within / 42 / held**2
+        mean, variance = w @ half, within @ (w**2 + spread)
+    np.testing.assert_allclose(law.mean, w, rtol=2e-3)
+    np.testing.assert_allclose(np.diag(law.cov), spread, rtol=5e-3)
+    once = unequal.probe(source, jnp.asarray(count), **chosen | {"again": (0.0, 0.0)})
+    assert float(jnp.trace(law.cov) / jnp.trace(once.cov)) > 1.03
+
+
+def test_free_offset_gives_the_discriminant_of_unequal_counts():
+    """Squared loss, one covariance: the weights are those of a regularised discriminant, whose closed form is another route."""
+    half, within = RNG.normal(size=6) * 0.4, RNG.uniform(0.5, 2, 6)
+    source = theory.Moments(jnp.stack([-half, half]), jnp.stack([jnp.diag(within)] * 2), jnp.ones(2))
+    law = unequal.probe(source, (150.0, 12.0), flip=(0.0, 0.0), ridge=0.4)
+    found = float(theory.deploy(law, source)[0])
+    freedom = (151.0, 13.0)  # its scatter is divided by two fewer
+    reach = [float(unequal.discriminant_rates(source, c, ridge=0.4)[2]) for c in (freedom, (150.0, 12.0))]
+    assert min(reach) - 1e-3 < found < max(reach) + 1e-3
+    even = unequal.probe(source, (81.0, 81.0), flip=(0.0, 0.0), ridge=0.4)
+    assert float(theory.deploy(even, source)[0]) - found > 0.01  # fewer cases cost
 
 
 def test_logistic_residual_solves_its_equation():

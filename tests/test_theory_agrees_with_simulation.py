@@ -9,7 +9,13 @@ agreement = scripts.load("simulations/5_theory_against_simulation.py")
 SETTINGS = agreement.settings()
 
 
-@pytest.mark.parametrize("number", range(len(SETTINGS)), ids=[one.name for one in SETTINGS])
+def numbered(number):
+    """A setting by its place; a fit by Newton's steps takes its time."""
+    slow = [pytest.mark.exhaustive] if "logistic" in SETTINGS[number].name else []
+    return pytest.param(number, id=SETTINGS[number].name, marks=slow)
+
+
+@pytest.mark.parametrize("number", [numbered(i) for i in range(len(SETTINGS))])
 def test_prediction_is_within_four_standard_errors_and_error_falls_as_root_n(number):
     _, error, beyond, slope = agreement.compare(SETTINGS[number], np.random.default_rng(number), 80_000)
     assert error > 0
