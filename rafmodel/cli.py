@@ -155,7 +155,7 @@ def study(command: Study, line: str) -> None:
     """The main job."""
     cohort = _asked(command)
     set_up_jax()
-    from rafmodel import findings, running
+    from rafmodel import findings, foreseen, running
     from rafmodel import study as studies
 
     plan = _plan(command, cohort)
@@ -168,6 +168,7 @@ def study(command: Study, line: str) -> None:
     seconds, tell = {}, progress()
     with timed(seconds, "predict"):
         forecast = studies.predicted(plan, tell)
+    print(foreseen.rows(studies.forecast_table(plan, forecast, line)), flush=True)  # training takes much longer
     with timed(seconds, "pilot"):
         runs = studies.piloted(plan, tell) if command.pilot else None
     with timed(seconds, "simulate"):

@@ -11,6 +11,9 @@ LEAST = 1e-3  # spread below which features do not tell images apart
 class Health(NamedTuple):
     """What the features (n, d) of a trained encoder look like.
 
+    A low rank is no failure: a task that learns two classes to the end leaves one direction between them (neural collapse;
+    Papyan, Han, Donoho 2020), and a single direction can tell images apart as well as many.  So it is recorded, not judged.
+
     rank    effective number of directions, from 1 to d; nan where features are not finite or all alike
     spread  root mean square distance from their mean, by root mean square length, in [0, 1]; nan where not finite
     """

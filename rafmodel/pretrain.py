@@ -22,9 +22,7 @@ from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
 
 SCAN = 25  # optimiser steps per compiled call
-GATHERED = (
-    2**27
-)  # most bytes of images that are read from disk together, for several steps, or for one whose batch is larger
+GATHERED = 2**27  # most bytes of images that lie ready for several steps, or for one whose batch is larger
 
 
 class Learner(nnx.Module):
@@ -95,25 +93,23 @@ def train_on(
 ) -> Learner:
     """The learner after the design's optimiser steps on images (n, *space, C), or patches of them, with labels (n,).
 
-    Images on disk are read for a few steps at a time; those in memory are all on the device.
+    Images of a few steps at a time lie ready in the order they are seen in, from disk or from the device, so that a program
+    serves any number of images.
     """
     graph, weights = nnx.split(learner)
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)
     rate = rates(design.steps, design.learning_rate)
     run = partial(_steps, design.proxy, graph, over_devices(design.batch), design.precision, patch)
-    streamed, n = isinstance(images, OnDisk), len(label)
-    each = max(1, min(SCAN, GATHERED // (4 * design.batch * int(np.prod(images.shape[1:]))))) if streamed else SCAN
-    here = None if streamed else (jnp.asarray(images), jnp.asarray(label, jnp.int32))
+    each = max(1, min(SCAN, GATHERED // (4 * design.batch * int(np.prod(images.shape[1:])))))
+    source = images if isinstance(images, OnDisk) else jnp.asarray(images)
     for start in range(0, design.steps, each):
         few = jnp.asarray(np.resize(rate[start : start + each], SCAN))
-        rows = _rows(key, start, design.batch, n)
-        seen, place = here or (None, None), rows
-        if streamed:
-            some = np.asarray(rows[:each]).ravel()
-            seen = jnp.asarray(images[some]), jnp.asarray(label[some], jnp.int32)
-            place = jnp.resize(jnp.arange(len(some), dtype=jnp.int32), rows.shape)
-        state = run(state, *seen, place, key, few, start, min(start + each, design.steps), design.steps)
+        rows = np.asarray(_rows(key, start, design.batch, len(label)))[:each]
+        seen = jnp.asarray(source[rows.ravel()]).reshape(*rows.shape, *images.shape[1:])
+        told = jnp.asarray(label[rows], jnp.int32)
+        jax.block_until_ready(state)  # no more than the images of two calls are in memory
+        state = run(state, seen, told, key, few, start, min(start + each, design.steps), design.steps)
     return nnx.merge(graph, state[0])
 
 
@@ -147,10 +143,10 @@ def rates(steps: int, peak: float) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
-def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, place, key, rate, start, stop, steps):
+def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, key, rate, start, stop, steps):
     """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``.
 
-    place  (SCAN, batch) where the images of each step are
+    images, label  (a few steps, batch, *space, C) and (a few steps, batch), from step ``start`` on
     """
 
     def divided(rows):
@@ -158,8 +154,9 @@ def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, p
 
     def seen(i):
         """The images of step i and their labels."""
-        rows = divided(place[jnp.minimum(i, stop - 1) - start])
-        return _cut(_keys(key, i)[0], images[rows], patch) if patch else images[rows], label[rows]
+        now = jnp.minimum(i, stop - 1) - start
+        shown = divided(images[now])
+        return _cut(_keys(key, i)[0], shown, patch) if patch else shown, label[now]
 
     def step(i, carried):
         (weights, moments, slow), shown = carried

@@ -6,7 +6,7 @@ Theory reads only the pairs; simulation trains on the pairs and the loss.  There
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +27,14 @@ FINE = 24  # voxels: where every side of a volume has as many, a jigsaw has 3 ti
 CELLS = 3  # relative patch location: cells along a side
 MARGIN = 1.0  # exemplar: how much farther than its other view the other image must be
 REDUNDANCY = 0.005  # Barlow Twins: weight of correlations off the diagonal (Zbontar et al. 2021)
-MOMENTUM = (
-    0.99  # self-distillation: of the teacher; below Grill's 0.996, since training is a few hundred steps (chosen)
-)
+MOMENTUM = 0.99  # self-distillation: of the teacher; below Grill's 0.996, as training is a few hundred steps (chosen)
 PATCHES = 4  # masked reconstruction: patches along a side
 HIDDEN = 0.5  # masked reconstruction: share of patches hidden
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """What the encoder is shown and what it is asked for.
+    """What the encoder is shown and what it is asked for.  Equal tasks are one object, so that they share compiled programs.
 
     name     label in tables
     pairs    ``(key, image (*space, C), label ()) -> (input, target)``
@@ -115,7 +113,7 @@ def _severity(key: Array, strongest: Array) -> tuple[Array, Array, Array]:
 
 @cache
 def _two_views(law: ViewLaw):
-    """One function a view law, so that tasks which share the law share its compilation."""
+    """One function a view law, so that tasks which share the law share its compilation in theory."""
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         del label
@@ -155,16 +153,19 @@ def _unit(z: Array) -> Array:
     return z / jnp.sqrt((z**2).sum(1, keepdims=True) + 1e-8)
 
 
+@cache
 def contrastive(law: ViewLaw) -> Proxy:
     """Tell the views of one image from those of others."""
     return Proxy("contrastive", _two_views(law), info_nce, lambda _: 64, law, siamese=True, on=contrastive)
 
 
+@cache
 def decorrelating(law: ViewLaw) -> Proxy:
     """Two views agree in features that have unit variance and do not repeat each other."""
     return Proxy("decorrelating", _two_views(law), vicreg, lambda _: 64, law, siamese=True, on=decorrelating)
 
 
+@cache
 def barlow(law: ViewLaw) -> Proxy:
     """Features of two views have the identity as their cross-correlation.  Zbontar et al. 2021.
 
@@ -181,6 +182,7 @@ def barlow_twins(one: Array, two: Array) -> Array:
     return agreed + REDUNDANCY * (squared.sum() - agreed)
 
 
+@cache
 def self_distillation(law: ViewLaw) -> Proxy:
     """Foretell from one view what a slow copy of the network makes of the other; no other image takes part (BYOL).
 
@@ -198,6 +200,7 @@ def likeness(one: Array, two: Array) -> Array:
     return ((_unit(one) - _unit(two)) ** 2).sum(1).mean()
 
 
+@cache
 def exemplar(law: ViewLaw) -> Proxy:
     """Each image is a class of its own: its views stay closer to each other than to another image's.
 
@@ -213,6 +216,7 @@ def triplet(one: Array, two: Array) -> Array:
     return jax.nn.relu(near - far + MARGIN).mean()
 
 
+@cache
 def predictive_coding(law: ViewLaw) -> Proxy:
     """From the patches of the upper half, tell a lower patch of this image from those of others.
 
@@ -242,6 +246,7 @@ def _to_come(key: Array, image: Array) -> tuple[Array, Array]:
     return upper, lower[jax.random.randint(key, (), 0, len(columns), jnp.int32)]
 
 
+@cache
 def relative_location(law: ViewLaw) -> Proxy:
     """Where is the second patch from the first, the central one?  Doersch, Gupta, Efros 2015; Taleb et al. 2020.
 
@@ -277,16 +282,19 @@ def cross_entropy(output: Array, target: Array) -> Array:
 
 def supervised(law: ViewLaw, asked: Asked = BINARY) -> Proxy:
     """Predict the label from a view: its class or grade among all, or every finding by a logit of its own."""
+    return _supervised(law, asked)
+
+
+@cache
+def _supervised(law: ViewLaw, asked: Asked) -> Proxy:
     findings = asked.kind == "multi-label"
     answers = asked.table if findings else np.eye(len(asked.names))
 
     def pairs(key: Array, image: Array, label: Array) -> tuple[Array, Array]:
         return view(key, image, law), jnp.asarray(answers, image.dtype)[label]
 
-    def on(law: ViewLaw) -> Proxy:
-        return supervised(law, asked)
-
     loss, n = each_apart if findings else cross_entropy, answers.shape[1]
+    on = partial(supervised, asked=asked)
     return Proxy("supervised", pairs, loss, lambda _: n, law, labelled=True, asked=asked, on=on)
 
 
@@ -295,6 +303,7 @@ def each_apart(output: Array, target: Array) -> Array:
     return optax.sigmoid_binary_cross_entropy(output, target).mean()
 
 
+@cache
 def rotation_prediction(law: ViewLaw) -> Proxy:
     """By how many quarter turns was the view turned?  Gidaris, Singh, Komodakis 2018.
 
@@ -306,15 +315,10 @@ def rotation_prediction(law: ViewLaw) -> Proxy:
         key_view, key_turn = jax.random.split(key)
         return _turned(key_turn, view(key_view, image, law))
 
-    return Proxy(
-        "rotation",
-        pairs,
-        cross_entropy,
-        lambda shape: grids.n_turns(len(shape) - 1),
-        law,
-        turned=True,
-        on=rotation_prediction,
-    )
+    def answers(shape: Shape) -> int:
+        return grids.n_turns(len(shape) - 1)
+
+    return Proxy("rotation", pairs, cross_entropy, answers, law, turned=True, on=rotation_prediction)
 
 
 @jax.jit
@@ -324,6 +328,7 @@ def _turned(key: Array, image: Array) -> tuple[Array, Array]:
     return turned[which], jax.nn.one_hot(which, len(turned), dtype=image.dtype)
 
 
+@cache
 def jigsaw(law: ViewLaw) -> Proxy:
     """Which of the 24 orders were the view's 2x2 tiles put in?  In space, which of 100 orders of 27 tiles, or 8 of a small one?
 
@@ -356,6 +361,7 @@ def _reordered(key: Array, image: Array) -> tuple[Array, Array]:
     return grids.from_cells(cells, n), jax.nn.one_hot(which, len(orders), dtype=image.dtype)
 
 
+@cache
 def masked(law: ViewLaw) -> Proxy:
     """Fill in the patches that were hidden (half of a 4x4 or 4x4x4 grid, painted mid-grey).  He et al. 2022.
 
@@ -384,11 +390,9 @@ def _hidden(key: Array, image: Array) -> tuple[Array, Array]:
     return image * (1 - mask) + 0.5 * mask, jnp.concatenate([(image - 0.5) * mask, mask], -1)
 
 
+@cache
 def untrained() -> Proxy:
     """No task: the encoder stays as it was drawn.  Its pairs are an image and itself."""
     return Proxy(
-        "untrained",
-        lambda key, image, label: (image, image),
-        lambda output, target: jnp.zeros(()),
-        lambda _: 1,
+        "untrained", lambda key, image, label: (image, image), lambda output, target: jnp.zeros(()), lambda _: 1
     )

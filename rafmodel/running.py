@@ -42,19 +42,10 @@ TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
-    "asked",
-    "design",
-    "proxies",
-    "grids",
-    "encoder",
-    "architectures",
-    "external",
-    "collapse",
-    "labels",
-    "probes",
-    "pretrain",
-    "simulate",
+    *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "architectures", "external"),
+    *("collapse", "labels", "probes", "pretrain", "simulate"),
 )
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _SCALARS = ("threshold", "rank", "spread")
 _SETTINGS = ("jax_enable_x64", "jax_numpy_rank_promotion", "jax_default_matmul_precision", "jax_threefry_partitionable")
 
@@ -180,11 +171,11 @@ def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> st
 
 @cache
 def release(more: tuple[str, ...] = ()) -> tuple[str, str]:
-    """Version of jax and digest of the modules that decide a cell's result, a task's own among them."""
+    """Versions of libraries and digest of the modules that decide a cell's result, a task's own among them."""
     here = Path(rafmodel.__file__).parent
     names = [here / f"{name}.py" for name in (*_DECIDE, *more)]
     names += sorted((here / "variability").glob("*.py"))
-    return version("jax"), hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
+    return " ".join(map(version, _LIBRARIES)), hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
 def read(plan: Plan, place: Path) -> Any:
@@ -315,9 +306,13 @@ def _client(address: str):
 
 
 class Parcel(NamedTuple):
-    """A plan on its way to other processes, sent to each once: a cell is then two numbers, behind the token of this run."""
+    """A plan on its way to other processes, sent to each once: a cell is then two numbers, behind the token of this run.
+
+    modules, release  those of the plan's task, and ``release`` of them where the plan was made
+    """
 
     token: str
+    modules: tuple[str, ...]
     release: tuple[str, str]
     settings: dict[str, object]
     content: bytes
@@ -334,7 +329,8 @@ _received: dict[str, _Job] = {}  # of a worker process: what it was sent
 def _packed(plan: Plan) -> Parcel:
     content = cloudpickle.dumps(plan)
     settings = {name: getattr(jax.config, name) for name in _SETTINGS}
-    return Parcel(uuid4().hex, release(), settings, content)
+    modules = plan.task.modules
+    return Parcel(uuid4().hex, modules, release(modules), settings, content)
 
 
 def receive(parcel: Parcel) -> None:
@@ -342,8 +338,11 @@ def receive(parcel: Parcel) -> None:
 
     Raises InputError where the worker has another version, whose results would not be those that the cells are named after.
     """
-    if release() != tuple(parcel.release):
-        raise InputError("the workers have another version of rafmodel or jax; install the same everywhere")
+    if release(parcel.modules) != tuple(parcel.release):
+        told = (
+            f"the workers have another version of rafmodel or of {', '.join(_LIBRARIES)}; install the same everywhere"
+        )
+        raise InputError(told)
     set_up_jax()
     for name, value in parcel.settings.items():
         jax.config.update(name, value)

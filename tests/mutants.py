@@ -150,7 +150,7 @@ PROGRAM = [
     ("pretrain", "-rate[i - start] * u", "rate[i - start] * u", SIMULATION),
     ("pretrain", "seen(i + 1)", "seen(i)", SIMULATION),
     ("pretrain", "split(_keys(key, i)[1], len", "split(_keys(key, i)[0], len", SIMULATION),
-    ("pretrain", "if patch else images[rows], label[rows]", "if patch else images[rows], label[rows[::-1]]", SIMULATION),
+    ("pretrain", "if patch else shown, label[now]", "if patch else shown, label[now][::-1]", SIMULATION),
     ("encoder", "some, images.reshape(-1, each, *images.shape[1:])", "some, images[::-1].reshape(-1, each, *images.shape[1:])", NETWORKS),
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),

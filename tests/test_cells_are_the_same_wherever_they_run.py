@@ -1,6 +1,7 @@
 """Threads, processes and a cluster give one table; a cell that raises stops no other; a worker that dies loses nothing."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,16 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_theory_and_simulation_never_meet import reach
 
+import rafmodel
 from rafmodel import cli, external, metrics, running, simulate, task, variability
 from rafmodel import study as studies
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
-from rafmodel.proxies import untrained
+from rafmodel.proxies import contrastive, untrained
 
 IMAGES = phantom(jax.random.key(0), n_patients=40, size=12)
+LEARNED = Design("learned", contrastive(((variability.GAIN, 0.5),)), widths=(4, 8), steps=2, batch=8)
 
 
 def design(name, features) -> Design:
@@ -65,14 +69,15 @@ def test_the_seeds_of_a_design_follow_one_another(tmp_path):
 
 
 def test_processes_give_what_threads_give_and_a_cell_that_raises_stops_no_other(tmp_path, caplog):
-    asked = plan(design("rows", rows), design("broken", raises), design("columns", columns))
+    asked = plan(design("rows", rows), design("broken", raises), design("columns", columns), LEARNED)
     expected = running.simulated(asked, tmp_path / "threads", quiet)
     found = running.simulated(asked, tmp_path / "processes", quiet, "local:2")
     assert alike(expected, found)
-    assert np.isfinite([expected[i][s].score for i in (0, 2) for s in (0, 1)]).all()
+    assert np.isfinite([expected[i][s].score for i in (0, 2, 3) for s in (0, 1)]).all()
+    assert not np.array_equal(expected[3][0].score, expected[3][1].score)
     names = [{place.name for place in (tmp_path / kind).iterdir()} for kind in ("threads", "processes")]
     assert names[0] == names[1]
-    assert len(names[0]) == 4  # the broken cells are not kept
+    assert len(names[0]) == 6  # the broken cells are not kept
     for row in (expected[1], found[1]):
         assert [cell.error for cell in row] == ["ArithmeticError: no features for these images"] * 2
         assert [cell.failed for cell in row] == ["error"] * 2
@@ -143,10 +148,50 @@ def test_a_worker_of_another_version_is_refused():
         running.receive(parcel._replace(release=("0.0", parcel.release[1])))
 
 
+@pytest.mark.parametrize("module", ["segment", "masks", "dice", "cohort", "on_disk", "simulate", "findings"])
+def test_a_worker_whose_source_would_decide_otherwise_is_refused(tmp_path, monkeypatch, module):
+    asked = plan(design("rows", rows))
+    pixels = replace(asked, task=replace(asked.task, modules=("masks", "dice", "segment")))
+    parcels = {what: running._packed(one) for what, one in (("images", asked), ("pixels", pixels))}
+    other = shutil.copytree(
+        Path(rafmodel.__file__).parent, tmp_path / "rafmodel", ignore=shutil.ignore_patterns("__pycache__", "data")
+    )
+    with (other / f"{module}.py").open("a") as file:
+        file.write("# another version\n")
+    monkeypatch.setattr(rafmodel, "__file__", str(other / "__init__.py"))
+    monkeypatch.setattr(running, "release", running.release.__wrapped__)
+    refuses = {"findings": (), "segment": ("pixels",), "masks": ("pixels",), "dice": ("pixels",)}
+    for what, parcel in parcels.items():
+        if what in refuses.get(module, ("images", "pixels")):
+            with pytest.raises(InputError, match="another version"):
+                running.receive(parcel)
+        else:
+            running.receive(parcel)
+            running._received.pop(parcel.token)
+
+
+def test_results_are_filed_under_all_modules_that_decide_them():
+    makers = {
+        "airway_tree",
+        "airways",
+        "lung_ct",
+        "phantoms",
+        "sources",
+        "thorax",
+        "ultrasound",
+    }  # the cohort is hashed
+    words = {"choices", "errors", "files"}  # of the command line, of errors; how a file is written
+    after = {"metrics"}  # reads what a cell came to
+    assert reach("simulate") - makers - words - after - {"variability"} <= set(running._DECIDE)
+
+
 def test_a_study_with_a_failed_cell_ends_in_its_table_and_a_line(tmp_path, monkeypatch, capsys):
     deploy = simulate.deploy
 
+    said = []
+
     def fails(key, train, test, chosen, shifts):
+        said.append(capsys.readouterr().out)
         if chosen.name == "untrained":
             raise MemoryError("out of memory")
         return deploy(key, train, test, chosen, shifts)
@@ -166,6 +211,7 @@ def test_a_study_with_a_failed_cell_ends_in_its_table_and_a_line(tmp_path, monke
         cli.main(line.split())
     told = capsys.readouterr()
     assert ended.value.code == 1
+    assert "predicted AUC" in "".join(said)  # what is foreseen was on the screen before anything was trained
     assert told.err.endswith("rafmodel: 1 of 2 cells failed: untrained, seed 0; the same command tries them again\n")
     assert "training failed: untrained, seed 0: MemoryError: out of memory" in told.out
     table = studies.load(tmp_path / "o" / "study.nc")
@@ -186,7 +232,7 @@ def test_a_cluster_gives_the_same_and_a_worker_killed_in_the_middle_loses_nothin
         time.sleep(0.3)
         return rows(images)
 
-    asked = plan(design("rows", slow), design("broken", raises), design("columns", columns), seeds=4)
+    asked = plan(design("rows", slow), design("broken", raises), design("columns", columns), LEARNED, seeds=4)
     killed = []
 
     def kill(what, done, total):
@@ -202,7 +248,7 @@ def test_a_cluster_gives_the_same_and_a_worker_killed_in_the_middle_loses_nothin
         assert killed
         assert [cell.error for cell in found[1]] == ["ArithmeticError: no features for these images"] * 4
         one = running.simulated(plan(design("columns", columns)), tmp_path / "again", quiet, address)  # it still serves
-    quick = plan(design("rows", rows), design("broken", raises), design("columns", columns), seeds=4)
+    quick = plan(design("rows", rows), design("broken", raises), design("columns", columns), LEARNED, seeds=4)
     expected = running.simulated(quick, tmp_path / "threads", quiet)
     assert alike(found, expected)
     assert alike(one, [expected[2][:2]])

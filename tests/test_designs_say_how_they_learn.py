@@ -315,6 +315,9 @@ def test_fine_tuning_moves_the_encoder_and_lowers_the_loss_of_the_labels(monkeyp
     loss = [np.logaddexp(0, np.where(label == 1, -s, s)).mean() for s in score]
     assert loss[1] < loss[0]
     assert roc_auc_score(label, score[1]) > roc_auc_score(label, score[0]) - 0.02
+    shifted = simulate.scores_under(KEY, after.network, after.probe, images, (variability.GAIN,))
+    np.testing.assert_allclose(shifted[0, 0], score[1], rtol=1e-4, atol=1e-4)
+    assert shifted.shape == (1, 6, 60) and np.isfinite(shifted).all()
     frozen = replace(one, encoder=replace(one.encoder, frozen=True), probe="finetuned")
     with pytest.raises(InputError, match="is frozen, so it cannot be trained"):
         design.check(frozen, IMAGES.image.shape[1:])

@@ -149,7 +149,10 @@ def test_log_odds_of_every_question_from_logits():
         yes = asked.table[:, q] == 1
         expected = np.log(share[:, yes].sum(1) / share[:, ~yes].sum(1))
         np.testing.assert_allclose(probes.decided(logits, asked)[:, q], expected)
+        levels = np.stack([logits, 2 * logits])  # as of images under several levels of a shift
+        np.testing.assert_array_equal(probes.decided(levels, asked)[0], probes.decided(logits, asked))
     np.testing.assert_allclose(probes.decided(logits[:, :2], BINARY), logits[:, 1] - logits[:, 0])
+    np.testing.assert_allclose(probes.decided(levels[..., :2], BINARY), levels[..., 1] - levels[..., 0])
 
 
 TWO = patterns.classes(names=("no", "yes"))

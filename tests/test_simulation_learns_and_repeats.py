@@ -10,12 +10,16 @@ from flax import nnx
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from rafmodel import cohort, design, labels, pretrain, probes, simulate, variability
+from rafmodel import cohort, design, labels, pretrain, probes, proxies, simulate, variability
+from rafmodel.asked import Asked
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=300)
 TRAIN, TEST = cohort.part(IMAGES, "train"), cohort.part(IMAGES, "test")
 NOISE = (variability.NOISE,)
+NOISY = design.Design(
+    "supervised+noise", proxies.supervised(((variability.NOISE, 0.3),))
+)  # views that are soon compiled
 
 
 def chosen(name, **changes):
@@ -113,13 +117,40 @@ def test_the_learning_rate_is_a_tenth_up_and_the_rest_down():
     np.testing.assert_allclose(pretrain.rates(40, 0.003), 0.003 * expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 30}, {"learning_rate": 1e-3}], ids=str)
-def test_designs_that_differ_in_steps_and_rate_share_a_program(changes):
-    one = chosen("supervised", steps=5, batch=16, widths=(4, 8))
-    pretrain.pretrain(jax.random.key(1), TRAIN, one)
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("supervised", "supervised[steps=7]"),
+        ("supervised", "supervised[learning_rate=0.001]"),
+        ("supervised", "supervised[n_labelled=32]"),
+        ("supervised", "untrained[probe=finetuned]"),
+        ("untrained[probe=finetuned]", "untrained[probe=finetuned,n_labelled=32]"),
+        ("supervised+noise[strength=0.5]", "supervised+noise[strength=0.5,n_labelled=32]"),
+    ],
+)
+def test_designs_of_one_task_share_a_program(text, other, monkeypatch):
+    """Whatever their steps, rates, labels and seeds."""
+    monkeypatch.setattr(simulate, "FINE_STEPS", 2)
+    monkeypatch.setattr(design, "DESIGNS", (*design.DESIGNS, NOISY))
+
+    def run(text, seed):
+        [one] = design.select([text], steps=5)
+        simulate.trained(jax.random.key(seed), IMAGES, replace(one, batch=16, widths=(4, 8)))
+
+    run(text, 1)
     compiled = pretrain._steps._cache_size()
-    pretrain.pretrain(jax.random.key(1), TRAIN, replace(one, **changes))
-    assert pretrain._steps._cache_size() == compiled
+    run(other, 2)
+    assert pretrain._steps._cache_size() == compiled > 0
+
+
+def test_equal_tasks_are_one():
+    made = {one.name: one.proxy for one in (*design.DESIGNS, *design.MORE)}
+    for one in design.DESIGNS[1:]:
+        assert one.proxy.on(one.proxy.law) is made[one.name]
+        assert one.proxy.on(((variability.NOISE, 0.1),)) is one.proxy.on(((variability.NOISE, 0.1),)) is not one.proxy
+    assert proxies.untrained() is made["untrained"]
+    asked = Asked("multi-class", ("a", "b", "c"))
+    assert proxies.supervised((), asked) is made["supervised"].taught(asked) is not made["supervised"]
 
 
 @pytest.mark.parametrize("patch", [0, 16], ids=["whole", "patches"])
