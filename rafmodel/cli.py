@@ -178,6 +178,8 @@ def study(command: Study, line: str) -> None:
         if runs is not None:
             table["pilot_auc"] = table["predicted_auc"].dims, runs
         studies.save(table, folder / "study.nc")
+    for failure in findings.unforeseen(table):
+        print(f"forecast failed: {failure}")
     for failure in findings.failures(table):
         print(f"training failed: {failure}")
     with timed(seconds, "check"):
@@ -227,6 +229,9 @@ def predict(command: Predict, line: str) -> None:
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
     print(f"\ntable:  {folder / 'prediction.nc'}\nfigure: {plot.forecast(table, folder)}")
+    if lost := findings.unforeseen(table):
+        print(f"rafmodel: {len(lost)} of {len(plan.designs)} forecasts failed: {'; '.join(lost)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def fit(command: Fit) -> None:

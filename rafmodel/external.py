@@ -18,7 +18,7 @@ import numpy as np
 
 from rafmodel.architectures import Architecture
 from rafmodel.encoder import Maps, Network, features, in_chunks
-from rafmodel.errors import InputError
+from rafmodel.errors import InputError, in_a_line
 from rafmodel.on_disk import OnDisk
 
 PREFIX = "external:"
@@ -128,16 +128,13 @@ def _callable(place: str) -> tuple[Network, str]:
         found = importlib.import_module(module)
         function = getattr(found, name)
     except Exception as problem:  # a module may raise anything while it is imported
-        raise InputError(f"{PREFIX}{place}: {_told(problem)}; give module:function that can be imported") from problem
+        raise InputError(
+            f"{PREFIX}{place}: {in_a_line(problem)}; give module:function that can be imported"
+        ) from problem
     if not callable(function):
         raise InputError(f"{PREFIX}{place}: is a {type(function).__name__}; give a function from images to features")
     file = inspect.getsourcefile(found)
     return Foreign(place, function), _content([Path(file)]) if file else ""
-
-
-def _told(problem: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
 
 
 # ---- an ONNX file
@@ -204,7 +201,7 @@ def _session(network: Onnx) -> Any:
 
 
 def _unreadable(place: str, problem: Exception) -> InputError:
-    return InputError(f"{PREFIX}{place}: no ONNX network that can be opened ({_told(problem)}); export it again")
+    return InputError(f"{PREFIX}{place}: no ONNX network that can be opened ({in_a_line(problem)}); export it again")
 
 
 def _up_to(network: Onnx) -> bytes:
@@ -268,7 +265,7 @@ class Table(NamedTuple):
         if len(images) != len(self.rows):
             told = f"{len(self.rows)} rows for a cohort of {len(images)} images; give one row an image, in its order"
             raise InputError(f"{PREFIX}{self.file}: {told}")
-        return self._replace(place={_print(image): i for i, image in enumerate(images)})
+        return self._replace(place={_print(images[i]): i for i in range(len(images))})
 
 
 def _print(image: np.ndarray) -> bytes:

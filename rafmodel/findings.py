@@ -97,6 +97,13 @@ def failures(study: xr.Dataset) -> list[str]:
     return [f"{name}, seed {seed}: {how}, so its outcomes are absent" for (name, seed), how in told.items()]
 
 
+def unforeseen(study: xr.Dataset) -> list[str]:
+    """Which designs theory has no forecast of since it raised an error, a line each."""
+    errors = json.loads(study.attrs.get("errors", "{}"))
+    names = [str(d) for d in study["design"].values]
+    return [f"{d}: {errors[f'{d}, forecast']}" for d in names if f"{d}, forecast" in errors]
+
+
 def extremes(score: xr.DataArray) -> list[str]:
     """Names with the highest and the lowest value of a one-dimensional array; empty where none is defined."""
     known = score.dropna(score.dims[0])

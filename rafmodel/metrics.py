@@ -25,6 +25,7 @@ class Outcome(NamedTuple):
                        them, nan where one has none, and counts are those of the question with the fewest
     by_part            (part, shift, severity 0-5) auc of everyone as each part of the source has it, of a forecast of cases
                        against controls
+    errors             what a forecast of several designs raised, one line a design, '' where it did not; none: none did
     """
 
     auc: np.ndarray
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
     concordance: np.ndarray | None = None
     of_question: np.ndarray | None = None
     by_part: np.ndarray | None = None
+    errors: tuple[str, ...] = ()
 
 
 NAMES = {"auc": "AUC", "dice": "Dice"}  # metrics that a table can be judged by, its attribute ``metric``

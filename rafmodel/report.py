@@ -97,6 +97,7 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
         seeds=study.sizes["seed"],
         few=FEW,
         failures=findings.failures(study),
+        unforeseen=findings.unforeseen(study),
     )
     path = folder / "report.html"
     atomically(path, lambda file: file.write(page.encode()))

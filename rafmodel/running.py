@@ -31,7 +31,7 @@ from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.console import forget_programs, set_up_jax
 from rafmodel.design import Design
-from rafmodel.errors import InputError
+from rafmodel.errors import InputError, in_a_line
 from rafmodel.files import atomically
 from rafmodel.task import CLASSIFICATION, Task
 from rafmodel.variability import Variability
@@ -115,7 +115,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -
             except Exception as problem:
                 if isinstance(problem, BrokenProcessPool) and not last:
                     return
-                found[cell] = _lost(plan, f"{type(problem).__name__}: {' '.join(str(problem).split())}")
+                found[cell] = _lost(plan, in_a_line(problem))
                 log.error("%s failed: %s", plan.named(cell), found[cell].error)
             else:
                 _keep(found[cell], places[cell])

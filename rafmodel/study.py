@@ -1,9 +1,11 @@
 """The study's table: what was predicted and what its cells came to, its schema and its file."""
 
 import json
+import logging
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -21,13 +23,14 @@ from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
-from rafmodel.errors import InputError
+from rafmodel.errors import InputError, in_a_line
 from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
 from rafmodel.running import Plan, Tell
 from rafmodel.simulate import Deployment
 from rafmodel.task import RATES
 
+log = logging.getLogger("rafmodel")
 Surveys = dict[tuple[Architecture, tuple[int, ...]], Any]
 _CELL = ("design", "seed", "shift", "severity", "group")
 _FORESEEN = ("design", "shift", "severity", "group")
@@ -57,11 +60,14 @@ PREDICTED = {name: dims for name, dims in SCHEMA.items() if "predicted" in name 
 
 
 def surveyed(plan: Plan) -> Surveys:
-    """What untrained encoders see of the cohort: all that theory reads of the images, by encoder and widths."""
+    """What untrained encoders see of the cohort: all that theory reads of the images, by encoder and widths.
+
+    An encoder that raises has its exception in place of a survey.
+    """
     test, key = cohorts.part(plan.cohort, "test"), jax.random.split(plan.key(0))[0]
     forget_programs()
     return {
-        (e, w): plan.task.survey(key, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
+        (e, w): _tried(plan.task.survey, key, plan.cohort, test, w, plan.shifts, group=plan.group, architecture=e)
         for e, w in {(design.encoder, design.widths) for design in plan.designs}
     }
 
@@ -69,6 +75,7 @@ def surveyed(plan: Plan) -> Surveys:
 def predicted(plan: Plan, tell: Tell, found: Surveys | None = None, *, believed: bool = True) -> Outcome:
     """L0 for every design, leading axis design.  ``tell(what, done, total)`` hears of progress.
 
+    A design whose forecast raises is logged, has no values, and says so in ``errors``; but an InputError is raised.
     found     surveys of the plan's encoders, where they have been made
     believed  keep what sets designs apart as far as parts of the source agree on it (``agreement.believed``); else as stated
     """
@@ -76,28 +83,66 @@ def predicted(plan: Plan, tell: Tell, found: Surveys | None = None, *, believed:
     tell("predict", 0, total)
     found = surveyed(plan) if found is None else found
     alike = {_foreseen_as(design): design for design in plan.designs}
+
+    def foresee(design: Design) -> Outcome:
+        survey = found[design.encoder, design.widths]
+        if isinstance(survey, Exception):
+            raise survey
+        return plan.task.foresee(key_pairs, survey, design)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time is compilation, which uses one core
-        waiting = {
-            what: pool.submit(plan.task.foresee, key_pairs, found[design.encoder, design.widths], design)
-            for what, design in alike.items()
-        }
+        waiting = {what: pool.submit(_tried, foresee, design) for what, design in alike.items()}
         outcomes = []
         for design in plan.designs:
             outcomes.append(waiting[_foreseen_as(design)].result())
             tell("predict", len(outcomes), total)
-    known = (*plan.task.measures, *(m for m in ("of_question", "by_part") if getattr(outcomes[0], m) is not None))
-    found_all = outcomes[0]._replace(**{m: np.stack([getattr(o, m) for o in outcomes]) for m in known})
-    return agreement.believed(found_all) if believed else found_all
+    return _together(plan, outcomes, believed)
+
+
+def _tried(f: Callable[..., Any], *args: Any, **chosen: Any) -> Any:
+    """What a function returns, or the exception that it raises; an InputError is raised."""
+    try:
+        return f(*args, **chosen)
+    except InputError:
+        raise
+    except Exception as problem:  # of one design, which is to stop no other
+        return problem
+
+
+def _together(plan: Plan, outcomes: list[Outcome | Exception], believed: bool) -> Outcome:
+    """Outcomes of designs as one, leading axis design; nan, and an error in a line, for those that raised one."""
+    sound = [one for one in outcomes if isinstance(one, Outcome)]
+    test = cohorts.part(plan.cohort, "test")
+    some = sound or [plan.task.score(plan.task.lost(len(test.label), len(plan.shifts), ""), test, plan.group)]
+    known = (*plan.task.measures, *(m for m in ("of_question", "by_part") if getattr(some[0], m) is not None))
+    found = some[0]._replace(**{m: np.stack([getattr(one, m) for one in some]) for m in known})
+    found = agreement.believed(found) if believed else found
+    if len(sound) == len(outcomes):
+        return found
+    errors = tuple(in_a_line(one) if isinstance(one, Exception) else "" for one in outcomes)
+    for design, error in zip(plan.designs, errors, strict=True):
+        if error:
+            log.error("%s has no forecast: %s", design.name, error)
+    there = np.array([not error for error in errors])
+    place = np.maximum(np.cumsum(there) - 1, 0)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return np.where(there.reshape(-1, *(1,) * (values.ndim - 1)), values[place], np.nan)
+
+    return found._replace(errors=errors, **{m: spread(getattr(found, m)) for m in known})
 
 
 def piloted(plan: Plan, tell: Tell) -> np.ndarray:
-    """AUC of a short run of every design, (design, shift, severity 0-5, group)."""
+    """AUC of a short run of every design, (design, shift, severity 0-5, group); nan where it raised an error."""
     test, found = cohorts.part(plan.cohort, "test"), []
     for design in plan.designs:
         tell("pilot", len(found), len(plan.designs))
-        found.append(pilot.short_run(plan.key(3), plan.cohort, test, design, plan.shifts, group=plan.group))
+        found.append(_tried(pilot.short_run, plan.key(3), plan.cohort, test, design, plan.shifts, group=plan.group))
+        if isinstance(found[-1], Exception):
+            log.error("%s has no short run: %s", design.name, in_a_line(found[-1]))
     tell("pilot", len(found), len(plan.designs))
-    return np.stack(found)
+    nothing = np.full((len(plan.shifts), 6, 1 + len(cohorts.groups(test, plan.group)[0])), np.nan)
+    return np.stack([nothing if isinstance(run, Exception) else run for run in found])
 
 
 def levers(plan: Plan, best: str, part: str, tell: Tell, found: Surveys | None = None) -> dict[str, float]:
@@ -145,7 +190,7 @@ def assemble(plan: Plan, forecast: Outcome, deployments: list[list], command: st
     told = {
         plan.named((i, j)): cell.error for i, row in enumerate(deployments) for j, cell in enumerate(row) if cell.error
     }
-    table.attrs["errors"] = json.dumps(told)
+    table.attrs["errors"] = json.dumps(json.loads(table.attrs.get("errors", "{}")) | told)
     table["effective_rank"] = ("design", "seed"), np.array([[cell.rank for cell in row] for row in deployments])
     spread = [task.spread(task.sound(row), test, plan.group, plan.key(2)) for row in deployments]
     for part in _PARTS:
@@ -210,7 +255,10 @@ def forecast_table(plan: Plan, forecast: Outcome, command: str) -> xr.Dataset:
         "severity": np.arange(6),
         "group": ["all", *names],
     }
-    return xr.Dataset(variables, coordinates, _attributes(plan, command))
+    errors = zip(plan.designs, forecast.errors, strict=bool(forecast.errors))
+    told = {f"{design.name}, forecast": error for design, error in errors if error}
+    table = xr.Dataset(variables, coordinates, _attributes(plan, command))
+    return table.assign_attrs(errors=json.dumps(told)) if told else table
 
 
 def with_experience(table: xr.Dataset) -> xr.Dataset:

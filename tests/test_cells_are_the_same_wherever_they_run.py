@@ -1,5 +1,6 @@
 """Threads, processes and a cluster give one table; a cell that raises stops no other; a worker that dies loses nothing."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from test_theory_and_simulation_never_meet import reach
 
 import rafmodel
-from rafmodel import cli, external, metrics, running, simulate, task, variability
+from rafmodel import cli, external, metrics, running, variability
 from rafmodel import study as studies
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
@@ -185,42 +187,62 @@ def test_results_are_filed_under_all_modules_that_decide_them():
     assert reach("simulate") - makers - words - after - {"variability"} <= set(running._DECIDE)
 
 
-def test_a_study_with_a_failed_cell_ends_in_its_table_and_a_line(tmp_path, monkeypatch, capsys):
-    deploy = simulate.deploy
-
-    said = []
-
-    def fails(key, train, test, chosen, shifts):
-        said.append(capsys.readouterr().out)
-        if chosen.name == "untrained":
-            raise MemoryError("out of memory")
-        return deploy(key, train, test, chosen, shifts)
-
-    foreseen = metrics.Outcome(*np.full((3, 2, 1, 6, 1), 0.7), np.array([20]), np.array([20]))
-    monkeypatch.setattr(studies, "predicted", lambda plan, tell: foreseen)
-    monkeypatch.setattr(task, "CLASSIFICATION", replace(task.CLASSIFICATION, deploy=fails))
+def test_a_design_that_raises_in_theory_and_in_its_cells_ends_in_the_table_and_a_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "boom.py").write_text("def f(images):\n    raise MemoryError('out of\\nmemory')\n")
+    monkeypatch.syspath_prepend(tmp_path)
     file, rng = tmp_path / "c.npz", np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = (rng.uniform(0, 160, (120, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
     split = np.repeat(["train", "val", "test"], 40)
     np.savez(file, images=images, labels=labels, split=split, patient=np.arange(120).astype(str))
-    line = (
-        f"study --cohort {file} --designs untrained supervised --shifts gain --seeds 1 --steps 1 --out {tmp_path / 'o'}"
-    )
+    line = f"--cohort {file} --designs external:boom:f untrained --shifts gain --out {tmp_path}"
+    said, simulated = [], running.simulated
+    monkeypatch.setattr(running, "simulated", lambda *a: said.append(capsys.readouterr().out) or simulated(*a))
     with pytest.raises(SystemExit) as ended:
-        cli.main(line.split())
-    told = capsys.readouterr()
+        cli.main(f"study {line}/study --seeds 1 --steps 1 --pilot".split())
+    told, error = capsys.readouterr(), "MemoryError: out of memory"
     assert ended.value.code == 1
     assert "predicted AUC" in "".join(said)  # what is foreseen was on the screen before anything was trained
-    assert told.err.endswith("rafmodel: 1 of 2 cells failed: untrained, seed 0; the same command tries them again\n")
-    assert "training failed: untrained, seed 0: MemoryError: out of memory" in told.out
-    table = studies.load(tmp_path / "o" / "study.nc")
+    lost = "1 of 2 cells failed: external:boom:f, seed 0; the same command tries them again"
+    assert told.err.endswith(f"rafmodel: {lost}\n")
+    assert f"forecast failed: external:boom:f: {error}" in told.out
+    assert f"training failed: external:boom:f, seed 0: {error}" in told.out
+    table = studies.load(tmp_path / "study" / "study.nc")
     assert table["failed"].values.tolist() == [[3], [0]]
-    assert table.attrs["errors"] == '{"untrained, seed 0": "MemoryError: out of memory"}'
-    assert np.isnan(table["observed_auc"][0]).all()
-    assert np.isfinite(table["observed_auc"][1]).all()
-    assert "out of memory" in (tmp_path / "o" / "report.html").read_text()
-    assert len(list((tmp_path / "o" / "cells").iterdir())) == 1  # so the next run tries it again
+    assert json.loads(table.attrs["errors"]) == {"external:boom:f, forecast": error, "external:boom:f, seed 0": error}
+    for name in ("observed_auc", "predicted_auc", "pilot_auc", "raf_predicted"):
+        assert np.isnan(table[name][0]).all()
+    for name in ("observed_auc", "predicted_auc", "pilot_auc"):
+        assert np.isfinite(table[name][1]).all()
+    assert (tmp_path / "study" / "report.html").read_text().count("out of memory") == 2
+    assert len(list((tmp_path / "study" / "cells").iterdir())) == 1  # so the next run tries it again
+    with pytest.raises(SystemExit) as ended:
+        cli.main(f"predict {line}/predict".split())
+    assert ended.value.code == 1
+    assert f"1 of 2 forecasts failed: external:boom:f: {error}" in capsys.readouterr().err
+    foreseen = xr.load_dataset(tmp_path / "predict" / "prediction.nc", engine="h5netcdf")["predicted_auc"]
+    np.testing.assert_array_equal(foreseen, table["predicted_auc"])
+
+
+def test_designs_beside_one_that_raises_are_foreseen_as_without_it():
+    """Also where forecasts are shrunk to what parts of the source agree on."""
+    rng, failure = np.random.default_rng(0), ArithmeticError("no\nfeatures")
+    some = [
+        metrics.Outcome(
+            *rng.uniform(0.6, 0.9, (3, 1, 6, 3)), *np.full((2, 3), 9), by_part=rng.uniform(0.6, 0.9, (3, 1, 6))
+        )
+        for _ in range(5)
+    ]
+    five, six = (plan(*(design(f"{i}", rows) for i in range(n))) for n in (5, 6))
+    without = studies._together(five, some, True)
+    assert not np.allclose(without.auc, [one.auc for one in some])  # they are shrunk
+    found = studies._together(six, [*some[:2], failure, *some[2:]], True)
+    np.testing.assert_array_equal(np.delete(found.auc, 2, 0), without.auc)
+    assert np.isnan(found.auc[2]).all() and np.isnan(found.by_part[2]).all()
+    assert found.errors == ("", "", "ArithmeticError: no features", "", "", "")
+    alone = studies._together(plan(design("rows", rows)), [failure], True)
+    assert np.isnan(alone.auc).all() and alone.auc.shape[:3] == (1, 1, 6)
+    assert alone.n_case[0] == IMAGES.label[IMAGES.split == "test"].sum()
 
 
 @pytest.mark.exhaustive
