@@ -34,7 +34,10 @@ class Design:
                    all of them right, as many as ``n_labelled``
     prevalence     share of cases among the labelled images, in (0, 1); None: half
     flip_case, flip_control  share of wrong labels among cases (missed ones) and among controls; None: ``label_flip``
-    flip_in        the one subgroup in which labels are wrong; '': in all
+    mask_jitter    s.d. in pixels by which the contour of labelled masks is off (``contours``); 0: right
+    mask_missed    probability that a connected part of a labelled mask is missing
+    mask_coarse    side in pixels of the blocks that labelled masks are made of; 1: pixels
+    flip_in        the one subgroup in which labels, or masks, are wrong; '': in all
     group          attribute that names the subgroups of ``flip_in`` and of balancing; None: none
     weighting      what weighs alike in the probe's loss: none (images), class, or group (each class of each subgroup)
     resampling     the same by showing images of smaller ones several times, to a supervised proxy too
@@ -57,6 +60,9 @@ class Design:
     prevalence: float | None = None
     flip_case: float | None = None
     flip_control: float | None = None
+    mask_jitter: float = 0.0
+    mask_missed: float = 0.0
+    mask_coarse: int = 1
     flip_in: str = ""
     group: str | None = None
     weighting: str = "none"
@@ -109,6 +115,7 @@ MORE = (
 
 
 OF_TWO = ("prevalence", "flip_case", "flip_control")  # choices that say nothing where there are more than two classes
+OF_MASKS = ("mask_jitter", "mask_missed", "mask_coarse")  # choices about how masks were drawn
 STRONGEST = 2.0  # beyond it a crop would leave nothing of an image
 
 
@@ -236,6 +243,9 @@ def _rules(design: Design) -> list[tuple[str, bool, str]]:
         ("ridge", design.ridge > 0, "above 0"),
         ("prevalence", design.prevalence is None or 0 < design.prevalence < 1, "a share above 0 and below 1"),
         *((name, share is None or 0 <= share <= 1, "a share, from 0 to 1") for name, share in shares),
+        ("mask_jitter", 0 <= design.mask_jitter < np.inf, "a number of pixels, 0 or more"),
+        ("mask_missed", 0 <= design.mask_missed <= 1, "a probability, from 0 to 1"),
+        ("mask_coarse", design.mask_coarse >= 1, "1 or more"),
         ("weighting", design.weighting in BALANCES, f"one of {', '.join(BALANCES)}"),
         ("resampling", design.resampling in BALANCES, f"one of {', '.join(BALANCES)}"),
         ("resampling", "none" in (design.resampling, design.weighting), "none where weighting is not"),
@@ -255,6 +265,9 @@ def check_labels(design: Design, cohort: Cohort, *, of_pixels: bool = False) -> 
     if asked.several and (chosen := [name for name in OF_TWO if getattr(design, name) is not None]):
         told = f"{chosen[0]} is a choice about cases and controls, and --task {asked.kind} has other classes"
         raise InputError(f"{where}: {told}; leave it out, or choose label_flip, flip_in, weighting or resampling")
+    if not of_pixels and (poor := poorly_drawn(design)):
+        told = f"{poor[0]} is a choice about masks, which only a segmentation learns from"
+        raise InputError(f"{where}: {told}; leave it out, or add --task segmentation")
     if of_pixels:
         _check_masks(design, cohort.name, len(label))
     elif cohort.has_classes:
@@ -361,6 +374,11 @@ def taught(design: Design, label: np.ndarray) -> Taught:
     return Taught((count[0], count[1]), flip, weight, "logistic" if design.probe == "logistic" else "squared", again)
 
 
+def poorly_drawn(design: Design) -> list[str]:
+    """The choices by which a design's labelled masks are wrong."""
+    return [name for name in OF_MASKS if getattr(design, name) != getattr(Design, name)]
+
+
 def flips(design: Design) -> tuple[float, float]:
     """Share of wrong labels among controls and among cases."""
     control, case = (design.label_flip if s is None else s for s in (design.flip_control, design.flip_case))
@@ -369,11 +387,12 @@ def flips(design: Design) -> tuple[float, float]:
 
 def unforeseen(design: Design) -> list[str]:
     """What theory does not see of how the design learns its labels, or was not checked on."""
-    by_group = "group" in (design.weighting, design.resampling)
+    by_group, poor = "group" in (design.weighting, design.resampling), poorly_drawn(design)
     found = {
         "pre-training on another cohort (checked: on the study's own)": design.pretrain_on is not None,
         "a finetuned probe, foreseen as if it were a ridge probe": design.probe == "finetuned",
         "labels balanced by subgroup, foreseen as if by class": by_group,
         "labels wrong in one subgroup, foreseen as if they were in all": bool(design.flip_in),
+        f"masks drawn poorly ({', '.join(poor)}), foreseen as if they were right": bool(poor),
     }
     return [why for why, so in found.items() if so]

@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, fits
+from rafmodel.design import OF_MASKS, Design, fits
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk, batches, taken
@@ -136,7 +136,7 @@ def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
     return np.concatenate([some.reshape(len(some), -1).mean(1) for some in batches(mask)])
 
 
-OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "flip_in", "probe")
+OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "probe")
 
 
 def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0) -> tuple[Design, ...]:
@@ -175,7 +175,12 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
     chosen = [name for name in OF_IMAGES if getattr(design, name) != getattr(Design, name)]
     if chosen:
         told = f"{chosen[0]} is a choice about labels of images, which a segmentation does not learn from"
-        raise InputError(f"design '{design.name}': {told}; choose n_labelled, label_flip or ridge")
+        others = f"{', '.join(OF_MASKS)}, n_labelled, label_flip, flip_in or ridge"
+        raise InputError(f"design '{design.name}': {told}; choose {others}")
+    for name in ("mask_jitter", "mask_coarse"):
+        if (value := getattr(design, name)) > min(shape[:-1]):
+            told = f"larger than the images, {' x '.join(map(str, shape[:-1]))} pixels; take at most {min(shape[:-1])}"
+            raise InputError(f"design '{design.name}': {name} {value}: {told}")
     if not _has_maps(design.encoder, shape, design.widths):
         told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
         raise InputError(f"design '{design.name}' does not fit: encoder {design.encoder.name}: {told}")

@@ -16,12 +16,12 @@ from flax import nnx
 from jax import Array
 
 from rafmodel import cohort as cohorts
-from rafmodel import dice
+from rafmodel import contours, dice
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
 from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks
-from rafmodel.labels import Lesson, flipped
+from rafmodel.labels import Lesson, flip_rate, flipped
 from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, patched, pixel_features, prevalence
 from rafmodel.metrics import Outcome
 from rafmodel.on_disk import OnDisk
@@ -139,8 +139,10 @@ def lost(n: int, shifts: int, error: str) -> Segmented:
 def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Trained:
     """The design's encoder and head after training with ``key`` on at most ``design.n_labelled`` images with masks.
 
-    A share ``design.label_flip`` of the pixels that are learned from has the wrong class, pixel by pixel.  Where the task has
+    Their masks are drawn as poorly as the design says (``contours``), and then a share ``design.label_flip`` of the pixels that
+    are learned from has the wrong class, pixel by pixel; both in one subgroup only where it says so.  Where the task has
     patches, both learn from patches: the proxy task from one of each image anywhere, the head from those of ``masks.patched``.
+    Raises InputError where the masks as given hold no pixel of the structure.
     """
     key_label, key_train, _ = jax.random.split(key, 3)
     source = cohorts.part(train, "train")
@@ -148,6 +150,7 @@ def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Tr
     labelled = cohorts.take(source, chosen)
     learned = Lesson(labelled, labelled.label, np.arange(len(chosen)), None)
     network = pretrain(key_train, shown(key_label, train, learned, design), design, patch=task.patch)
+    labelled = contours.drawn(jax.random.fold_in(key_label, 3), labelled, design)
     labelled = patched(jax.random.fold_in(key_label, 2), labelled, task)
     key_head, key_flip = jax.random.split(jax.random.fold_in(key_label, 1))
     if task.head == "probe" or not sound(network):
@@ -178,7 +181,8 @@ def probe(key: Array, key_flip: Array, network: Network, labelled: Cohort, desig
     place, label = drawn(key, np.asarray(_masks(labelled)))
     known = label.ravel() >= 0
     x = pixel_features(network, images, place).reshape(len(known), -1)[known]
-    weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], design.label_flip), design.ridge)
+    rate = np.repeat(flip_rate(design, labelled), label.shape[1])[known]
+    weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], rate), design.ridge)
     cuts = np.cumsum(_widths(network, images))[:-1]
     return Head(
         tuple(jnp.asarray(w[:, None], jnp.float32) for w in np.split(weight, cuts)), _row(float(-centre @ weight))
@@ -207,7 +211,8 @@ def decoder(
     """
     key_start, key_steps = jax.random.split(key)
     images, mask = np.asarray(cohorts.pixels(labelled)), np.asarray(_masks(labelled))
-    noisy = flipped(key_flip, mask.ravel(), design.label_flip).reshape(mask.shape)
+    rate = np.repeat(flip_rate(design, labelled).astype(np.float32), mask[0].size)
+    noisy = flipped(key_flip, mask.ravel(), rate).reshape(mask.shape)
     graph, weights = nnx.split(network)
     head = untrained_head(key_start, _widths(network, images), images.ndim - 2)
     free: Any = (weights, head) if tune else head

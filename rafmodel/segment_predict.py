@@ -22,7 +22,7 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design
+from rafmodel.design import Design, unforeseen
 from rafmodel.encoder import Network, in_chunks
 from rafmodel.masks import EACH, at_once, drawn, maps, merged, moved, pixel_features, prevalence
 from rafmodel.metrics import Outcome, members, probit
@@ -113,14 +113,15 @@ def effective(n_images: int, each: int, alike: float) -> float:
 
 
 def outside(train: Cohort, design: Design, *, patch: int = 0) -> list[str]:
-    """Why the forecast is rougher than that of a classification: said of every segmentation.
+    """Why the forecast is rougher than that of a classification: said of every segmentation, and of what a design chooses.
 
     patch  side in pixels of the patches that are learned from, 0 for whole images
+    What a jittered contour has of Dice itself is known (``sampling.dice_jitter``); what is learned from it is not derived.
     """
     told = ["segmentation, where pixels of an image are alike and a proxy task's effect on each is taken from images"]
     if patch:
         told.append(f"training and scoring by patches of {patch} pixels, foreseen as if whole images were seen")
-    return [*told, *([design.encoder.doubt] if design.encoder.doubt else [])]
+    return [*told, *([design.encoder.doubt] if design.encoder.doubt else []), *unforeseen(design)]
 
 
 # ---- moments of pixels
