@@ -52,6 +52,9 @@ _DECIDE = (
     "collapse",
     "labels",
     "probes",
+    "patches",
+    "masks",
+    "tiles",
     "pretrain",
     "simulate",
 )
