@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 from rafmodel.errors import InputError
 
 PROBES = ("ridge", "logistic", "finetuned")
 BALANCES = ("none", "class", "group")
 PRECISIONS = ("float32", "bfloat16")
+POOLINGS = ("mean", "max", "top")
+SAMPLINGS = ("", "grid", "random", "foreground")
 
 KEYS: dict[str, Callable[[str], int | float | str]] = {
     "pretrain_on": str,
@@ -31,6 +34,9 @@ KEYS: dict[str, Callable[[str], int | float | str]] = {
     "batch": int,
     "learning_rate": float,
     "precision": str,
+    "patch": int,
+    "pooling": str,
+    "sampling": str,
 }
 
 
@@ -69,3 +75,15 @@ def _read(text: str, key: str, value: str) -> int | float | str:
     except ValueError:
         kind = "a whole number" if KEYS[key] is int else "a number"
         raise InputError(f"--designs {text}: {key}={value} is not {kind}") from None
+
+
+def choices_of_patches(design: Any, side: int) -> list[tuple[str, bool, str]]:
+    """Choice, whether its value can be, and what it must be: of a design's patches of images whose shortest side is ``side``."""
+    whole = not design.patch
+    return [
+        ("patch", 0 <= design.patch <= side, f"from 1 to {side}, the images' shortest side, or 0 for whole images"),
+        ("pooling", design.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
+        ("pooling", not whole or design.pooling == "mean", "left out of whole images, or add patch=SIDE"),
+        ("sampling", design.sampling in SAMPLINGS, f"one of {', '.join(SAMPLINGS[1:])}"),
+        ("sampling", not (whole and design.sampling), "left out of whole images, or add patch=SIDE"),
+    ]

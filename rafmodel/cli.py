@@ -293,7 +293,9 @@ def _asked(command: Plans) -> "Cohort":
     if command.foreground or command.head != "probe":
         raise InputError("--foreground and --head: made for pixels; add --task segmentation")
     if command.patch or command.sampling != "foreground":
-        raise InputError("--patch and --sampling: made for pixels; add --task segmentation")
+        raise InputError(
+            "--patch and --sampling: made for pixels; add --task segmentation, or write DESIGN[patch=SIDE]"
+        )
     if command.task != "classification":
         return cohorts.asked(command, command.task, command.classes)
     if command.classes:

@@ -15,8 +15,8 @@ from flax import nnx
 
 from rafmodel import patches, segment
 from rafmodel.design import Design, n_labels
-from rafmodel.masks import of_patch
 from rafmodel.on_disk import OnDisk
+from rafmodel.patches import of_patch
 from rafmodel.pretrain import GATHERED
 from rafmodel.proxies import Proxy
 from rafmodel.running import Cell, Plan
@@ -72,7 +72,8 @@ def estimate(plan: Plan, missing: list[Cell], executor: str, cores: int) -> Cost
 def core_seconds(plan: Plan, design: Design) -> float:
     """Time of a core for one cell, compiled already: training, then every test image under every level of every shift."""
     whole, task = plan.cohort.image.shape[1:], plan.task
-    shape = of_patch(whole, task.patch)
+    side = design.patch or task.patch
+    shape = of_patch(whole, side)
     pixels, forward, head = math.prod(shape), operations(design, shape), _headed(task.head, shape)
     views = 2 if design.proxy.siamese else 1
     trained = design.steps * design.batch * views
@@ -83,7 +84,7 @@ def core_seconds(plan: Plan, design: Design) -> float:
         encoded += segment.STEPS * batch * (3 * head + forward * (3 if task.head == "tuned" else 1))
     drawn = pixels * trained * len(design.proxy.law)
     scored = (int((plan.cohort.split == "test").sum()) + UNSEEN) * 5 * len(plan.shifts)
-    tiles = len(patches.corners(whole[:-1], side=task.patch, overlap=task.patch // 2)) if task.patch else 1
+    tiles = len(patches.corners(whole[:-1], side=side, overlap=side // 2)) if side else 1
     answered = scored * tiles * (forward + head)
     return (encoded + answered) / FLOPS + (drawn + math.prod(whole) * scored) / ALTERED
 
@@ -111,7 +112,7 @@ def memory(plan: Plan, at_once: int) -> float:
     """Bytes at most in one process: its libraries, the images as numbers, and what its cells hold while they compute."""
     shape, n = plan.cohort.image.shape[1:], len(plan.cohort.label)
     pixels, maps = math.prod(shape), [_maps(design, shape) for design in plan.designs]
-    seen = [_maps(design, of_patch(shape, plan.task.patch)) for design in plan.designs]
+    seen = [_maps(design, of_patch(shape, design.patch or plan.task.patch)) for design in plan.designs]
     trained = [d.batch * (2 if d.proxy.siamese else 1) * m for d, m in zip(plan.designs, seen, strict=True) if d.steps]
     altered = 5 * min(IMAGES, PIXELS // math.prod(shape[:-1])) * (pixels + max(maps))
     on_disk = isinstance(plan.cohort.image, OnDisk)
@@ -145,7 +146,9 @@ def told(plan: Plan, places: dict[Cell, Any], cost: Cost, executor: str) -> str:
         else f"{n_labels(d, label, plan.cohort.asked)} labels"
         for d in plan.designs
     ]
-    counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n}" for d, n in zip(plan.designs, shown, strict=True)]
+    of = [f" in patches of {side} pixels" if (side := d.patch or plan.task.patch) else "" for d in plan.designs]
+    each = zip(plan.designs, shown, of, strict=True)
+    counts = [f"  {d.name}: {d.steps} steps of {d.batch}, {n}{patches}" for d, n, patches in each]
     workers = f", and {cost.worker / 1e9:.1f} GB in each worker process" if cost.worker else ""
     outside = [d.name for d in plan.designs if d.encoder.frozen]
     images = f"{len(plan.cohort.label)} images of {' x '.join(map(str, plan.cohort.image.shape[1:]))}"

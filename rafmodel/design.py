@@ -9,9 +9,10 @@ import numpy as np
 from rafmodel import architectures, external, proxies, transfer
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.asked import BINARY, Asked
-from rafmodel.choices import BALANCES, PRECISIONS, PROBES, alternatives
+from rafmodel.choices import BALANCES, PRECISIONS, PROBES, alternatives, choices_of_patches
 from rafmodel.cohort import Cohort, groups, pixels
 from rafmodel.errors import InputError
+from rafmodel.patches import of_patch
 from rafmodel.proxies import Proxy
 from rafmodel.variability import BIAS, BLUR, CROP, GAIN, GAMMA, NOISE, ROTATION, SPIKE
 
@@ -43,6 +44,10 @@ class Design:
     resampling     the same by showing images of smaller ones several times, to a supervised proxy too
     probe          ridge, logistic, or finetuned: the encoder is trained on with a linear head
     precision      what pre-training computes in: float32 or bfloat16; weights are kept in float32
+    patch          side in pixels of the patches that encoder and probe see in place of images; 0: whole images
+    pooling        how scores of an image's tiles become the image's (``tiles.POOL``): mean, max, or top
+    sampling       which patches of labelled images the probe sees: grid, the tiles that images are scored by; random, anywhere;
+                   foreground, half of them about a pixel of the mask's structure; '': grid
     """
 
     name: str
@@ -69,6 +74,9 @@ class Design:
     resampling: str = "none"
     probe: str = "ridge"
     precision: str = "float32"
+    patch: int = 0
+    pooling: str = "mean"
+    sampling: str = ""
 
 
 _CROP = (CROP, 0.4)
@@ -199,16 +207,18 @@ def fitted(
 
 def check(design: Design, shape: tuple[int, ...]) -> None:
     """Raises InputError, in one line, where the design does not fit images of this shape (*space, C), or itself."""
-    for choice, sound, told in _rules(design):
+    for choice, sound, told in (*_rules(design), *choices_of_patches(design, min(shape[:-1]))):
         if not sound:
             raise InputError(f"design '{design.name}': {choice} {getattr(design, choice)} must be {told}")
     if design.encoder.frozen and (design.steps or design.probe == "finetuned"):
         told = f"{design.encoder.name} is frozen, so it cannot be trained; use steps=0 and another probe than finetuned"
         raise InputError(f"design '{design.name}': {told}")
+    if design.patch and design.encoder.doubt == external.CLEAN_ONLY:
+        raise InputError(f"design '{design.name}': a table of features has no patches; leave patch out")
     if design.pretrain_on is not None and design.pretrain_on.image.shape[1:] != shape:
         there = f"images of {design.pretrain_on.name}, to pre-train on, are {design.pretrain_on.image.shape[1:]}"
         raise InputError(f"design '{design.name}': {there} but the cohort's {shape}; choose a cohort of the same kind")
-    fits(design, shape)
+    fits(design, of_patch(shape, design.patch))
 
 
 def fits(design: Design, shape: tuple[int, ...]) -> None:
@@ -223,6 +233,7 @@ def fits(design: Design, shape: tuple[int, ...]) -> None:
 
 def remark(design: Design, shape: tuple[int, ...]) -> str:
     """A line on what the task leaves out of images of this shape (*space, C); '' where it sees them whole."""
+    shape = of_patch(shape, design.patch)
     cells = design.proxy.grid(shape) if design.proxy.grid else 1
     if all(side % cells == 0 for side in shape[:-1]):
         return ""
@@ -278,6 +289,8 @@ def check_labels(design: Design, cohort: Cohort, *, of_pixels: bool = False) -> 
         raise InputError(f"{where}: {design.n_unlabelled} images are asked for, but {seen.name} has {n} to train on")
     if design.proxy.labelled and min(n_by_class(design, seen.label[seen.split == "train"], seen.asked)) < 1:
         raise InputError(f"{where}: {design.proxy.name} learns classes, but {seen.name} has not both to train on")
+    if design.sampling == "foreground" and cohort.mask is None:
+        raise InputError(f"{where}: sampling foreground needs masks, and {cohort.name} has none; choose grid or random")
     if not _asks_subgroups(design):
         return
     if design.group is None:
@@ -394,5 +407,8 @@ def unforeseen(design: Design) -> list[str]:
         "labels balanced by subgroup, foreseen as if by class": by_group,
         "labels wrong in one subgroup, foreseen as if they were in all": bool(design.flip_in),
         f"masks drawn poorly ({', '.join(poor)}), foreseen as if they were right": bool(poor),
+        f"tiles of {design.patch} pixels and the {design.pooling} of their scores, foreseen as if images were seen whole": (
+            design.patch > 0
+        ),
     }
     return [why for why, so in found.items() if so]

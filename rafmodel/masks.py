@@ -22,7 +22,7 @@ from rafmodel.design import OF_MASKS, Design, fits
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk, batches, taken
-from rafmodel.patches import cut_alike, foreground_biased_patches
+from rafmodel.patches import cut_alike, foreground_biased_patches, of_patch
 from rafmodel.variability import Variability
 
 HEADS = ("probe", "decoder", "tuned")
@@ -136,7 +136,7 @@ def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
     return np.concatenate([some.reshape(len(some), -1).mean(1) for some in batches(mask)])
 
 
-OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "probe")
+OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "probe", "pooling")
 
 
 def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0) -> tuple[Design, ...]:
@@ -157,11 +157,6 @@ def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int
             continue
         found.append(design)
     return tuple(found)
-
-
-def of_patch(shape: tuple[int, ...], patch: int) -> tuple[int, ...]:
-    """Shape (*side, C) of patches of images (*space, C); of the images where ``patch`` is 0."""
-    return (*(patch,) * (len(shape) - 1), shape[-1]) if patch else shape
 
 
 def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:

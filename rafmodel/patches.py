@@ -51,6 +51,11 @@ def corners(space: tuple[int, ...], *, side: Side, overlap: int = 0) -> np.ndarr
     return np.array(list(product(*_starts(space, _sides(side, space), overlap))), np.int32)
 
 
+def of_patch(shape: tuple[int, ...], side: int) -> tuple[int, ...]:
+    """Shape (*side, C) of patches of images (*space, C); of the images where ``side`` is 0."""
+    return (*(side,) * (len(shape) - 1), shape[-1]) if side else shape
+
+
 def random_patches(key: Array, images: Array, *, side: Side, each: int, tiles: bool = False) -> Patches:
     """``each`` patches of every image (N, *space, C), image by image: anywhere inside, all places alike.
 

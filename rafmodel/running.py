@@ -43,7 +43,7 @@ WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
     *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "architectures", "external"),
-    *("collapse", "labels", "probes", "pretrain", "simulate"),
+    *("collapse", "labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _SCALARS = ("threshold", "rank", "spread")

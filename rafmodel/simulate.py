@@ -22,6 +22,7 @@ from rafmodel.on_disk import OnDisk
 from rafmodel.pretrain import Learner, pretrain, train_on
 from rafmodel.probes import Probe, decided, fitted, logistics
 from rafmodel.proxies import supervised
+from rafmodel.tiles import Tiled, in_tiles, pooled
 from rafmodel.variability import Variability, alter
 
 IMAGES, PIXELS = 256, 2**22  # most images altered at a time, and most pixels of them
@@ -128,21 +129,28 @@ class Trained(NamedTuple):
 
 
 def trained(key: Array, train: Cohort, design: Design) -> Trained:
-    """The design's encoder and probe after training with ``key``; where training diverged the probe says nan."""
+    """The design's encoder and probe after training with ``key``; where training diverged the probe says nan.
+
+    By patches, where the design has them: of an image the network then gives the features of all its tiles, and the probe pools
+    their scores.
+    """
     key_label, key_train, _ = jax.random.split(key, 3)
     check(design, train.image.shape[1:])
     learned = lesson(key_label, cohorts.part(train, "train"), design)
-    network = pretrain(key_train, shown(key_label, train, learned, design), design)
+    network = pretrain(key_train, shown(key_label, train, learned, design), design, patch=design.patch)
+    labelled, learned = learned.cohort, in_tiles(jax.random.fold_in(key_label, 4), learned, design)
     if design.probe == "finetuned" and sound(network):
         network, probe = finetuned(jax.random.fold_in(key_train, 1), network, learned.learned, design)
     encoded = features(network, cohorts.pixels(learned.cohort))
     found = health(encoded) if sound(network) else Health(np.nan, np.nan)
     if found.failed == FAILED[2]:
-        return Trained(network, lambda z: np.full(len(z), np.nan), learned.cohort, found)
+        return Trained(network, lambda z: np.full(len(z), np.nan), labelled, found)
     if design.probe != "finetuned":
         seen, given = encoded[learned.row], learned.label[learned.row]
         probe = fitted(design.probe, seen, given, design.ridge, learned.weight, train.asked)
-    return Trained(network, probe, learned.cohort, found)
+    if not design.patch:
+        return Trained(network, probe, labelled, found)
+    return Trained(Tiled(network, design.patch), pooled(probe, design.pooling, encoded.shape[1]), labelled, found)
 
 
 def shown(key: Array, train: Cohort, learned: Lesson, design: Design) -> Cohort:

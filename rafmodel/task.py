@@ -83,7 +83,7 @@ def segmentation(asked: Segmentation, cohort: Cohort) -> Task:
         segment.score,
         segment.lost,
         partial(_spread_of_pixels, asked.chance),
-        ("masks", "contours", "dice", "segment", *(["patches"] if asked.patch else [])),
+        ("contours", "dice", "segment"),
         content.hexdigest(),
         asked.head,
         "segmentation",

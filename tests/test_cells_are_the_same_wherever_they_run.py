@@ -150,10 +150,12 @@ def test_a_worker_of_another_version_is_refused():
         running.receive(parcel._replace(release=("0.0", parcel.release[1])))
 
 
-@pytest.mark.parametrize("module", ["segment", "masks", "dice", "cohort", "on_disk", "simulate", "findings"])
+@pytest.mark.parametrize(
+    "module", ["segment", "contours", "masks", "dice", "cohort", "on_disk", "simulate", "findings"]
+)
 def test_a_worker_whose_source_would_decide_otherwise_is_refused(tmp_path, monkeypatch, module):
     asked = plan(design("rows", rows))
-    pixels = replace(asked, task=replace(asked.task, modules=("masks", "dice", "segment")))
+    pixels = replace(asked, task=replace(asked.task, modules=("contours", "dice", "segment")))
     parcels = {what: running._packed(one) for what, one in (("images", asked), ("pixels", pixels))}
     other = shutil.copytree(
         Path(rafmodel.__file__).parent, tmp_path / "rafmodel", ignore=shutil.ignore_patterns("__pycache__", "data")
@@ -162,7 +164,7 @@ def test_a_worker_whose_source_would_decide_otherwise_is_refused(tmp_path, monke
         file.write("# another version\n")
     monkeypatch.setattr(rafmodel, "__file__", str(other / "__init__.py"))
     monkeypatch.setattr(running, "release", running.release.__wrapped__)
-    refuses = {"findings": (), "segment": ("pixels",), "masks": ("pixels",), "dice": ("pixels",)}
+    refuses = {"findings": (), "segment": ("pixels",), "contours": ("pixels",), "dice": ("pixels",)}
     for what, parcel in parcels.items():
         if what in refuses.get(module, ("images", "pixels")):
             with pytest.raises(InputError, match="another version"):
