@@ -129,12 +129,12 @@ def foresee(key: Array, survey: Survey, design: Design) -> Outcome:
     return Outcome(auc, tpr, fpr, *survey.images.counts, concordance=concordance, of_question=mean[:n_questions, 0])
 
 
-def outside(train: Cohort, design: Design) -> list[str]:
+def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = ()) -> list[str]:
     """Why the forecast is rougher than that of cases against controls: said of every task with several questions."""
     told = (
         f"{train.asked.kind}, {len(train.asked.questions)} questions (constants were chosen on cases against controls)"
     )
-    return [told, *predict.outside(train, design)]
+    return [told, *predict.outside(train, design, shifts)]
 
 
 # ---- what is asked, as cells

@@ -225,7 +225,7 @@ def predict(command: Predict, line: str) -> None:
     outside = {"segmentation": segment_predict, "classification": predicts}.get(command.task, classes_predict).outside
     if plan.task.patch:
         outside = partial(segment_predict.outside, patch=plan.task.patch)
-    doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design))
+    doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design, plan.shifts))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
     print(f"\ntable:  {folder / 'prediction.nc'}\nfigure: {plot.forecast(table, folder)}")

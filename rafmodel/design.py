@@ -186,6 +186,12 @@ def strengthened(design: Design, strength: float) -> Design:
     return replace(design, proxy=design.proxy.on(law))
 
 
+def scaled_views(design: Design) -> bool:
+    """Whether the views are of a design with a name, but of another strength."""
+    known = {one.name: one.proxy for one in (*DESIGNS, *MORE)}.get(design.name.partition("[")[0].partition("@")[0])
+    return known is not None and known.law != design.proxy.law
+
+
 def fitted(
     designs: Sequence[Design], cohort: Cohort, group: str | None = None, *, of_pixels: bool = False
 ) -> tuple[Design, ...]:

@@ -12,7 +12,7 @@ as theory says, and their mean is moved as that design is.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 
 import numpy as np
@@ -34,6 +34,26 @@ def shipped() -> xr.Dataset:
     """Experience that comes with the package: eleven cohorts, eighteen designs, eight shifts, three seeds of 400 steps."""
     with resources.as_file(resources.files("rafmodel") / "data" / "experience.nc") as place:
         return xr.load_dataset(place, engine="h5netcdf")
+
+
+@cache
+def _studied() -> tuple[frozenset[str], frozenset[str]]:
+    """Names of designs and of shifts in the shipped experience, which theory was checked on."""
+    known = shipped()
+    return frozenset(map(str, known["design"].values)), frozenset(map(str, known["shift"].values))
+
+
+def unstudied(design: str, shifts: Sequence[str]) -> list[str]:
+    """Which of a design's proxy task and views and of some shifts no study of the shipped experience has, in words."""
+    designs, seen = _studied()
+    others = [name for name in shifts if name not in seen]
+    found = {
+        f"proxy task and views of {studied_as(design)} (checked: {len(designs)} designs of a plain study)": (
+            studied_as(design) not in designs
+        ),
+        f"shift{'s' * (len(others) > 1)} {', '.join(others)} (checked: {', '.join(sorted(seen))})": bool(others),
+    }
+    return [why for why, so in found.items() if so]
 
 
 def gathered(studies: Sequence[xr.Dataset]) -> xr.Dataset:

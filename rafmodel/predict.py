@@ -19,8 +19,20 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import Alike, Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import Design, Taught, counted, n_by_class, n_labels, select, taught, unforeseen
+from rafmodel.design import (
+    Design,
+    Taught,
+    counted,
+    flips,
+    n_by_class,
+    n_labels,
+    scaled_views,
+    select,
+    taught,
+    unforeseen,
+)
 from rafmodel.encoder import Network, features, in_chunks, layer_statistics
+from rafmodel.experience import unstudied
 from rafmodel.metrics import Outcome, probit
 from rafmodel.on_disk import OnDisk
 from rafmodel.variability import Variability
@@ -73,12 +85,13 @@ def predict(
     return foresee(key_pairs, found, design)
 
 
-def outside(train: Cohort, design: Design) -> list[str]:
-    """Why the theory was not checked on such a cohort or design; empty where it was.
+def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = ()) -> list[str]:
+    """Why the theory was not checked on such a cohort, design or shift; empty where it was.
 
-    Checked on images (2 axes) of 28 and 32 pixels with one channel, one encoder shape, 256 labels or all there are, and
-    training up to 800 steps; of the two cohorts with the fewest images of the rarer class, one (78) had no reliable design
-    effects to foresee and the other (136) none that were foreseen (`derivations/NOTES.md`).
+    Checked on the designs and shifts of the shipped experience (``experience.unstudied``), with right labels and a ridge probe,
+    on images (2 axes) of 28 and 32 pixels with one channel, one encoder shape, 256 labels or all there are, and training up to
+    800 steps; of the two cohorts with the fewest images of the rarer class, one (78) had no reliable design effects to foresee
+    and the other (136) none that were foreseen (`derivations/NOTES.md`).
     """
     side, channels, dims = max(train.image.shape[1:-1]), train.image.shape[-1], train.image.ndim - 2
     rarer = min(counted(train.label[train.split != "test"], train.asked))
@@ -90,13 +103,17 @@ def outside(train: Cohort, design: Design) -> list[str]:
         f"{rarer} images of the rarer class outside the test part (checked: 100 and more)": rarer < 100,
         f"{n} labels: too few for the probe's law (20 and more)": n < 20,
         f"encoder {design.encoder.name} (checked: plain)": design.encoder != PLAIN,
+        f"{max(flips(design)):.0%} wrong labels (checked: none)": max(flips(design)) > 0,
+        "a logistic probe (checked: ridge)": design.probe == "logistic",
+        "views of another strength than those of the designs studied": scaled_views(design),
         design.encoder.doubt: bool(design.encoder.doubt),
         f"encoder widths {design.widths} (checked: (16, 32, 64))": design.widths != (16, 32, 64),
         f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: up to 800 at 0.003)": (
             design.steps * design.learning_rate > 800 * 3e-3
         ),
     }
-    return [why for why, so in found.items() if so] + unforeseen(design)
+    named = [why for why, so in found.items() if so] + unstudied(design.name, [shift.name for shift in shifts])
+    return named + unforeseen(design)
 
 
 def survey(
@@ -220,6 +237,9 @@ def _outcome(
         penalty = ridge * jnp.trace(theory.total_covariance(learned)) / width
         law = theory.probe(learned, 2 * count[0], flip=flip[0], ridge=penalty)
     else:
+        learned = theory.Moments(
+            *(jnp.asarray(each, float) for each in learned)
+        )  # one precision all through the fixed point
         counts, weights = jnp.asarray(count, float), jnp.asarray(weight, float)
         # relative to the width of the encoder, of which r directions are kept
         relative = ridge * len(metric) / width

@@ -297,8 +297,7 @@ def flipped(ahead: Array | float, error: Array | float) -> Array:
     """Chance that another test sample reverses the order of two designs.  Eq. (flipped), d14.
 
     ahead ≥ 0  true difference of their RAF, error its standard error over samples (paired: both see the same images)
-    The difference is taken as Gaussian.  Where D is itself an estimate from a sample of that size, its own error adds:
-    ``error`` √2.
+    The difference is taken as Gaussian.  Where D is itself estimated from such a sample its own error adds: take √2 ``error``.
     """
     return ndtr(-jnp.asarray(ahead) / error)
 

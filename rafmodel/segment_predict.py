@@ -24,6 +24,7 @@ from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, unforeseen
 from rafmodel.encoder import Network, in_chunks
+from rafmodel.experience import unstudied
 from rafmodel.masks import EACH, at_once, drawn, maps, merged, moved, pixel_features, prevalence
 from rafmodel.metrics import Outcome, members, probit
 from rafmodel.predict import representations
@@ -112,7 +113,7 @@ def effective(n_images: int, each: int, alike: float) -> float:
     return n_images * each / (1 + (each - 1) * alike)
 
 
-def outside(train: Cohort, design: Design, *, patch: int = 0) -> list[str]:
+def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = (), *, patch: int = 0) -> list[str]:
     """Why the forecast is rougher than that of a classification: said of every segmentation, and of what a design chooses.
 
     patch  side in pixels of the patches that are learned from, 0 for whole images
@@ -121,7 +122,8 @@ def outside(train: Cohort, design: Design, *, patch: int = 0) -> list[str]:
     told = ["segmentation, where pixels of an image are alike and a proxy task's effect on each is taken from images"]
     if patch:
         told.append(f"training and scoring by patches of {patch} pixels, foreseen as if whole images were seen")
-    return [*told, *([design.encoder.doubt] if design.encoder.doubt else []), *unforeseen(design)]
+    doubt = [design.encoder.doubt] if design.encoder.doubt else []
+    return [*told, *doubt, *unforeseen(design), *unstudied(design.name, [s.name for s in shifts])]
 
 
 # ---- moments of pixels

@@ -22,7 +22,7 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.collapse import FAILED
 from rafmodel.console import forget_programs
-from rafmodel.design import Design
+from rafmodel.design import Design, strengthened, unforeseen
 from rafmodel.errors import InputError, in_a_line
 from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
@@ -149,17 +149,32 @@ def levers(plan: Plan, best: str, part: str, tell: Tell, found: Surveys | None =
     """Change of theory's RAF, or another of its parts, when one choice of the design ``best`` is changed.
 
     The finite-difference gradient of the forecast, in steps that a person could take; choices that change nothing
-    (a cohort may have no more labels) are left out.
+    (a cohort may have no more labels), or that theory does not see (``design.unforeseen``), are left out.
     """
     design = next(d for d in plan.designs if d.name == best)
-    steps = {
+    steps: dict[str, dict[str, Any]] = {
         "twice the labels": {"n_labelled": 2 * design.n_labelled},
         "half the labels": {"n_labelled": design.n_labelled // 2},
         "a tenth of the labels wrong": {"label_flip": min(design.label_flip + 0.1, 0.5)},
         "ten times the ridge": {"ridge": 10 * design.ridge},
     }
+    if plan.task.name == "classification":  # where a probe's loss and weights are read
+        steps["a ridge probe" if design.probe == "logistic" else "a logistic probe"] = {
+            "probe": "ridge" if design.probe == "logistic" else "logistic"
+        }
+        if design.weighting == design.resampling == "none" and design.prevalence is not None:
+            steps["classes weighed alike"] = {"weighting": "class"}
     if design.steps:
         steps["twice the training"] = {"steps": 2 * design.steps}
+        if not design.proxy.labelled and design.pretrain_on is None:
+            n = min(design.n_unlabelled, int((plan.cohort.split == "train").sum()))
+            steps["half the images without labels"] = {"n_unlabelled": n // 2}
+        if design.proxy.on is not None and design.proxy.law:
+            steps["views half as strong"] = {"proxy": strengthened(design, 0.5).proxy}
+    unseen = unforeseen(design)
+    steps = {
+        what: change for what, change in steps.items() if set(unforeseen(replace(design, **change))) <= set(unseen)
+    }
     variants = tuple(replace(design, **change) for change in steps.values())
     foreseen = predicted(replace(plan, designs=(design, *variants)), tell, found, believed=False)
     score = getattr(plan.raf(getattr(foreseen, plan.task.metric)), part)

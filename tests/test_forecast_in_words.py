@@ -109,3 +109,35 @@ def test_theory_says_where_it_was_not_checked():
     told = " ".join(predict.outside(large, replace(usual, widths=(8,), steps=10_000, n_labelled=10)))
     for part in ("64 pixels", "3 channels", "10 labels", "(8,)", "10000 steps"):
         assert part in told
+
+
+def test_theory_says_which_shifts_designs_and_choices_it_was_not_checked_on():
+    cohort_ = phantom(jax.random.key(0))
+    [usual] = design.select(["contrastive+noise"])
+    assert predict.outside(cohort_, usual, variability.VARIABILITIES) == []
+    [told] = predict.outside(cohort_, usual, variability.select(["noise", "ghosting", "zipper"]))
+    assert told.startswith("shifts ghosting, zipper (checked: bias, ")
+    for name, part in (
+        ("barlow+noise", "proxy task and views of barlow+noise"),
+        ("contrastive+noise[strength=0.5]", "views of another strength"),
+        ("contrastive+noise[label_flip=0.1]", "10% wrong labels"),
+        ("contrastive+noise[probe=logistic]", "a logistic probe"),
+    ):
+        [why] = predict.outside(cohort_, *design.select([name]))
+        assert part in why
+
+
+def test_levers_move_views_probe_and_images_where_theory_sees_them(small):
+    [one] = design.select(["contrastive+noise[prevalence=0.3]"], steps=100)
+    plan = study.Plan(IMAGES, None, (one,), variability.select(["noise"]))
+    seen = study.surveyed(plan)
+    found = study.levers(plan, one.name, "robustness", lambda *_: None, seen)
+    other = replace(one, proxy=design.strengthened(one, 0.5).proxy)
+    both = study.predicted(replace(plan, designs=(one, other)), lambda *_: None, seen, believed=False)
+    score = plan.raf(both.auc).robustness
+    assert found["views half as strong"] == pytest.approx(float(score[1] - score[0]), abs=1e-6)
+    assert {"a logistic probe", "twice the training"} <= set(found)
+    [tuned] = design.select(["contrastive+noise[probe=finetuned]"], steps=100)
+    assert "classes weighed alike" not in study.levers(
+        replace(plan, designs=(tuned,)), tuned.name, "robustness", lambda *_: None, seen
+    )
