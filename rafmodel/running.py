@@ -48,6 +48,7 @@ _DECIDE = (
     "grids",
     "encoder",
     "architectures",
+    "alignment",
     "external",
     "collapse",
     "labels",

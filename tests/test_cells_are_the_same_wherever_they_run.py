@@ -144,6 +144,7 @@ def test_a_worker_of_another_version_is_refused():
         running.receive(parcel._replace(release=("0.0", parcel.release[1])))
 
 
+@pytest.mark.exhaustive
 def test_a_design_that_raises_in_theory_and_in_its_cells_ends_in_the_table_and_a_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "boom.py").write_text("def f(images):\n    raise MemoryError('out of\\nmemory')\n")
     monkeypatch.syspath_prepend(tmp_path)
