@@ -264,7 +264,7 @@ class Orbit(nnx.Module):
         """The mean over turns of the plain encoder's maps, each turned back; they turn with the image."""
         space = images.shape[1:-1]  # equal sides
         back = [
-            sum(turned_back(centred(one, space), turn) for turn, one in enumerate(x)) / len(x)
+            jnp.asarray(sum(turned_back(centred(one, space), turn) for turn, one in enumerate(x))) / len(x)
             for x in self._each(images)
         ]
         return Maps(back, corner=False)

@@ -226,7 +226,7 @@ def widths_of_maps(network: Network, shape: tuple[int, ...]) -> list[int]:
         return [x.shape[-1] for x in cast(Any, network).maps(np.zeros((1, *shape), np.float32)).layers]
     graph, state = nnx.split(network)
     seen = jax.eval_shape(
-        lambda x: nnx.merge(graph, state).maps(x).layers, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        lambda x: cast(Any, nnx.merge(graph, state)).maps(x).layers, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     )
     return [x.shape[-1] for x in seen]
 
