@@ -16,16 +16,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from rafmodel.encoder import Encoder, Maps, beside, convolved, encoder, pooled
+from rafmodel.alignment import Aligned
+from rafmodel.encoder import Encoder, Maps, beside, centred, convolved, encoder, pooled
 from rafmodel.errors import InputError
-from rafmodel.variability.law import sample
 
 Shape = tuple[int, ...]
 Widths = tuple[int, ...]
 TOKENS = {2: 8, 3: 4}  # most patches of a vision transformer along a side, by axes of space
 HEAD = 16  # width of an attention head
 WAVE = 10_000.0  # longest wave of the position code, as Vaswani et al. 2017
-LOCATOR = (8, 16)  # channels of the network that says how to align
 
 
 @dataclass(frozen=True)
@@ -180,59 +179,6 @@ def place_code(grid: Shape, width: int) -> Array:
     return jnp.pad(whole, [(0, 0)] * len(grid) + [(0, width - whole.shape[-1])])
 
 
-# ---- spatial transformers
-
-
-class Aligned(nnx.Module):
-    """The plain encoder with a spatial transformer before its first layer or after a layer.  Jaderberg et al. 2015.
-
-    after  0: the transformer sees and resamples the input; 1 and up: the feature maps of that layer, as in Finnveden, Jansson,
-           Lindeberg 2020, who show that maps cannot in general be aligned so
-    The affine map starts as the identity, so an untrained network is the plain one.
-    """
-
-    def __init__(self, key: Array, shape: Shape, widths: Widths, *, after: int):
-        key_plain, key_locate = key, jax.random.fold_in(key, 1)
-        self.dims, self.after = len(shape) - 1, after
-        self.plain = encoder(key_plain, shape[-1], widths, dims=self.dims)
-        seen = shape[-1] if after == 0 else widths[after - 1]
-        self.locator = Encoder(seen, LOCATOR, dims=self.dims, rngs=nnx.Rngs(params=key_locate))
-        self.affine = nnx.Param(jnp.zeros(((self.dims + 1) * LOCATOR[-1], self.dims * (self.dims + 1)), jnp.float32))
-
-    def __call__(self, images: Array) -> Array:
-        return pooled(self.layers(images)[-1])
-
-    def layers(self, images: Array) -> list[Array]:
-        """What each layer answers, with the alignment where it is placed."""
-        x, found = (images - 0.5) / 0.25, []
-        for depth, (weight, bias) in enumerate(zip(self.plain.weights, self.plain.biases, strict=True)):
-            x = self.align(x) if depth == self.after else x
-            x = jax.nn.relu(beside(convolved(x, weight[...]), bias[...]))
-            found.append(x)
-        return found
-
-    def align(self, x: Array) -> Array:
-        """Maps (N, *space, C) resampled at positions that an affine map takes from the grid; borders are extended."""
-        theta = self.where(x)
-        grid = _grid(x.shape[1:-1])
-        moved = jnp.einsum("nij,j...->ni...", theta[:, :, :-1], grid)
-        return jax.vmap(sample)(x, moved + theta[:, :, -1].reshape(*theta.shape[:2], *(1,) * self.dims))
-
-    def where(self, x: Array) -> Array:
-        """The affine map (N, dims, dims + 1) of each: the identity and what the locator's maps and their places add."""
-        for weight, bias in zip(self.locator.weights, self.locator.biases, strict=True):
-            x = jax.nn.relu(beside(convolved(x, weight[...]), bias[...]))
-        moments = [pooled(x), *(pooled(x * axis[None, ..., None]) for axis in _grid(x.shape[1:-1]))]
-        added = jnp.concatenate(moments, -1) @ self.affine[...]
-        return jnp.eye(self.dims, self.dims + 1)[None] + added.reshape(-1, self.dims, self.dims + 1)
-
-
-def _grid(space: Shape) -> Array:
-    """Position of each pixel centre (dims, *space), from -1 to 1."""
-    axes = [(2 * jnp.arange(n, dtype=jnp.float32) + 1) / n - 1 for n in space]
-    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"))
-
-
 # ---- orientations
 
 
@@ -311,21 +257,47 @@ class Orbit(nnx.Module):
 
     def layers(self, images: Array) -> list[Array]:
         """The plain encoder's maps of every turn side by side, (N, turns h, ...)."""
+        apart = [x.swapaxes(0, 1) for x in self._each(images)]
+        return [x.reshape(len(images), -1, *x.shape[3:]) for x in apart]
+
+    def maps(self, images: Array) -> Maps:
+        """The mean over turns of the plain encoder's maps, each turned back; they turn with the image."""
+        space = images.shape[1:-1]  # equal sides
+        back = [
+            jnp.asarray(sum(turned_back(centred(one, space), turn) for turn, one in enumerate(x))) / len(x)
+            for x in self._each(images)
+        ]
+        return Maps(back, corner=False)
+
+    def _each(self, images: Array) -> list[Array]:
+        """The plain encoder's maps of every turn, (turns, N, *positions, width)."""
         turns = turned(images)
         found = self.plain.layers(jnp.concatenate(turns))
-        apart = [x.reshape(len(turns), len(images), *x.shape[1:]).swapaxes(0, 1) for x in found]
-        return [x.reshape(len(images), len(turns) * x.shape[2], *x.shape[3:]) for x in apart]
+        return [x.reshape(len(turns), len(images), *x.shape[1:]) for x in found]
 
 
 def turned(images: Array) -> list[Array]:
     """Images (N, *space, C) in every orientation that quarter turns reach: axes permuted and reversed, never mirrored."""
-    dims, found = images.ndim - 2, []
+    dims = images.ndim - 2
+    return [
+        jnp.flip(images.transpose(0, *(1 + axis for axis in order), dims + 1), axes) for order, axes in quarters(dims)
+    ]
+
+
+def turned_back(x: Array, turn: int) -> Array:
+    """What ``turned`` made at this place of its list, (N, *space, C), in the orientation of the image again."""
+    order, axes = quarters(x.ndim - 2)[turn]
+    return jnp.flip(x, axes).transpose(0, *(1 + order.index(axis) for axis in range(len(order))), x.ndim - 1)
+
+
+def quarters(dims: int) -> list[tuple[Shape, Shape]]:
+    """Every turn by quarters: the order that axes of space are put in, and which axes of an array are then reversed."""
+    found = []
     for order in itertools.permutations(range(dims)):
         odd = sum(one > two for one, two in itertools.combinations(order, 2)) % 2
         for reverse in itertools.product((False, True), repeat=dims):
             if sum(reverse) % 2 == odd:
-                axes = tuple(1 + axis for axis in range(dims) if reverse[axis])
-                found.append(jnp.flip(images.transpose(0, *(1 + axis for axis in order), dims + 1), axes))
+                found.append((order, tuple(1 + axis for axis in range(dims) if reverse[axis])))
     return found
 
 

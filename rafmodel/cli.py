@@ -317,7 +317,7 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
             cohort, command.foreground, command.head, patch=command.patch, sampling=command.sampling
         )
         asked = task.segmentation(structure, cohort)
-        chosen = masks.suited(chosen, cohort, named=bool(command.designs), patch=command.patch)
+        chosen = masks.suited(chosen, cohort, named=bool(command.designs), patch=command.patch, head=command.head)
     designs = design.fitted(chosen, cohort, group, of_pixels=command.task == "segmentation")
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed, asked)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from rafmodel.on_disk import OnDisk
 AT_ONCE = 2**20  # bytes of images encoded together: with what their layers answer they stay in a cache
 IN_TURN = 2**17  # bytes of images that are learned from together: with their patches they stay in a cache
 TURNS = 8  # a batch of fewer turns is learned from at once
+NO_MAPS = "says something of an image as a whole and nothing of its pixels; use an encoder with maps (n, *positions, d)"
 
 
 class Network(Protocol):
@@ -197,13 +198,37 @@ def dense_features(network: Network, images: Array | np.ndarray, *, chunk: int =
     """Every layer's maps side by side at each pixel, (N, *space, Σ widths), linear between their pixels.
 
     For pixel-wise probes: hypercolumns, Hariharan et al. 2015.
-    Raises InputError for a network whose maps do not lie on the image.
+    Raises InputError for a network that has no maps.
     """
     if not hasattr(network, "maps"):
-        told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
-        raise InputError(f"encoder {type(network).__name__}: {told}")
+        raise InputError(f"encoder {type(network).__name__}: {NO_MAPS}")
+    return in_chunks(of_maps(network, _columns), images, chunk=chunk)
+
+
+def of_maps(network: Network, f: Callable[..., Array]) -> Callable[..., Array]:
+    """``(images (N, *space, C), *more) -> f(maps, space, *more)`` of the network's maps of these images, compiled.
+
+    f  a function of a module, by which the program is found again
+    """
+    if not isinstance(network, nnx.Module):  # comes from outside, so only what is made of its answer is compiled
+
+        def found(images: Any, *more: Any) -> Array:
+            seen = cast(Any, network).maps(images)
+            return _behind(f, seen.corner, tuple(images.shape[1:-1]), seen.layers, *more)
+
+        return found
+    return partial(_within, f, *nnx.split(network))
+
+
+def widths_of_maps(network: Network, shape: tuple[int, ...]) -> list[int]:
+    """Channels of each layer's maps of images of shape (*space, C)."""
+    if not isinstance(network, nnx.Module):
+        return [x.shape[-1] for x in cast(Any, network).maps(np.zeros((1, *shape), np.float32)).layers]
     graph, state = nnx.split(network)
-    return in_chunks(partial(_columns, graph, state), images, chunk=chunk)
+    seen = jax.eval_shape(
+        lambda x: cast(Any, nnx.merge(graph, state)).maps(x).layers, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    )
+    return [x.shape[-1] for x in seen]
 
 
 def in_chunks(f: Callable[..., Any], *columns: Array | np.ndarray | OnDisk, chunk: int = 256) -> Any:
@@ -230,10 +255,18 @@ def _statistics(graph, state, images: Array) -> Array:
     return jnp.concatenate([*(pooled(x) for x in layers), *(pooled(x**2) for x in layers)], 1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _columns(graph, state, images: Array) -> Array:
-    maps = nnx.merge(graph, state).maps(images)
-    return jnp.concatenate([at_pixels(x, images.shape[1:-1], maps.corner) for x in maps.layers], -1)
+@partial(jax.jit, static_argnums=(0, 1))
+def _within(f, graph, state, images: Array, *more: Any) -> Array:
+    return f(nnx.merge(graph, state).maps(images), images.shape[1:-1], *more)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _behind(f, corner: bool, space: tuple[int, ...], layers: list[Array], *more: Any) -> Array:
+    return f(Maps(layers, corner), space, *more)
+
+
+def _columns(seen: Maps, space: tuple[int, ...]) -> Array:
+    return jnp.concatenate([at_pixels(x, space, seen.corner) for x in seen.layers], -1)
 
 
 def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
@@ -244,10 +277,25 @@ def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
     if not corner:
         return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")
     for axis, side in enumerate(space, 1):
-        n, stride = x.shape[axis], 1
-        while -(-side // stride) > n:
-            stride *= 2
-        place = np.minimum(np.arange(side) / stride, n - 1)
-        share = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(n)[None]))
-        x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(share.T, x.dtype), (axis, 0)), -1, axis)
+        x = _read(x, axis, np.arange(side) / stride_of(side, x.shape[axis]))
     return x
+
+
+def centred(x: Array, space: tuple[int, ...]) -> Array:
+    """A layer's maps (N, *positions, k) whose positions lie at the first of their pixels, read in the middle of these."""
+    for axis, side in enumerate(space, 1):
+        n = x.shape[axis]
+        x = _read(x, axis, ((np.arange(n) + 0.5) * side / n - 0.5) / stride_of(side, n))
+    return x
+
+
+def stride_of(side: int, n: int) -> int:
+    """The power of 2 at which n positions lie along a side of so many pixels."""
+    return next(2**k for k in itertools.count() if -(-side // 2**k) <= n)
+
+
+def _read(x: Array, axis: int, place: np.ndarray) -> Array:
+    """Entries along an axis at places between them, linear, flat beyond the last."""
+    n = x.shape[axis]
+    share = np.maximum(0, 1 - np.abs(np.minimum(place, n - 1)[:, None] - np.arange(n)[None]))
+    return jnp.moveaxis(jnp.tensordot(x, jnp.asarray(share.T, x.dtype), (axis, 0)), -1, axis)

@@ -11,7 +11,6 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 from scipy.ndimage import maximum_filter
 
@@ -19,7 +18,7 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
 from rafmodel.cohort import Cohort
 from rafmodel.design import OF_MASKS, Design, fits
-from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
+from rafmodel.encoder import NO_MAPS, Maps, Network, at_pixels, in_chunks, of_maps
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk, batches, taken
 from rafmodel.patches import cut_alike, foreground_biased_patches, of_patch
@@ -139,8 +138,10 @@ def prevalence(mask: np.ndarray | OnDisk) -> np.ndarray:
 OF_IMAGES = ("prevalence", "weighting", "resampling", "flip_case", "flip_control", "probe", "pooling")
 
 
-def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0) -> tuple[Design, ...]:
-    """The designs that can say something of the cohort's pixels, or of those of patches of it.
+def suited(
+    designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int = 0, head: str = "probe"
+) -> tuple[Design, ...]:
+    """The designs that can say something of the cohort's pixels, or of those of patches of it, with such a head.
 
     named  whether each was asked for by name: InputError for the first that cannot; else it is left out
     """
@@ -148,7 +149,7 @@ def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int
     found = []
     for design in designs:
         try:
-            check(design, shape, classes=cohort.has_classes)
+            check(design, shape, classes=cohort.has_classes, head=head)
             if patch:
                 fits(design, of_patch(shape, patch))
         except InputError:
@@ -159,8 +160,8 @@ def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int
     return tuple(found)
 
 
-def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
-    """Raises InputError, before anything is trained, where the design cannot say anything of pixels.
+def check(design: Design, shape: tuple[int, ...], *, classes: bool, head: str = "probe") -> None:
+    """Raises InputError, before anything is trained, where the design cannot say anything of pixels with such a head.
 
     classes  whether the cohort's images are cases and controls, which a supervised proxy task needs
     """
@@ -176,14 +177,27 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
         if (value := getattr(design, name)) > min(shape[:-1]):
             told = f"larger than the images, {' x '.join(map(str, shape[:-1]))} pixels; take at most {min(shape[:-1])}"
             raise InputError(f"design '{design.name}': {name} {value}: {told}")
-    if not _has_maps(design.encoder, shape, design.widths):
-        told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
-        raise InputError(f"design '{design.name}' does not fit: encoder {design.encoder.name}: {told}")
+    if head == "tuned" and design.encoder.frozen:
+        told = f"encoder {design.encoder.name} is frozen, so --head tuned cannot train it; choose probe or decoder"
+        raise InputError(f"design '{design.name}' does not fit: {told}")
+    if told := _unfit(design.encoder, shape, design.widths):
+        raise InputError(f"design '{design.name}' does not fit: {told}")
 
 
 @cache
-def _has_maps(architecture: Architecture, shape: tuple[int, ...], widths: tuple[int, ...]) -> bool:
-    return hasattr(architecture.build(jax.random.key(0), shape, widths), "maps")
+def _unfit(architecture: Architecture, shape: tuple[int, ...], widths: tuple[int, ...]) -> str:
+    """Why a network says nothing of pixels; of one from outside its answer to a blank image tells."""
+    network = architecture.build(jax.random.key(0), shape, widths)
+    if not hasattr(network, "maps"):
+        return f"encoder {architecture.name} {NO_MAPS}"
+    try:
+        if architecture.frozen:
+            network.maps(np.zeros((1, *shape), np.float32))
+    except InputError as problem:
+        return str(problem)
+    except Exception:  # each of its cells will say so
+        return ""
+    return ""
 
 
 def around_pixels(cohort: Cohort, key: Array, *, side: int, each: int) -> Cohort:
@@ -263,8 +277,7 @@ def drawn(key: Array, masks: np.ndarray, each: int = EACH) -> tuple[np.ndarray, 
 
 def pixel_features(network: Network, images: np.ndarray | OnDisk, place: np.ndarray) -> np.ndarray:
     """Dense features (N, k, d) of the pixels at flat places (N, k) of images (N, *space, C)."""
-    graph, state = nnx.split(network)
-    return in_chunks(partial(_gathered, graph, state), images, place, chunk=at_once(images))
+    return in_chunks(of_maps(network, _gathered), images, place, chunk=at_once(images))
 
 
 def at_once(images: Array | np.ndarray | OnDisk) -> int:
@@ -272,16 +285,9 @@ def at_once(images: Array | np.ndarray | OnDisk) -> int:
     return max(1, min(256, AT_ONCE // int(np.prod(images.shape[1:-1]))))
 
 
-@partial(jax.jit, static_argnums=0)
-def _gathered(graph, state, images: Array, place: Array) -> Array:
-    seen, space = maps(graph, state, images), images.shape[1:-1]
-    found = [at_pixels(x, space, seen.corner).reshape(len(images), -1, x.shape[-1]) for x in seen.layers]
+def _gathered(seen: Maps, space: tuple[int, ...], place: Array) -> Array:
+    found = [at_pixels(x, space, seen.corner).reshape(len(x), -1, x.shape[-1]) for x in seen.layers]
     return jnp.concatenate([jnp.take_along_axis(x, place[..., None], 1) for x in found], -1)
-
-
-def maps(graph, state, images: Array) -> Maps:
-    """What each layer of a network, split into graph and state, answers at its own positions."""
-    return nnx.merge(graph, state).maps(images)
 
 
 def merged(seen: Maps, weights: Sequence[Array], space: tuple[int, ...]) -> Array:

@@ -20,9 +20,9 @@ from rafmodel import contours, dice
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
-from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks
+from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks, of_maps, widths_of_maps
 from rafmodel.labels import Lesson, flip_rate, flipped
-from rafmodel.masks import Segmentation, at_once, drawn, maps, merged, moved, patched, pixel_features, prevalence
+from rafmodel.masks import Segmentation, at_once, drawn, merged, moved, patched, pixel_features, prevalence
 from rafmodel.metrics import Outcome
 from rafmodel.on_disk import OnDisk
 from rafmodel.patches import assemble, grid_patches
@@ -183,7 +183,7 @@ def probe(key: Array, key_flip: Array, network: Network, labelled: Cohort, desig
     x = pixel_features(network, images, place).reshape(len(known), -1)[known]
     rate = np.repeat(flip_rate(design, labelled), label.shape[1])[known]
     weight, centre = ridge(x, flipped(key_flip, label.ravel()[known], rate), design.ridge)
-    cuts = np.cumsum(_widths(network, images))[:-1]
+    cuts = np.cumsum(widths_of_maps(network, images.shape[1:]))[:-1]
     return Head(
         tuple(jnp.asarray(w[:, None], jnp.float32) for w in np.split(weight, cuts)), _row(float(-centre @ weight))
     )
@@ -213,17 +213,36 @@ def decoder(
     images, mask = np.asarray(cohorts.pixels(labelled)), np.asarray(_masks(labelled))
     rate = np.repeat(flip_rate(design, labelled).astype(np.float32), mask[0].size)
     noisy = flipped(key_flip, mask.ravel(), rate).reshape(mask.shape)
-    graph, weights = nnx.split(network)
-    head = untrained_head(key_start, _widths(network, images), images.ndim - 2)
+    head = untrained_head(key_start, widths_of_maps(network, images.shape[1:]), images.ndim - 2)
+    learner, shown = (network, images) if isinstance(network, nnx.Module) else _held(network, images)
+    graph, weights = nnx.split(learner)
+    weights = jax.tree.map(jnp.copy, weights)  # they are given away, and a network from elsewhere is used again
     free: Any = (weights, head) if tune else head
     moments = _optimiser().init(free)
     batch = int(np.clip(PIXELS // np.prod(mask.shape[1:]), 2, BATCH))
     state = (weights, head, moments)
     for start in range(0, STEPS, SCAN):
         state = _steps(
-            graph, tune, batch, state, jnp.asarray(images), jnp.asarray(noisy), key_steps, start, start + SCAN
+            graph, tune, batch, state, jnp.asarray(shown), jnp.asarray(noisy), key_steps, start, start + SCAN
         )
-    return nnx.merge(graph, state[0]), state[1]
+    return nnx.merge(graph, state[0]) if learner is network else network, state[1]
+
+
+class Held(nnx.Module):
+    """What a network from outside, which cannot be compiled, answered of some images: a network of their numbers."""
+
+    def __init__(self, seen: Maps):
+        self.layers, self.corner = nnx.List([nnx.Variable(x) for x in seen.layers]), seen.corner
+
+    def maps(self, rows: Array) -> Maps:
+        """The maps of images by their numbers (B,)."""
+        return Maps([x[...][rows] for x in self.layers], self.corner)
+
+
+def _held(network: Any, images: np.ndarray) -> tuple[Held, np.ndarray]:
+    """A network from outside on these images, and their numbers."""
+    layers = in_chunks(lambda some: tuple(network.maps(some).layers), images, chunk=at_once(images))
+    return Held(Maps([jnp.asarray(x) for x in layers], network.maps(images[:1]).corner)), np.arange(len(images))
 
 
 def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:
@@ -251,7 +270,8 @@ def _steps(graph, tune: bool, batch: int, state, images: Array, masks: Array, ke
 
         def loss(free):
             encoder, top = free if tune else (weights, free)
-            return _loss(answered(top, maps(graph, encoder, images[rows]), masks.shape[1:]), masks[rows])
+            seen = nnx.merge(graph, encoder).maps(images[rows])
+            return _loss(answered(top, seen, masks.shape[1:]), masks[rows])
 
         free = (weights, head) if tune else head
         update, moments = _optimiser().update(jax.grad(loss)(free), moments, free)
@@ -278,8 +298,8 @@ def _optimiser() -> optax.GradientTransformation:
 
 def score_maps(network: Network, head: Head, images: Array | np.ndarray | OnDisk) -> np.ndarray:
     """The head's score of every pixel of images (N, *space, C), (N, *space)."""
-    graph, state = nnx.split(network)
-    return in_chunks(partial(_scored, graph, state, head), images, chunk=at_once(images))
+    score = of_maps(network, _scored)
+    return in_chunks(lambda some: score(some, head), images, chunk=at_once(images))
 
 
 def tiled(score: Callable[..., np.ndarray], images: Array | np.ndarray | OnDisk, *, side: int) -> np.ndarray:
@@ -367,16 +387,8 @@ def _counted(
     return [np.concatenate(level) for level in zip(*parts, strict=True)]
 
 
-@partial(jax.jit, static_argnums=0)
-def _scored(graph, state, head: Head, images: Array) -> Array:
-    return answered(head, maps(graph, state, images), images.shape[1:-1])
-
-
-def _widths(network: Network, images: np.ndarray | OnDisk) -> list[int]:
-    """Channels of each layer's maps."""
-    seen = partial(maps, *nnx.split(network))
-    found = jax.eval_shape(lambda x: seen(x).layers, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
-    return [x.shape[-1] for x in found]
+def _scored(seen: Maps, space: tuple[int, ...], head: Head) -> Array:
+    return answered(head, seen, space)
 
 
 def _masks(cohort: Cohort) -> np.ndarray | OnDisk:

@@ -8,13 +8,11 @@ an image, and is taken to hold at each pixel.  Pixels of one image are alike, so
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
 from rafmodel import charts, dice, predict, theory
@@ -23,9 +21,9 @@ from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, unforeseen
-from rafmodel.encoder import Network, in_chunks
+from rafmodel.encoder import Maps, Network, in_chunks, of_maps, widths_of_maps
 from rafmodel.experience import unstudied
-from rafmodel.masks import EACH, at_once, drawn, maps, merged, moved, pixel_features, prevalence
+from rafmodel.masks import EACH, at_once, drawn, merged, moved, pixel_features, prevalence
 from rafmodel.metrics import Outcome, members, probit
 from rafmodel.predict import representations
 from rafmodel.variability import Variability, alter
@@ -149,12 +147,10 @@ def _pixels(
     weight, middle = _ridge(x, y, predict.UNTRAINED.ridge)
     scores = (raw - middle) @ weight
     bins = _unit(scores, label)
+    scored, along = of_maps(network, _scored), jnp.asarray(weight, jnp.float32)
 
     def measure(altered: Array | np.ndarray) -> np.ndarray:
-        graph, state = nnx.split(network)
-        score = in_chunks(
-            partial(_scored, graph, state, jnp.asarray(weight, jnp.float32)), altered, chunk=at_once(images)
-        )
+        score = in_chunks(lambda some: scored(some, along), altered, chunk=at_once(images))
         return (score - middle @ weight - bins[0]) / bins[1]
 
     seen = np.asarray(cohorts.pixels(deployed)), _mask(deployed)
@@ -204,11 +200,9 @@ def _moments(x: Array, label: Array, weight: Array) -> theory.Moments:
     return jax.vmap(theory.moments, (None, None, 0))(x, label, weight)
 
 
-@partial(jax.jit, static_argnums=0)
-def _scored(graph, state, weight: Array, images: Array) -> Array:
-    seen = maps(graph, state, images)
+def _scored(seen: Maps, space: tuple[int, ...], weight: Array) -> Array:
     cuts = np.cumsum([x.shape[-1] for x in seen.layers])[:-1]
-    return merged(seen, [w[:, None] for w in jnp.split(weight, cuts)], images.shape[1:-1])[..., 0]
+    return merged(seen, [w[:, None] for w in jnp.split(weight, cuts)], space)[..., 0]
 
 
 def _on_statistics(network: Network, images: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,9 +210,8 @@ def _on_statistics(network: Network, images: np.ndarray, centre: np.ndarray) -> 
 
     The statistics hold the means of the last layer first, then those before it, then mean squares, which are left out.
     """
-    seen = partial(maps, *nnx.split(network))
-    shapes = jax.eval_shape(lambda x: seen(x).layers, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
-    blocks = np.split(np.arange(len(centre)), np.cumsum([x.shape[-1] for x in shapes])[:-1])
+    cuts = np.cumsum(widths_of_maps(network, images.shape[1:]))[:-1]
+    blocks = np.split(np.arange(len(centre)), cuts)
     order = np.concatenate(blocks[::-1])
     axes = np.zeros((2 * len(centre), len(centre)))
     axes[np.arange(len(centre)), order] = 1

@@ -189,6 +189,7 @@ def test_results_are_filed_under_all_modules_that_decide_them():
     assert reach("simulate") - makers - words - after - {"variability"} <= set(running._DECIDE)
 
 
+@pytest.mark.exhaustive
 def test_a_design_that_raises_in_theory_and_in_its_cells_ends_in_the_table_and_a_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "boom.py").write_text("def f(images):\n    raise MemoryError('out of\\nmemory')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from rafmodel import alignment, design, pretrain, proxies
 from rafmodel import architectures as built
-from rafmodel import design, pretrain, proxies
-from rafmodel.encoder import dense_features, features, layer_statistics
+from rafmodel.encoder import centred, dense_features, features, layer_statistics
 from rafmodel.errors import InputError
 
 pytestmark = pytest.mark.exhaustive
@@ -81,14 +81,11 @@ def test_an_untrained_transformer_is_the_plain_encoder():
 
 @pytest.mark.parametrize("images", [IMAGES, VOLUMES], ids=["2D", "3D"])
 def test_a_transformer_resamples_by_its_affine_map(images):
-    made = network(built.STN, images)
     dims = images.ndim - 2
     matrix = np.eye(dims, dims + 1)
     matrix[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn in the first plane
     fixed = jnp.asarray(np.broadcast_to(matrix, (len(images), *matrix.shape)), jnp.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(made), "where", lambda self, x: fixed)
-        moved = made.align(images)
+    moved = alignment.aligned(images, fixed)
     # the value at (row, column) is read at (-column, row): a quarter turn, whose sense numpy names by k = 3
     np.testing.assert_allclose(moved, np.rot90(images, 3, (1, 2)), atol=1e-5)
 
@@ -138,8 +135,69 @@ def test_dense_features_lie_on_the_image():
         between = (layer[:, 0, 0] + layer[:, 1, 0]) / 2
         np.testing.assert_allclose(found[:, step // 2, 0, start : start + width], between, atol=1e-5)
         start += width
-    with pytest.raises(InputError, match="do not lie on the image"):
-        dense_features(network(built.STN, IMAGES), IMAGES)
+    with pytest.raises(InputError, match="nothing of its pixels"):
+        dense_features(lambda images: images.mean((1, 2)), IMAGES)
+
+
+@pytest.mark.parametrize("images", [IMAGES, VOLUMES], ids=["2D", "3D"])
+def test_quarter_turns_turn_the_maps_of_orbit(images):
+    made = network(built.ORBIT, images)
+    for plane in ((1, 2), (1, 3), (2, 3))[: 3 if images.ndim == 5 else 1]:
+        found = dense_features(made, jnp.rot90(images, 1, plane))
+        np.testing.assert_allclose(found, np.rot90(dense_features(made, images), 1, plane), atol=1e-4)
+    assert np.abs(dense_features(made, images) - np.flip(dense_features(made, jnp.flip(images, 1)), 1)).max() > 1e-3
+
+
+def test_maps_of_orbit_are_those_of_the_plain_encoder_turned_back():
+    """Read at pixels before and after they are averaged, but for what reading between positions twice smooths."""
+    waves = np.sin(np.arange(28)[None] * np.linspace(0.1, 0.25, 5)[:, None])
+    images = jnp.asarray(0.5 + 0.2 * (waves[:, :, None] + waves[::-1, None])[..., None], jnp.float32)
+    made = network(built.ORBIT, images)
+    each = [dense_features(made.plain, one) for one in built.turned(images)]
+    expected = np.mean([np.rot90(x, k, (1, 2)) for x, k in zip(each, turns_back(images), strict=True)], axis=0)
+    found = dense_features(made, images)
+    for layer, most in ((slice(0, 8), 0.05), (slice(8, 24), 0.15), (slice(24, 56), 0.25)):
+        assert np.abs(found - expected)[..., layer].mean() < most * expected[..., layer].std((1, 2)).mean()
+
+
+def turns_back(images):
+    """How often to turn by a quarter what ``turned`` made, so that it stands as before."""
+    back = [[k for k in range(4) if np.array_equal(np.rot90(x, k, (1, 2)), images)] for x in built.turned(images)]
+    assert all(len(k) == 1 for k in back)
+    return [k[0] for k in back]
+
+
+@pytest.mark.parametrize(("side", "n"), [(28, 14), (28, 7), (28, 4), (27, 7)])
+def test_a_position_at_the_first_of_its_pixels_is_read_in_the_middle_of_them(side, n):
+    stride = 2 ** round(np.log2(side / n) + 0.2)
+    place = jnp.asarray(stride * np.arange(n)[None, :, None, None] * np.ones((1, 1, n, 1)), jnp.float32)
+    expected = np.minimum((np.arange(n) + 0.5) * side / n - 0.5, stride * (n - 1))
+    found = centred(place, (side, side))
+    np.testing.assert_allclose(found, np.broadcast_to(expected[None, :, None, None], found.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", [(28, 20), (12, 16, 14)], ids=["2D", "3D"])
+def test_answers_are_put_back_to_where_they_were_taken_from(space):
+    """A layer that answers its own places: put back it says where each place was taken, and the affine map leads from there."""
+    dims = len(space)
+    theta = np.eye(dims, dims + 1) + np.random.default_rng(3).normal(0, 0.2, (dims, dims + 1))
+    axes = ((2 * np.arange(0, side, 4) + 1) / side - 1 for side in space)  # positions at every fourth pixel
+    place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    found = np.asarray(alignment.put_back(jnp.asarray(place[None], jnp.float32), jnp.asarray(theta[None]), space))[0]
+    low, high = (f(place, tuple(range(dims))) for f in (np.min, np.max))
+    inside = ((found > low + 1e-5) & (found < high - 1e-5)).all(-1)  # beyond the last positions answers are extended
+    assert inside.mean() > 0.3
+    np.testing.assert_allclose((found @ theta[:, :-1].T + theta[:, -1])[inside], place[inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["stn", "stn-maps"])
+def test_a_bright_pixel_is_bright_where_it_is_behind_a_turn(name, monkeypatch):
+    """The turn brings the pixel to (8, 16), the first of a stride in every layer too."""
+    turn = jnp.asarray([[0.0, -1.0, 2 / 32], [1.0, 0.0, 0.0]], jnp.float32)
+    monkeypatch.setattr(alignment.Aligned, "where", lambda self, x: jnp.broadcast_to(turn, (len(x), 2, 3)))
+    changed = brightened(name, (16, 16, 8))  # other widths, so that no program of an encoder that stands still is found
+    assert abs(np.average(np.arange(32), weights=changed.sum(1)) - 16) < 1
+    assert abs(np.average(np.arange(32), weights=changed.sum(0)) - 8) < 1
 
 
 # ---- as designs
@@ -194,16 +252,22 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     assert nnx.state(trained.encoder)
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "vit", "p4"])
+@pytest.mark.parametrize("name", ["plain", "residual", "vit", "p4", "stn", "stn-maps", "orbit"])
 def test_a_bright_pixel_is_bright_where_it_is(name):
     """Averaged over untrained networks, what one pixel changes in the dense features of a layer is centred on that pixel."""
-    row, column = 16, 8  # the first pixel of a stride in every layer
-    dark = jnp.full((1, 32, 32, 1), 0.5)
-    spot = dark.at[0, row, column].set(1.0)
-    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (32, 32, 1), (16, 16, 16)) for i in range(8)]
-    moved = np.abs(sum(np.abs(dense_features(one, spot) - dense_features(one, dark)).sum(-1)[0] for one in made))
-    moved = np.where(moved > 0.05 * moved.max(), moved, 0)  # a transformer attends everywhere a little
+    moved = brightened(name)
     place = [np.average(np.arange(32), weights=moved.sum(axis)) for axis in (1, 0)]
-    reach = 0.4 if name in ("plain", "residual") else 3.0  # or half a patch
-    assert abs(place[0] - row) < reach
-    assert abs(place[1] - column) < reach
+    reach = (
+        3.0 if name in ("vit", "p4") else 1.0 if name == "orbit" else 0.4
+    )  # half a patch; no pixel is first in all turns
+    assert abs(place[0] - 16) < reach
+    assert abs(place[1] - 8) < reach
+
+
+def brightened(name: str, widths=(16, 16, 16)) -> np.ndarray:
+    """What a bright pixel at (16, 8), the first of a stride in every layer, changes in the dense features (32, 32)."""
+    dark = jnp.full((1, 32, 32, 1), 0.5)
+    spot = dark.at[0, 16, 8].set(1.0)
+    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (32, 32, 1), widths) for i in range(8)]
+    moved = np.abs(sum(np.abs(dense_features(one, spot) - dense_features(one, dark)).sum(-1)[0] for one in made))
+    return np.where(moved > 0.05 * moved.max(), moved, 0)  # a transformer attends everywhere a little

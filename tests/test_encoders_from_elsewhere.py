@@ -10,9 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import ndimage
 
-from rafmodel import cli, design, encoder, external, labels, phantoms, predict, pretrain, probes, simulate, variability
+from rafmodel import (
+    cli,
+    design,
+    encoder,
+    external,
+    labels,
+    masks,
+    phantoms,
+    predict,
+    pretrain,
+    probes,
+    segment,
+    simulate,
+    variability,
+)
 from rafmodel import cohort as cohorts
 from rafmodel.errors import InputError
 
@@ -26,6 +41,11 @@ def quadrants(images):
     n, h, w, c = images.shape
     parts = images[:, : h // 2 * 2, : w // 2 * 2].reshape(n, 2, h // 2, 2, w // 2, c)
     return np.concatenate([f((2, 4)) .reshape(n, -1) for f in (lambda a: parts.mean(a), lambda a: parts.std(a))], 1)
+
+def cells(images):
+    n, h, w, c = images.shape
+    parts = images[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
+    return np.concatenate([parts.mean((2, 4)), parts.max((2, 4))], -1)
 
 def one_number(images):
     return float(images.mean())
@@ -160,6 +180,51 @@ def test_a_network_trained_on_another_cohort_is_taken_as_it_is():
     assert outcome.auc[0, 0, 0] > simulate.simulate(jax.random.key(1), COHORT, TEST, start, SHIFTS).auc[0, 0, 0] - 0.05
     foreseen = predict.predict(jax.random.key(1), COHORT, TEST, one, SHIFTS)
     assert np.isfinite(foreseen.auc).all()
+
+
+# ---- pixels
+
+
+def test_maps_of_a_callable_lie_on_the_image(place):
+    """Each position in the middle of its pixels, and features are the mean over positions."""
+    images = np.random.default_rng(0).uniform(size=(3, 12, 8, 1)).astype(np.float32)
+    images[1, 6:8, 2:4] = 5.0
+    features, dense = (
+        answer("external:somebody:cells", images, part) for part in (encoder.features, encoder.dense_features)
+    )
+    np.testing.assert_allclose(features[:, 0], images.mean((1, 2, 3)), atol=1e-5)
+    assert dense.shape == (3, 12, 8, 2)
+    bright = dense[1, ..., 0] > 0.75 * dense[1, ..., 0].max()
+    assert np.argwhere(bright).tolist() == [[6, 2], [6, 3], [7, 2], [7, 3]]
+
+
+@pytest.mark.parametrize("head", ["probe", "decoder"])
+def test_a_head_learns_from_maps_from_outside_as_from_the_same_maps_within(head):
+    """A network of this package and a function that answers the same maps end in the same pixels."""
+    cohort, asked = masks.segmented(phantoms.phantom(jax.random.key(3), n_patients=24, size=16), head=head)
+    test, inside = cohorts.part(cohort, "test"), encoder.encoder(jax.random.key(5), 1, (8,))
+
+    class Patches(nnx.Module):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __call__(self, images):
+            return self.inner(images)
+
+        def maps(self, images):
+            return encoder.Maps(self.inner.layers(images), corner=False)
+
+    def called(images):
+        return np.asarray(inside.layers(images)[0])
+
+    found = []
+    for network in (Patches(inside), external.Foreign("somebody", called)):
+        one = replace(design.select(["untrained"])[0], encoder=external.transferred("it", network, "it"), steps=0)
+        found.append(segment.deploy(jax.random.key(1), cohort, test, one, SHIFTS, task=asked).pixels)
+    assert found[0].sum() == found[1].sum() > 0
+    assert (
+        np.abs(found[0].astype(int) - found[1]).sum() < 0.01 * found[0].sum()
+    )  # bins of scores that differ by rounding
 
 
 # ---- an ONNX file

@@ -38,13 +38,22 @@ def test_classes_of_the_structure_can_be_chosen():
     np.testing.assert_array_equal(both.mask, mask > 0)
 
 
-def test_designs_that_say_nothing_of_pixels_are_refused_or_left_out():
-    stn, supervised, plain = design.select(["untrained@stn", "supervised", "untrained"])
+def test_designs_that_say_nothing_of_pixels_are_refused_or_left_out(tmp_path, monkeypatch):
+    np.save(tmp_path / "table.npy", np.zeros((len(IMAGES.label), 3)))
+    (tmp_path / "pooling.py").write_text("def means(images):\n    return images.mean((1, 2))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    table, means = f"external:{tmp_path}/table.npy", "external:pooling:means"
+    table, means, supervised, plain = design.select([table, means, "supervised", "untrained"])
     bare = replace(IMAGES, label=np.full_like(IMAGES.label, -1))
-    assert masks.suited((stn, supervised, plain), bare, named=False) == (plain,)
+    assert masks.suited((table, means, supervised, plain), bare, named=False) == (plain,)
     assert masks.suited((supervised,), IMAGES, named=True) == (supervised,)
-    with pytest.raises(InputError, match=r"'untrained@stn' does not fit.*maps do not lie on the image"):
-        masks.suited((stn,), IMAGES, named=True)
+    with pytest.raises(InputError, match=r"table.npy' does not fit.*nothing of its pixels"):
+        masks.suited((table,), IMAGES, named=True)
+    with pytest.raises(InputError, match=r"means' does not fit.*returned \(1, 1\).*return maps \(n, \*positions, d\)"):
+        masks.suited((means,), IMAGES, named=True)
+    frozen = replace(plain, encoder=replace(plain.encoder, frozen=True))
+    with pytest.raises(InputError, match="frozen, so --head tuned cannot train it"):
+        masks.suited((frozen,), IMAGES, named=True, head="tuned")
     with pytest.raises(InputError, match=r"'supervised'.*masks only"):
         masks.suited((supervised,), bare, named=True)
 
