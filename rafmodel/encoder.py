@@ -31,10 +31,12 @@ class Maps(NamedTuple):
     layers   (N, *positions, width) each
     corner   a layer that keeps every s-th pixel along a side has its i-th position at pixel i s, as convolutions with a stride
              do; otherwise a position lies in the middle of its s pixels, as patches and means of neighbours do
+    covered  pixels along each side that positions in the middle stand for, some of them beyond the border; (): the image's own
     """
 
     layers: list[Array]
     corner: bool
+    covered: tuple[int, ...] = ()
 
 
 class Encoder(nnx.Module):
@@ -233,16 +235,17 @@ def _statistics(graph, state, images: Array) -> Array:
 @partial(jax.jit, static_argnums=0)
 def _columns(graph, state, images: Array) -> Array:
     maps = nnx.merge(graph, state).maps(images)
-    return jnp.concatenate([at_pixels(x, images.shape[1:-1], maps.corner) for x in maps.layers], -1)
+    return jnp.concatenate([at_pixels(x, images.shape[1:-1], maps) for x in maps.layers], -1)
 
 
-def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
+def at_pixels(x: Array, space: tuple[int, ...], seen: Maps) -> Array:
     """A layer's maps (N, *positions, k) at every pixel of ``space``, linear between their own positions, flat beyond the last.
 
-    corner  where these lie, see ``Maps``; a stride is a power of 2
+    seen  says where these lie; a stride is a power of 2
     """
-    if not corner:
-        return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")
+    if not seen.corner:
+        covered = jax.image.resize(x, (len(x), *(seen.covered or space), x.shape[-1]), "linear")
+        return covered[(slice(None), *(slice(side) for side in space))]
     for axis, side in enumerate(space, 1):
         n, stride = x.shape[axis], 1
         while -(-side // stride) > n:

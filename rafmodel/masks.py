@@ -275,7 +275,7 @@ def at_once(images: Array | np.ndarray | OnDisk) -> int:
 @partial(jax.jit, static_argnums=0)
 def _gathered(graph, state, images: Array, place: Array) -> Array:
     seen, space = maps(graph, state, images), images.shape[1:-1]
-    found = [at_pixels(x, space, seen.corner).reshape(len(images), -1, x.shape[-1]) for x in seen.layers]
+    found = [at_pixels(x, space, seen).reshape(len(images), -1, x.shape[-1]) for x in seen.layers]
     return jnp.concatenate([jnp.take_along_axis(x, place[..., None], 1) for x in found], -1)
 
 
@@ -289,5 +289,5 @@ def merged(seen: Maps, weights: Sequence[Array], space: tuple[int, ...]) -> Arra
 
     weights  (width, k) of each layer; interpolation and matrix commute
     """
-    each = [at_pixels(x @ w, space, seen.corner) for x, w in zip(seen.layers, weights, strict=True)]
+    each = [at_pixels(x @ w, space, seen) for x, w in zip(seen.layers, weights, strict=True)]
     return sum(each[1:], each[0])

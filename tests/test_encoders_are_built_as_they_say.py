@@ -115,6 +115,9 @@ def test_tokens_are_patches_in_reading_order():
     np.testing.assert_array_equal(tokens[2, 3, 5].reshape(4, 4), IMAGES[2, 12:16, 20:24, 0])
     cubes = np.asarray(built._tokens(VOLUMES, 4))
     np.testing.assert_array_equal(cubes[1, 2, 0, 1].reshape(4, 4, 4), VOLUMES[1, 8:12, :4, 4:8, 0])
+    assert cubes.shape == (3, 4, 4, 4, 64)  # 14 voxels: the last patch has two, and two more of the border
+    last = np.asarray(VOLUMES)[1, 12:, 12:, 12:, 0]
+    np.testing.assert_array_equal(cubes[1, 3, 3, 3].reshape(4, 4, 4), np.pad(last, ((0, 2),) * 3, "edge"))
 
 
 def test_a_vision_transformer_knows_where_patches_are():
@@ -194,16 +197,28 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     assert nnx.state(trained.encoder)
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "vit", "p4"])
-def test_a_bright_pixel_is_bright_where_it_is(name):
+@pytest.mark.parametrize(
+    ("name", "space", "where"),
+    [
+        ("plain", (32, 32), (16, 8)),  # the first pixel of a stride in every layer
+        ("plain", (34, 47), (16, 24)),
+        ("residual", (34, 47), (16, 24)),
+        ("p4", (32, 32), (16, 8)),
+        ("vit", (32, 32), (16, 8)),
+        ("vit", (34, 34), (26, 8)),  # patches of 5 pixels
+        ("vit", (47, 47), (38, 20)),  # of 6
+        ("vit", (20, 28, 24), (12, 26, 20)),  # of 5
+    ],
+    ids=str,
+)
+def test_a_bright_pixel_is_bright_where_it_is(name, space, where):
     """Averaged over untrained networks, what one pixel changes in the dense features of a layer is centred on that pixel."""
-    row, column = 16, 8  # the first pixel of a stride in every layer
-    dark = jnp.full((1, 32, 32, 1), 0.5)
-    spot = dark.at[0, row, column].set(1.0)
-    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (32, 32, 1), (16, 16, 16)) for i in range(8)]
+    dark = jnp.full((1, *space, 1), 0.5)
+    spot = dark.at[(0, *where)].set(1.0)
+    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (*space, 1), (16, 16, 16)) for i in range(8)]
     moved = np.abs(sum(np.abs(dense_features(one, spot) - dense_features(one, dark)).sum(-1)[0] for one in made))
     moved = np.where(moved > 0.05 * moved.max(), moved, 0)  # a transformer attends everywhere a little
-    place = [np.average(np.arange(32), weights=moved.sum(axis)) for axis in (1, 0)]
     reach = 0.4 if name in ("plain", "residual") else 3.0  # or half a patch
-    assert abs(place[0] - row) < reach
-    assert abs(place[1] - column) < reach
+    for axis, (side, expected) in enumerate(zip(space, where, strict=True)):
+        others = tuple(other for other in range(len(space)) if other != axis)
+        assert abs(np.average(np.arange(side), weights=moved.sum(others)) - expected) < reach
