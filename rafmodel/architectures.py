@@ -124,7 +124,8 @@ class VisionTransformer(nnx.Module):
     """Patches as tokens with a code of their place, then blocks of one width.  Dosovitskiy et al. 2021.
 
     The code is made of sines, so that parts of an image can be encoded too; features are the mean token (Chen, Xie, He
-    2021).  A patch has the fewest pixels that give at most TOKENS of them along a side; what makes no whole patch is cut.
+    2021).  A patch has the fewest pixels that give at most TOKENS of them along the shortest side; the last pixel of a side is
+    repeated until its patch is whole.
     """
 
     def __init__(self, key: Array, shape: Shape, widths: Widths):
@@ -151,13 +152,15 @@ class VisionTransformer(nnx.Module):
 
     def maps(self, images: Array) -> Maps:
         """The tokens, which lie in the middle of their patches."""
-        return Maps(self.layers(images), corner=False)
+        covered = tuple(self.patch * -(-length // self.patch) for length in images.shape[1:-1])
+        return Maps(self.layers(images), corner=False, covered=covered)
 
 
 def _tokens(x: Array, side: int) -> Array:
-    """Patches (N, *space // side, side^dims C) of (N, *space, C)."""
-    dims, grid = x.ndim - 2, [length // side for length in x.shape[1:-1]]
-    whole = x[(slice(None), *(slice(n * side) for n in grid))]
+    """Patches (N, *ceil(space / side), side^dims C) of (N, *space, C), whose border is repeated where the last are not whole."""
+    dims, grid = x.ndim - 2, [-(-length // side) for length in x.shape[1:-1]]
+    more = [(0, n * side - length) for n, length in zip(grid, x.shape[1:-1], strict=True)]
+    whole = jnp.pad(x, ((0, 0), *more, (0, 0)), "edge")
     split = whole.reshape(len(x), *itertools.chain(*((n, side) for n in grid)), x.shape[-1])
     order = (0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1)
     return split.transpose(order).reshape(len(x), *grid, -1)

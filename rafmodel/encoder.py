@@ -32,10 +32,12 @@ class Maps(NamedTuple):
     layers   (N, *positions, width) each
     corner   a layer that keeps every s-th pixel along a side has its i-th position at pixel i s, as convolutions with a stride
              do; otherwise a position lies in the middle of its s pixels, as patches and means of neighbours do
+    covered  pixels along each side that positions in the middle stand for, some of them beyond the border; (): the image's own
     """
 
     layers: list[Array]
     corner: bool
+    covered: tuple[int, ...] = ()
 
 
 class Encoder(nnx.Module):
@@ -214,7 +216,7 @@ def of_maps(network: Network, f: Callable[..., Array]) -> Callable[..., Array]:
 
         def found(images: Any, *more: Any) -> Array:
             seen = cast(Any, network).maps(images)
-            return _behind(f, seen.corner, tuple(images.shape[1:-1]), seen.layers, *more)
+            return _behind(f, (seen.corner, seen.covered), tuple(images.shape[1:-1]), seen.layers, *more)
 
         return found
     return partial(_within, f, *nnx.split(network))
@@ -261,21 +263,22 @@ def _within(f, graph, state, images: Array, *more: Any) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _behind(f, corner: bool, space: tuple[int, ...], layers: list[Array], *more: Any) -> Array:
-    return f(Maps(layers, corner), space, *more)
+def _behind(f, where: tuple[bool, tuple[int, ...]], space: tuple[int, ...], layers: list[Array], *more: Any) -> Array:
+    return f(Maps(layers, *where), space, *more)
 
 
 def _columns(seen: Maps, space: tuple[int, ...]) -> Array:
-    return jnp.concatenate([at_pixels(x, space, seen.corner) for x in seen.layers], -1)
+    return jnp.concatenate([at_pixels(x, space, seen) for x in seen.layers], -1)
 
 
-def at_pixels(x: Array, space: tuple[int, ...], corner: bool) -> Array:
+def at_pixels(x: Array, space: tuple[int, ...], seen: Maps) -> Array:
     """A layer's maps (N, *positions, k) at every pixel of ``space``, linear between their own positions, flat beyond the last.
 
-    corner  where these lie, see ``Maps``; a stride is a power of 2
+    seen  says where these lie; a stride is a power of 2
     """
-    if not corner:
-        return jax.image.resize(x, (len(x), *space, x.shape[-1]), "linear")
+    if not seen.corner:
+        covered = jax.image.resize(x, (len(x), *(seen.covered or space), x.shape[-1]), "linear")
+        return covered[(slice(None), *(slice(side) for side in space))]
     for axis, side in enumerate(space, 1):
         x = _read(x, axis, np.arange(side) / stride_of(side, x.shape[axis]))
     return x

@@ -286,7 +286,7 @@ def at_once(images: Array | np.ndarray | OnDisk) -> int:
 
 
 def _gathered(seen: Maps, space: tuple[int, ...], place: Array) -> Array:
-    found = [at_pixels(x, space, seen.corner).reshape(len(x), -1, x.shape[-1]) for x in seen.layers]
+    found = [at_pixels(x, space, seen).reshape(len(x), -1, x.shape[-1]) for x in seen.layers]
     return jnp.concatenate([jnp.take_along_axis(x, place[..., None], 1) for x in found], -1)
 
 
@@ -295,5 +295,5 @@ def merged(seen: Maps, weights: Sequence[Array], space: tuple[int, ...]) -> Arra
 
     weights  (width, k) of each layer; interpolation and matrix commute
     """
-    each = [at_pixels(x @ w, space, seen.corner) for x, w in zip(seen.layers, weights, strict=True)]
+    each = [at_pixels(x @ w, space, seen) for x, w in zip(seen.layers, weights, strict=True)]
     return sum(each[1:], each[0])

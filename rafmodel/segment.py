@@ -232,17 +232,18 @@ class Held(nnx.Module):
     """What a network from outside, which cannot be compiled, answered of some images: a network of their numbers."""
 
     def __init__(self, seen: Maps):
-        self.layers, self.corner = nnx.List([nnx.Variable(x) for x in seen.layers]), seen.corner
+        self.layers, self.where = nnx.List([nnx.Variable(x) for x in seen.layers]), seen[1:]
 
     def maps(self, rows: Array) -> Maps:
         """The maps of images by their numbers (B,)."""
-        return Maps([x[...][rows] for x in self.layers], self.corner)
+        return Maps([x[...][rows] for x in self.layers], *self.where)
 
 
 def _held(network: Any, images: np.ndarray) -> tuple[Held, np.ndarray]:
     """A network from outside on these images, and their numbers."""
     layers = in_chunks(lambda some: tuple(network.maps(some).layers), images, chunk=at_once(images))
-    return Held(Maps([jnp.asarray(x) for x in layers], network.maps(images[:1]).corner)), np.arange(len(images))
+    where = network.maps(images[:1])[1:]
+    return Held(Maps([jnp.asarray(x) for x in layers], *where)), np.arange(len(images))
 
 
 def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:

@@ -112,6 +112,9 @@ def test_tokens_are_patches_in_reading_order():
     np.testing.assert_array_equal(tokens[2, 3, 5].reshape(4, 4), IMAGES[2, 12:16, 20:24, 0])
     cubes = np.asarray(built._tokens(VOLUMES, 4))
     np.testing.assert_array_equal(cubes[1, 2, 0, 1].reshape(4, 4, 4), VOLUMES[1, 8:12, :4, 4:8, 0])
+    assert cubes.shape == (3, 4, 4, 4, 64)  # 14 voxels: the last patch has two, and two more of the border
+    last = np.asarray(VOLUMES)[1, 12:, 12:, 12:, 0]
+    np.testing.assert_array_equal(cubes[1, 3, 3, 3].reshape(4, 4, 4), np.pad(last, ((0, 2),) * 3, "edge"))
 
 
 def test_a_vision_transformer_knows_where_patches_are():
@@ -195,7 +198,9 @@ def test_a_bright_pixel_is_bright_where_it_is_behind_a_turn(name, monkeypatch):
     """The turn brings the pixel to (8, 16), the first of a stride in every layer too."""
     turn = jnp.asarray([[0.0, -1.0, 2 / 32], [1.0, 0.0, 0.0]], jnp.float32)
     monkeypatch.setattr(alignment.Aligned, "where", lambda self, x: jnp.broadcast_to(turn, (len(x), 2, 3)))
-    changed = brightened(name, (16, 16, 8))  # other widths, so that no program of an encoder that stands still is found
+    changed = brightened(
+        name, widths=(16, 16, 8)
+    )  # other widths, so that no program of an encoder that stands still is found
     assert abs(np.average(np.arange(32), weights=changed.sum(1)) - 16) < 1
     assert abs(np.average(np.arange(32), weights=changed.sum(0)) - 8) < 1
 
@@ -252,22 +257,36 @@ def test_each_encoder_learns_by_the_supervised_task(name):
     assert nnx.state(trained.encoder)
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "vit", "p4", "stn", "stn-maps", "orbit"])
-def test_a_bright_pixel_is_bright_where_it_is(name):
+@pytest.mark.parametrize(
+    ("name", "space", "where"),
+    [
+        ("plain", (32, 32), (16, 8)),  # the first pixel of a stride in every layer
+        ("plain", (34, 47), (16, 24)),
+        ("residual", (34, 47), (16, 24)),
+        ("p4", (32, 32), (16, 8)),
+        ("vit", (32, 32), (16, 8)),
+        ("vit", (34, 34), (26, 8)),  # patches of 5 pixels
+        ("vit", (47, 47), (38, 20)),  # of 6
+        ("vit", (20, 28, 24), (12, 26, 20)),  # of 5
+        ("stn", (32, 32), (16, 8)),
+        ("stn-maps", (32, 32), (16, 8)),
+        ("orbit", (32, 32), (16, 8)),
+    ],
+    ids=str,
+)
+def test_a_bright_pixel_is_bright_where_it_is(name, space, where):
     """Averaged over untrained networks, what one pixel changes in the dense features of a layer is centred on that pixel."""
-    moved = brightened(name)
-    place = [np.average(np.arange(32), weights=moved.sum(axis)) for axis in (1, 0)]
-    reach = (
-        3.0 if name in ("vit", "p4") else 1.0 if name == "orbit" else 0.4
-    )  # half a patch; no pixel is first in all turns
-    assert abs(place[0] - 16) < reach
-    assert abs(place[1] - 8) < reach
+    moved = brightened(name, space, where)
+    reach = {"vit": 3.0, "p4": 3.0, "orbit": 1.0}.get(name, 0.4)  # half a patch; no pixel is first in all turns
+    for axis, (side, expected) in enumerate(zip(space, where, strict=True)):
+        others = tuple(other for other in range(len(space)) if other != axis)
+        assert abs(np.average(np.arange(side), weights=moved.sum(others)) - expected) < reach
 
 
-def brightened(name: str, widths=(16, 16, 16)) -> np.ndarray:
-    """What a bright pixel at (16, 8), the first of a stride in every layer, changes in the dense features (32, 32)."""
-    dark = jnp.full((1, 32, 32, 1), 0.5)
-    spot = dark.at[0, 16, 8].set(1.0)
-    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (32, 32, 1), widths) for i in range(8)]
+def brightened(name: str, space=(32, 32), where=(16, 8), widths=(16, 16, 16)) -> np.ndarray:
+    """What a bright pixel changes in the dense features, by default at the first pixel of a stride in every layer."""
+    dark = jnp.full((1, *space, 1), 0.5)
+    spot = dark.at[(0, *where)].set(1.0)
+    made = [built.ARCHITECTURES[name].build(jax.random.key(i), (*space, 1), widths) for i in range(8)]
     moved = np.abs(sum(np.abs(dense_features(one, spot) - dense_features(one, dark)).sum(-1)[0] for one in made))
     return np.where(moved > 0.05 * moved.max(), moved, 0)  # a transformer attends everywhere a little
