@@ -17,6 +17,7 @@ from scipy.ndimage import maximum_filter
 
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
+from rafmodel.choices import HEADS
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, fits
 from rafmodel.encoder import Maps, Network, at_pixels, in_chunks
@@ -25,7 +26,6 @@ from rafmodel.on_disk import OnDisk, batches, taken
 from rafmodel.patches import cut_alike, foreground_biased_patches, of_patch
 from rafmodel.variability import Variability
 
-HEADS = ("probe", "decoder", "tuned")
 SAMPLINGS = ("foreground", "random")
 ON_STRUCTURE = 0.5  # share of the patches of a labelled image that lie about a pixel of the structure
 EACH = 64  # pixels drawn from a labelled image, half of them in the structure
@@ -99,6 +99,12 @@ def _check_patch(space: tuple[int, ...], patch: int, sampling: str) -> None:
         raise InputError(f"--patch {patch}: {told}")
 
 
+def as_designed(task: Segmentation, design: Design) -> Segmentation:
+    """The task with the patches, their sampling and the head that the design says; where it says none with the task's own."""
+    chosen = {name: value for name in ("patch", "sampling", "head") if (value := getattr(design, name))}
+    return replace(task, **chosen)
+
+
 def patched(key: Array, labelled: Cohort, task: Segmentation) -> Cohort:
     """Patches of labelled images with their masks, as a cohort of small images; as it is where the task has no patches.
 
@@ -149,8 +155,8 @@ def suited(designs: Sequence[Design], cohort: Cohort, *, named: bool, patch: int
     for design in designs:
         try:
             check(design, shape, classes=cohort.has_classes)
-            if patch:
-                fits(design, of_patch(shape, patch))
+            if side := design.patch or patch:
+                fits(design, of_patch(shape, side))
         except InputError:
             if named:
                 raise
@@ -171,6 +177,9 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool) -> None:
     if chosen:
         told = f"{chosen[0]} is a choice about labels of images, which a segmentation does not learn from"
         raise InputError(f"design '{design.name}': {told}; choose n_labelled, label_flip or ridge")
+    if design.sampling not in ("", *SAMPLINGS):
+        told = f"sampling {design.sampling} is of images; choose from {', '.join(SAMPLINGS)} for pixels"
+        raise InputError(f"design '{design.name}': {told}")
     if not _has_maps(design.encoder, shape, design.widths):
         told = "its maps do not lie on the image, so no pixel has features; use a plain, residual, vit or p4 encoder"
         raise InputError(f"design '{design.name}' does not fit: encoder {design.encoder.name}: {told}")

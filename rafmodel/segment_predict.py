@@ -112,14 +112,11 @@ def effective(n_images: int, each: int, alike: float) -> float:
     return n_images * each / (1 + (each - 1) * alike)
 
 
-def outside(train: Cohort, design: Design, *, patch: int = 0) -> list[str]:
-    """Why the forecast is rougher than that of a classification: said of every segmentation.
-
-    patch  side in pixels of the patches that are learned from, 0 for whole images
-    """
+def outside(train: Cohort, design: Design) -> list[str]:
+    """Why the forecast is rougher than that of a classification: said of every segmentation."""
     told = ["segmentation, where pixels of an image are alike and a proxy task's effect on each is taken from images"]
-    if patch:
-        told.append(f"training and scoring by patches of {patch} pixels, foreseen as if whole images were seen")
+    if design.patch:
+        told.append(f"training and scoring by patches of {design.patch} pixels, foreseen as if whole images were seen")
     return [*told, *([design.encoder.doubt] if design.encoder.doubt else [])]
 
 

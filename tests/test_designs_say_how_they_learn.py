@@ -73,7 +73,7 @@ def test_figures_know_the_family_behind_the_choices():
 def test_every_choice_is_one_of_a_design():
     values = {"pretrain_on": "phantom", "weighting": "class", "resampling": "none", "probe": "logistic", "flip_in": "A"}
     values |= {key: "1" for key, kind in choices.KEYS.items() if kind is not str}
-    values |= {"group": "site", "precision": "bfloat16", "pooling": "max", "sampling": "random"}
+    values |= {"group": "site", "precision": "bfloat16", "pooling": "max", "sampling": "random", "head": "decoder"}
     fields = set(design.Design.__dataclass_fields__)
     assert set(choices.KEYS) - fields == {"strength"}
     assert fields - set(choices.KEYS) == {
