@@ -113,9 +113,9 @@ def logistics(
 
 
 def decided(logits: np.ndarray, asked: Asked) -> np.ndarray:
-    """Log odds (n,) of a case, or (n, Q) of every question, from logits of the labels (n, K), or of findings (n, Q)."""
+    """Log odds (..., n) of a case, or (..., n, Q) of questions, from logits (..., n, K) of labels, (..., n, Q) of findings."""
     if asked.kind == "multi-label":
         return logits
-    sides = [[np.asarray(logsumexp(logits[:, answer == c], 1)) for c in (0, 1)] for answer in asked.table.T]
-    odds = np.stack([case - control for control, case in sides], 1)
-    return odds if asked.several else odds[:, 0]
+    sides = [[np.asarray(logsumexp(logits[..., answer == c], -1)) for c in (0, 1)] for answer in asked.table.T]
+    odds = np.stack([case - control for control, case in sides], -1)
+    return odds if asked.several else odds[..., 0]

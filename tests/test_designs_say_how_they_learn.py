@@ -359,6 +359,12 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
         assert len(np.unique(few)) == (3 if name == "jigsaw" else 4)
 
 
+def test_a_finetuned_probe_answers_for_all_levels_of_a_shift_at_once():
+    """Features under the five levels come together; each level has the log odds of its two logits, by hand their difference."""
+    logits = np.random.default_rng(0).normal(size=(5, 7, 2))
+    np.testing.assert_allclose(probes.decided(logits, IMAGES.asked), logits[..., 1] - logits[..., 0])
+
+
 def test_theory_says_what_it_does_not_see():
     one = chosen("contrastive+noise")
     rare = {"prevalence": 0.2}
