@@ -11,6 +11,7 @@ BALANCES = ("none", "class", "group")
 PRECISIONS = ("float32", "bfloat16")
 POOLINGS = ("mean", "max", "top")
 SAMPLINGS = ("", "grid", "random", "foreground")
+HEADS = ("probe", "decoder", "tuned")
 
 KEYS: dict[str, Callable[[str], int | float | str]] = {
     "pretrain_on": str,
@@ -37,6 +38,7 @@ KEYS: dict[str, Callable[[str], int | float | str]] = {
     "patch": int,
     "pooling": str,
     "sampling": str,
+    "head": str,
 }
 
 
@@ -86,4 +88,5 @@ def choices_of_patches(design: Any, side: int) -> list[tuple[str, bool, str]]:
         ("pooling", not whole or design.pooling == "mean", "left out of whole images, or add patch=SIDE"),
         ("sampling", design.sampling in SAMPLINGS, f"one of {', '.join(SAMPLINGS[1:])}"),
         ("sampling", not (whole and design.sampling), "left out of whole images, or add patch=SIDE"),
+        ("head", design.head in ("", *HEADS), f"one of {', '.join(HEADS)}"),
     ]

@@ -3,8 +3,7 @@
 import json
 import shlex
 import sys
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -223,8 +222,6 @@ def predict(command: Predict, line: str) -> None:
     for headline, text in foreseen.sentences(table, levers):
         print(f"{headline}: {text}")
     outside = {"segmentation": segment_predict, "classification": predicts}.get(command.task, classes_predict).outside
-    if plan.task.patch:
-        outside = partial(segment_predict.outside, patch=plan.task.patch)
     doubts = dict.fromkeys(why for design in plan.designs for why in outside(plan.cohort, design, plan.shifts))
     for why in doubts:
         print(f"Outside what the theory was checked on: {why}.")
@@ -311,14 +308,18 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
-    chosen, asked = design.select(command.designs, steps=command.steps, like=cohort), task.classification(cohort.asked)
-    if command.task == "segmentation":
+    pixels, patch = command.task == "segmentation", command.patch
+    chosen = design.select(command.designs, steps=command.steps, like=cohort, patch=patch)
+    asked = task.classification(cohort.asked)
+    if pixels:
         cohort, structure = masks.segmented(
-            cohort, command.foreground, command.head, patch=command.patch, sampling=command.sampling
+            cohort, command.foreground, command.head, patch=patch, sampling=command.sampling
         )
-        asked = task.segmentation(structure, cohort)
-        chosen = masks.suited(chosen, cohort, named=bool(command.designs), patch=command.patch, head=command.head)
-    designs = design.fitted(chosen, cohort, group, of_pixels=command.task == "segmentation")
+        asked = task.segmentation(replace(structure, patch=0), cohort)  # each design says its own
+        chosen = masks.suited(chosen, cohort, named=bool(command.designs), head=command.head)
+    elif named := [one.name for one in chosen if one.head]:
+        raise InputError(f"design '{named[0]}': head is made for pixels; add --task segmentation")
+    designs = design.fitted(chosen, cohort, group, of_pixels=pixels)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
     return Plan(cohort, group, designs, shifts, command.seeds, command.seed, asked)
 

@@ -74,14 +74,15 @@ def core_seconds(plan: Plan, design: Design) -> float:
     whole, task = plan.cohort.image.shape[1:], plan.task
     side = design.patch or task.patch
     shape = of_patch(whole, side)
-    pixels, forward, head = math.prod(shape), operations(design, shape), _headed(task.head, shape)
+    scored_by = design.head or task.head
+    pixels, forward, head = math.prod(shape), operations(design, shape), _headed(scored_by, shape)
     views = 2 if design.proxy.siamese else 1
     trained = design.steps * design.batch * views
     tuned = FINE_STEPS * design.batch if design.probe == "finetuned" else 0
     encoded = 3 * forward * (trained * _seen(design.proxy, shape) + tuned)
     if head:
         batch = int(np.clip(segment.PIXELS // math.prod(shape[:-1]), 2, segment.BATCH))
-        encoded += segment.STEPS * batch * (3 * head + forward * (3 if task.head == "tuned" else 1))
+        encoded += segment.STEPS * batch * (3 * head + forward * (3 if scored_by == "tuned" else 1))
     drawn = pixels * trained * len(design.proxy.law)
     scored = (int((plan.cohort.split == "test").sum()) + UNSEEN) * 5 * len(plan.shifts)
     tiles = len(patches.corners(whole[:-1], side=side, overlap=side // 2)) if side else 1

@@ -47,7 +47,8 @@ class Design:
     patch          side in pixels of the patches that encoder and probe see in place of images; 0: whole images
     pooling        how scores of an image's tiles become the image's (``tiles.POOL``): mean, max, or top
     sampling       which patches of labelled images the probe sees: grid, the tiles that images are scored by; random, anywhere;
-                   foreground, half of them about a pixel of the mask's structure; '': grid
+                   foreground, half of them about a pixel of the mask's structure; '': grid; of pixels see ``masks.Segmentation``
+    head           how pixels are scored, as ``masks.Segmentation`` has it; '': as the task says
     """
 
     name: str
@@ -77,6 +78,7 @@ class Design:
     patch: int = 0
     pooling: str = "mean"
     sampling: str = ""
+    head: str = ""
 
 
 _CROP = (CROP, 0.4)
@@ -127,8 +129,12 @@ OF_MASKS = ("mask_jitter", "mask_missed", "mask_coarse")  # choices about how ma
 STRONGEST = 2.0  # beyond it a crop would leave nothing of an image
 
 
-def select(texts: Sequence[str] | None, *, steps: int | None = None, like: Cohort | None = None) -> tuple[Design, ...]:
+def select(
+    texts: Sequence[str] | None, *, steps: int | None = None, like: Cohort | None = None, patch: int = 0
+) -> tuple[Design, ...]:
     """Designs by name, in the given order; those of a plain study for None.  ``steps`` replaces those of trained designs.
+
+    patch  of every design that does not say its own in brackets
 
     ``DESIGN@ENCODER`` or ``DESIGN@ENCODER:base`` takes another encoder, ``external:PLACE`` a frozen one from outside.  Behind
     each of them ``[key=value,key=one|two]`` makes choices of a ``Design``, and ``strength`` that scales its views' severities,
@@ -136,10 +142,11 @@ def select(texts: Sequence[str] | None, *, steps: int | None = None, like: Cohor
     Raises InputError for a name, a choice or a value that does not exist.
     """
     if not texts:
-        return tuple(_stepped(design, steps) for design in DESIGNS)
+        return tuple(replace(_stepped(design, steps), patch=patch) for design in DESIGNS)
     asked = {label: (name, choices) for text in texts for label, name, choices in alternatives(text)}
     return tuple(
-        _chosen(label, _stepped(_named(name), steps), choices, like) for label, (name, choices) in asked.items()
+        _chosen(label, _stepped(_named(name), steps), {"patch": patch} | choices, like)
+        for label, (name, choices) in asked.items()
     )
 
 

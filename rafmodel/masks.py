@@ -16,6 +16,7 @@ from scipy.ndimage import maximum_filter
 
 from rafmodel import cohort as cohorts
 from rafmodel.architectures import Architecture
+from rafmodel.choices import HEADS
 from rafmodel.cohort import Cohort
 from rafmodel.design import OF_MASKS, Design, fits
 from rafmodel.encoder import NO_MAPS, Maps, Network, at_pixels, in_chunks, of_maps
@@ -24,7 +25,6 @@ from rafmodel.on_disk import OnDisk, batches, taken
 from rafmodel.patches import cut_alike, foreground_biased_patches, of_patch
 from rafmodel.variability import Variability
 
-HEADS = ("probe", "decoder", "tuned")
 SAMPLINGS = ("foreground", "random")
 ON_STRUCTURE = 0.5  # share of the patches of a labelled image that lie about a pixel of the structure
 EACH = 64  # pixels drawn from a labelled image, half of them in the structure
@@ -98,6 +98,12 @@ def _check_patch(space: tuple[int, ...], patch: int, sampling: str) -> None:
         raise InputError(f"--patch {patch}: {told}")
 
 
+def as_designed(task: Segmentation, design: Design) -> Segmentation:
+    """The task with the patches, their sampling and the head that the design says; where it says none with the task's own."""
+    chosen = {name: value for name in ("patch", "sampling", "head") if (value := getattr(design, name))}
+    return replace(task, **chosen)
+
+
 def patched(key: Array, labelled: Cohort, task: Segmentation) -> Cohort:
     """Patches of labelled images with their masks, as a cohort of small images; as it is where the task has no patches.
 
@@ -149,9 +155,9 @@ def suited(
     found = []
     for design in designs:
         try:
-            check(design, shape, classes=cohort.has_classes, head=head)
-            if patch:
-                fits(design, of_patch(shape, patch))
+            check(design, shape, classes=cohort.has_classes, head=design.head or head)
+            if side := design.patch or patch:
+                fits(design, of_patch(shape, side))
         except InputError:
             if named:
                 raise
@@ -173,12 +179,15 @@ def check(design: Design, shape: tuple[int, ...], *, classes: bool, head: str = 
         told = f"{chosen[0]} is a choice about labels of images, which a segmentation does not learn from"
         others = f"{', '.join(OF_MASKS)}, n_labelled, label_flip, flip_in or ridge"
         raise InputError(f"design '{design.name}': {told}; choose {others}")
+    if design.sampling not in ("", *SAMPLINGS):
+        told = f"sampling {design.sampling} is of images; choose from {', '.join(SAMPLINGS)} for pixels"
+        raise InputError(f"design '{design.name}': {told}")
     for name in ("mask_jitter", "mask_coarse"):
         if (value := getattr(design, name)) > min(shape[:-1]):
             told = f"larger than the images, {' x '.join(map(str, shape[:-1]))} pixels; take at most {min(shape[:-1])}"
             raise InputError(f"design '{design.name}': {name} {value}: {told}")
     if head == "tuned" and design.encoder.frozen:
-        told = f"encoder {design.encoder.name} is frozen, so --head tuned cannot train it; choose probe or decoder"
+        told = f"encoder {design.encoder.name} is frozen, so a tuned head cannot train it; choose probe or decoder"
         raise InputError(f"design '{design.name}' does not fit: {told}")
     if told := _unfit(design.encoder, shape, design.widths):
         raise InputError(f"design '{design.name}' does not fit: {told}")

@@ -113,7 +113,7 @@ def logistics(
 
 
 def decided(logits: np.ndarray, asked: Asked) -> np.ndarray:
-    """Log odds (...,) of a case, or (..., Q) of every question, from logits of the labels (..., K), or of findings (..., Q)."""
+    """Log odds (..., n) of a case, or (..., n, Q) of questions, from logits (..., n, K) of labels, (..., n, Q) of findings."""
     if asked.kind == "multi-label":
         return logits
     sides = [[np.asarray(logsumexp(logits[..., answer == c], -1)) for c in (0, 1)] for answer in asked.table.T]

@@ -22,7 +22,17 @@ from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
 from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks, of_maps, widths_of_maps
 from rafmodel.labels import Lesson, flip_rate, flipped
-from rafmodel.masks import Segmentation, at_once, drawn, merged, moved, patched, pixel_features, prevalence
+from rafmodel.masks import (
+    Segmentation,
+    as_designed,
+    at_once,
+    drawn,
+    merged,
+    moved,
+    patched,
+    pixel_features,
+    prevalence,
+)
 from rafmodel.metrics import Outcome
 from rafmodel.on_disk import OnDisk
 from rafmodel.patches import assemble, grid_patches
@@ -114,7 +124,7 @@ def deploy(
 
     As in ``simulate.deploy`` the shifts' draws, the labelled images and the untrained weights depend on ``key`` only.
     """
-    _, _, key_shift = jax.random.split(key, 3)
+    task, (_, _, key_shift) = as_designed(task, design), jax.random.split(key, 3)
     network, head, labelled, found = trained(key, train, design, task)
     if found.failed == FAILED[2]:
         return Segmented(lost(len(test.label), len(shifts), "").pixels, 0, *found)
@@ -144,7 +154,7 @@ def trained(key: Array, train: Cohort, design: Design, task: Segmentation) -> Tr
     patches, both learn from patches: the proxy task from one of each image anywhere, the head from those of ``masks.patched``.
     Raises InputError where the masks as given hold no pixel of the structure.
     """
-    key_label, key_train, _ = jax.random.split(key, 3)
+    task, (key_label, key_train, _) = as_designed(task, design), jax.random.split(key, 3)
     source = cohorts.part(train, "train")
     chosen = np.asarray(jax.random.permutation(key_label, len(source.label)))[: design.n_labelled]
     labelled = cohorts.take(source, chosen)

@@ -111,17 +111,16 @@ def effective(n_images: int, each: int, alike: float) -> float:
     return n_images * each / (1 + (each - 1) * alike)
 
 
-def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = (), *, patch: int = 0) -> list[str]:
+def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = ()) -> list[str]:
     """Why the forecast is rougher than that of a classification: said of every segmentation, and of what a design chooses.
 
-    patch  side in pixels of the patches that are learned from, 0 for whole images
     What a jittered contour has of Dice itself is known (``sampling.dice_jitter``); what is learned from it is not derived.
     """
     told = ["segmentation, where pixels of an image are alike and a proxy task's effect on each is taken from images"]
-    if patch:
-        told.append(f"training and scoring by patches of {patch} pixels, foreseen as if whole images were seen")
+    if design.patch:
+        told.append(f"training and scoring by patches of {design.patch} pixels, foreseen as if whole images were seen")
     doubt = [design.encoder.doubt] if design.encoder.doubt else []
-    return [*told, *doubt, *unforeseen(design), *unstudied(design.name, [s.name for s in shifts])]
+    return [*told, *doubt, *unforeseen(replace(design, patch=0)), *unstudied(design.name, [s.name for s in shifts])]
 
 
 # ---- moments of pixels

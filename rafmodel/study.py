@@ -183,7 +183,7 @@ def levers(plan: Plan, best: str, part: str, tell: Tell, found: Surveys | None =
 
 def _foreseen_as(design: Design) -> tuple:
     """All that theory reads of a design: of its proxy only the law of pairs, so losses on one law are not told apart."""
-    unread = ("name", "proxy", "patch", "pooling", "sampling")
+    unread = ("name", "proxy", "patch", "pooling", "sampling", "head")
     return design.proxy.pairs, *(getattr(design, f.name) for f in fields(design) if f.name not in unread)
 
 

@@ -73,7 +73,7 @@ def test_figures_know_the_family_behind_the_choices():
 def test_every_choice_is_one_of_a_design():
     values = {"pretrain_on": "phantom", "weighting": "class", "resampling": "none", "probe": "logistic", "flip_in": "A"}
     values |= {key: "1" for key, kind in choices.KEYS.items() if kind is not str}
-    values |= {"group": "site", "precision": "bfloat16", "pooling": "max", "sampling": "random"}
+    values |= {"group": "site", "precision": "bfloat16", "pooling": "max", "sampling": "random", "head": "decoder"}
     fields = set(design.Design.__dataclass_fields__)
     assert set(choices.KEYS) - fields == {"strength"}
     assert fields - set(choices.KEYS) == {
@@ -360,6 +360,12 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
         assert len(np.unique(grey)) > 20
         few = predict._pairs(KEY, surveyed, replace(one, n_unlabelled=3, n_labelled=4))[0]
         assert len(np.unique(few)) == (3 if name == "jigsaw" else 4)
+
+
+def test_a_finetuned_probe_answers_for_all_levels_of_a_shift_at_once():
+    """Features under the five levels come together; each level has the log odds of its two logits, by hand their difference."""
+    logits = np.random.default_rng(0).normal(size=(5, 7, 2))
+    np.testing.assert_allclose(probes.decided(logits, IMAGES.asked), logits[..., 1] - logits[..., 0])
 
 
 def test_theory_says_what_it_does_not_see():

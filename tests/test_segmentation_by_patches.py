@@ -117,6 +117,26 @@ def test_a_design_is_trained_on_patches_and_deployed_on_whole_images():
     assert (whole.pixels != found.pixels).any()
 
 
+def test_designs_say_their_own_patches_sampling_and_head():
+    """Two of them in one table are trained as each would be by a task of its own; what they do not say is the task's."""
+    said = masks.as_designed(BY_PATCHES, replace(UNTRAINED, patch=8, sampling="random", head="decoder"))
+    assert (said.patch, said.sampling, said.head) == (8, "random", "decoder")
+    assert masks.as_designed(BY_PATCHES, UNTRAINED) == BY_PATCHES
+    by_design = segment.deploy(jax.random.key(1), IMAGES, TEST, replace(UNTRAINED, patch=16), (), task=TASK)
+    by_task = segment.deploy(jax.random.key(1), IMAGES, TEST, UNTRAINED, (), task=BY_PATCHES)
+    np.testing.assert_array_equal(by_design.pixels, by_task.pixels)
+    assert by_design.threshold == by_task.threshold
+
+
+def test_options_are_for_designs_that_do_not_say():
+    texts = ("untrained[patch=8|0]", "untrained[head=decoder|probe,sampling=random]", "untrained")
+    command = cli.Study(cohort="phantom", task="segmentation", patch=16, head="tuned", designs=texts)
+    plan = cli._plan(command, phantom(jax.random.key(0), n_patients=60, size=32))
+    [of_task] = {plan.task.head}
+    assert [d.patch for d in plan.designs] == [8, 0, 16, 16, 16]
+    assert [d.head or of_task for d in plan.designs] == ["tuned", "tuned", "decoder", "probe", "tuned"]
+
+
 @pytest.mark.parametrize("head", ["decoder", "tuned"])
 def test_heads_learn_from_patches_too(head, monkeypatch):
     monkeypatch.setattr(segment, "STEPS", 50)
@@ -157,6 +177,20 @@ def test_a_design_that_does_not_fit_the_patches_is_refused_or_left_out():
         (["--patch", "16"], "add --task segmentation"),
         (["--task", "segmentation", "--patch", "33"], "larger than the images"),
         (["--task", "segmentation", "--sampling", "random"], "add --patch SIDE"),
+        (["--designs", "untrained[head=decoder]"], "head is made for pixels; add --task segmentation"),
+        (["--task", "segmentation", "--designs", "untrained[patch=40]"], "patch 40 must be from 1 to"),
+        (
+            ["--task", "segmentation", "--designs", "untrained[head=tree]"],
+            "head tree must be one of probe, decoder, tuned",
+        ),
+        (
+            ["--task", "segmentation", "--designs", "untrained[patch=8,pooling=max]"],
+            "pooling is a choice about labels of images",
+        ),
+        (
+            ["--task", "segmentation", "--designs", "untrained[patch=8,sampling=grid]"],
+            "choose from foreground, random for pixels",
+        ),
     ],
 )
 def test_the_command_line_says_so_in_one_line(more, told, tmp_path, capsys, monkeypatch):
@@ -170,6 +204,6 @@ def test_the_command_line_says_so_in_one_line(more, told, tmp_path, capsys, monk
 
 
 def test_theory_says_that_it_does_not_see_patches():
-    said = segment_predict.outside(IMAGES, UNTRAINED, patch=16)
+    said = segment_predict.outside(IMAGES, replace(UNTRAINED, patch=16))
     assert any("patches of 16 pixels" in why for why in said)
     assert not any("patches" in why for why in segment_predict.outside(IMAGES, UNTRAINED))
