@@ -22,7 +22,7 @@ from scipy.interpolate import RegularGridInterpolator
 from rafmodel import artefact, benchmark, harmonise, phantoms, recipe, selection, sources, visual
 from rafmodel.cli import main
 from rafmodel.errors import InputError
-from rafmodel.gather import ORIGIN
+from rafmodel.gather import ORIGIN, gathered
 from rafmodel.variability import CATALOGUE
 
 
@@ -143,21 +143,17 @@ def test_the_public_part_tells_nothing_of_the_hidden(whole):
 
 
 def test_a_phantom_is_drawn_from_the_key_and_from_no_key_that_others_know():
-    plain = {"name": "drawn", "size": 16, "cohort": [{"phantom": "phantom", "only": {"site": "B"}}]}
-
-    def images(found):
-        return {image.tobytes() for image in found.cohort.image[found.cohort.split == "test"]}
-
-    one, again, other = (images(made({**plain, "key": key})) for key in ("secret", "secret", "another"))
-    assert one == again
-    assert len(one) > 50
-    assert not one & other
-    known = phantoms.named("phantom", jax.random.key(0), None).image
-    assert not one & {image.tobytes() for image in np.rint(255 * sources.shrink(known, 16)).astype(np.uint8)}
     parts = [{"phantom": "phantom", "name": site, "only": {"site": site}} for site in "AB"]
-    both = made({**plain, "key": "secret", "cohort": parts}).cohort
-    patients = [set(both.patient[both.attributes["cohort"] == site].tolist()) for site in "AB"]
-    assert not patients[0] & patients[1]  # one draw: a patient is imaged at one site
+    asked = recipe.parsed({"name": "drawn", "size": 16, "cohort": parts}, "recipe")
+    one, again, other = (gathered(asked, benchmark.root(key))[0] for key in ("secret", "secret", "another"))
+    np.testing.assert_array_equal(one.image, again.image)
+    images = [{image.tobytes() for image in cohort.image} for cohort in (one, other)]
+    assert len(images[0]) == len(one.label) > 1500
+    assert not images[0] & images[1]
+    known = sources.shrink(phantoms.named("phantom", jax.random.key(0), None).image, 16)
+    assert not images[0] & {image.tobytes() for image in known}
+    patients = [set(one.patient[one.attributes["cohort"] == site].tolist()) for site in "AB"]
+    assert not patients[0] & patients[1]  # of one draw, in which a patient is imaged at one site
 
 
 def test_cohorts_come_in_the_shares_that_were_asked(table, centres):
@@ -364,11 +360,21 @@ def test_quality_does_not_tell_the_class_or_the_subgroup(kind):
 
 
 def test_the_command_writes_both_parts_and_a_study_can_read_them(table, centres, tmp_path, capsys):
-    text = f'name = "mine"\nsize = 16\n[[cohort]]\nsource = "{centres[0]}"\n[mix]\nprevalence = 0.5\n'
+    text = f'name = "mine"\nsize = 16\n[[cohort]]\nsource = "{centres[0]}"\npatients = 120\n[mix]\nprevalence = 0.5\n'
     (tmp_path / "mine.toml").write_text(text)
     main(["cohort", "make", str(tmp_path / "mine.toml"), "--key", "secret", "--out", str(tmp_path / "out")])
     assert "test:" in capsys.readouterr().out
-    main(["cohort", "audit", "--cohort", str(tmp_path / "out" / "public"), "--out", str(tmp_path / "card")])
+    main(
+        [
+            "cohort",
+            "audit",
+            "--cohort",
+            str(tmp_path / "out" / "public"),
+            "--no-pictures",
+            "--out",
+            str(tmp_path / "card"),
+        ]
+    )
     assert "Energy distance" not in (tmp_path / "card" / "card.md").read_text()  # no test part, no distance to it
     main(["cohort", "show", "--cohort", str(tmp_path / "out"), "--group", "sex"])
     assert "mine" in capsys.readouterr().out
@@ -382,6 +388,7 @@ def test_the_command_writes_both_parts_and_a_study_can_read_them(table, centres,
     assert "no `key`" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_the_card_beside_the_public_part_tells_of_no_hidden_image(table, centres, tmp_path, capsys):
     text = f'name = "mine"\nsize = 16\n[[cohort]]\nsource = "{centres[0]}"\n'
     (tmp_path / "mine.toml").write_text(text)

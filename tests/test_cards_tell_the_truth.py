@@ -1,10 +1,12 @@
 """A card finds what was put into a cohort (look-alikes, leaks, confounding, rarity, noise); over a clean one it is silent."""
 
 import csv
+import hashlib
 import json
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,7 +390,8 @@ def test_of_a_hidden_part_a_card_tells_statistics_and_no_single_image(tmp_path, 
     image[odd, ..., 0] = 255 * (np.indices((24, 24)).sum(0) // 4 % 2)
     site = np.where(np.arange(len(image)) == row_of("test", 9), "far", "near")
     some = replace(CLEAN, image=image, attributes={**CLEAN.attributes, "site": site})
-    found, plain = audit(some, {"sha256_of_the_hidden_part": "0" * 64}), audit(some)
+    found = audit(some, {"sha256_of_the_hidden_part": "0" * 64})
+    plain = replace(found, withheld=())
     assert found.rarity.listed[0].row == odd
     assert questions.beware(found) == questions.beware(plain)
     assert any("1 pair of near-identical images in two parts" in text for text in questions.beware(found))
@@ -408,10 +411,23 @@ def test_of_a_hidden_part_a_card_tells_statistics_and_no_single_image(tmp_path, 
     assert [int(row["row"]) for row in rows] == np.flatnonzero(~hidden).tolist()
     assert [int(row["label"]) for row in rows] == some.label[~hidden].tolist()
     shown.clear()
-    full = cards.write(replace(found, withheld=()), some, tmp_path / "complete")
+    full = cards.write(plain, some, tmp_path / "complete")
     assert hidden[shown].any()
     assert f"| {one} | {other} |" in full[1].read_text()
     assert len(full[2].read_text().splitlines()) == len(some.label) + 1
+
+
+def test_committed_cards_list_no_hidden_image():
+    folders = sorted(path.parent for path in (Path(__file__).parents[1] / "docs" / "cards").glob("*/card.md"))
+    assert len(folders) == 5
+    for folder in folders:
+        text = (folder / "card.md").read_text()
+        assert "The test part is hidden" in text
+        assert not re.findall(r"^\| \d+ \|.*\btest\b", text, re.M)  # a row that begins with the number of an image
+        rows = list(csv.DictReader((folder / "images.csv").read_text().splitlines()))
+        assert {row["split"] for row in rows} == {"train", "val"}
+        digest = hashlib.sha256((folder / "images.csv").read_bytes()).hexdigest()
+        assert digest in (folder / "croissant.json").read_text()
 
 
 # ---- documents
