@@ -15,7 +15,7 @@ GENERATED = PAPER / "generated"
 
 def equations() -> None:
     """Every closed form of ``rafmodel.symbols`` as a numbered, labelled Typst equation."""
-    from rafmodel.symbols import EQUATIONS
+    from rafmodel.equations import EQUATIONS
     from rafmodel.typeset import typst
 
     lines = [f"{title}:\n$ {typst(equation)} $ <{label}>\n" for label, title, equation in EQUATIONS]

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from jax import Array
 
 from rafmodel.architectures import Architecture
 from rafmodel.encoder import Maps, Network, features, in_chunks
@@ -114,6 +116,24 @@ class Foreign(NamedTuple):
             told = f"returned {found.dtype} {found.shape} for {len(images)} images; return numbers ({len(images)}, d)"
             raise InputError(f"{PREFIX}{self.place}: {told} or ({len(images)}, *positions, d)")
         return found.astype(np.float32)
+
+
+class Held(nnx.Module):
+    """What a network from outside, which cannot be compiled, answered of some images: a network of their numbers."""
+
+    def __init__(self, seen: Maps):
+        self.layers, self.where = nnx.List([nnx.Variable(x) for x in seen.layers]), seen[1:]
+
+    def maps(self, rows: Array) -> Maps:
+        """The maps of images by their numbers (B,)."""
+        return Maps([x[...][rows] for x in self.layers], *self.where)
+
+
+def held(network: Any, images: np.ndarray, chunk: int) -> tuple[Held, np.ndarray]:
+    """A network from outside on these images (N, *space, C), so many at a time, and their numbers."""
+    layers = in_chunks(lambda some: tuple(network.maps(some).layers), images, chunk=chunk)
+    where = network.maps(images[:1])[1:]
+    return Held(Maps([jnp.asarray(x) for x in layers], *where)), np.arange(len(images))
 
 
 # ---- a Python callable

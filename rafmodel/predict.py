@@ -19,22 +19,12 @@ from rafmodel import cohort as cohorts
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.charts import Alike, Chart
 from rafmodel.cohort import Cohort
-from rafmodel.design import (
-    Design,
-    Taught,
-    counted,
-    flips,
-    n_by_class,
-    n_labels,
-    scaled_views,
-    select,
-    taught,
-    unforeseen,
-)
+from rafmodel.design import Design, counted, n_by_class, n_labels, scaled_views, select, unforeseen
 from rafmodel.encoder import Network, features, in_chunks, layer_statistics
 from rafmodel.experience import unstudied
 from rafmodel.metrics import Outcome, probit
 from rafmodel.on_disk import OnDisk
+from rafmodel.teaching import Taught, flips, taught
 from rafmodel.variability import Variability
 
 TARGETS = 64  # principal directions of a target that has more

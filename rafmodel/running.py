@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -167,6 +168,15 @@ def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> st
     asked = (plan.task.content,) if plan.task.content else ()
     text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release(plan.task.modules), *asked))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def commit() -> str:
+    """Commit of the source tree that runs, or '' when it is an installed package."""
+    here = Path(rafmodel.__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
 
 
 @cache

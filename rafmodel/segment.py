@@ -16,7 +16,7 @@ from flax import nnx
 from jax import Array
 
 from rafmodel import cohort as cohorts
-from rafmodel import contours, dice
+from rafmodel import contours, dice, external
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
@@ -224,7 +224,9 @@ def decoder(
     rate = np.repeat(flip_rate(design, labelled).astype(np.float32), mask[0].size)
     noisy = flipped(key_flip, mask.ravel(), rate).reshape(mask.shape)
     head = untrained_head(key_start, widths_of_maps(network, images.shape[1:]), images.ndim - 2)
-    learner, shown = (network, images) if isinstance(network, nnx.Module) else _held(network, images)
+    learner, shown = (
+        (network, images) if isinstance(network, nnx.Module) else external.held(network, images, at_once(images))
+    )
     graph, weights = nnx.split(learner)
     weights = jax.tree.map(jnp.copy, weights)  # they are given away, and a network from elsewhere is used again
     free: Any = (weights, head) if tune else head
@@ -236,24 +238,6 @@ def decoder(
             graph, tune, batch, state, jnp.asarray(shown), jnp.asarray(noisy), key_steps, start, start + SCAN
         )
     return nnx.merge(graph, state[0]) if learner is network else network, state[1]
-
-
-class Held(nnx.Module):
-    """What a network from outside, which cannot be compiled, answered of some images: a network of their numbers."""
-
-    def __init__(self, seen: Maps):
-        self.layers, self.where = nnx.List([nnx.Variable(x) for x in seen.layers]), seen[1:]
-
-    def maps(self, rows: Array) -> Maps:
-        """The maps of images by their numbers (B,)."""
-        return Maps([x[...][rows] for x in self.layers], *self.where)
-
-
-def _held(network: Any, images: np.ndarray) -> tuple[Held, np.ndarray]:
-    """A network from outside on these images, and their numbers."""
-    layers = in_chunks(lambda some: tuple(network.maps(some).layers), images, chunk=at_once(images))
-    where = network.maps(images[:1])[1:]
-    return Held(Maps([jnp.asarray(x) for x in layers], *where)), np.arange(len(images))
 
 
 def untrained_head(key: Array, widths: Sequence[int], dims: int) -> Head:

@@ -8,6 +8,7 @@ an image, and is taken to hold at each pixel.  Pixels of one image are alike, so
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from rafmodel.design import Design, strengthened, unforeseen
 from rafmodel.errors import InputError, in_a_line
 from rafmodel.files import atomically
 from rafmodel.metrics import Outcome
-from rafmodel.running import Plan, Tell
+from rafmodel.running import Plan, Tell, commit
 from rafmodel.simulate import Deployment
 from rafmodel.task import RATES
 
@@ -328,7 +327,7 @@ def _attributes(plan: Plan, command: str) -> dict[str, str | int | float]:
         "command": command,
         "rafmodel_version": rafmodel.__version__,
         "jax_version": version("jax"),
-        "git_commit": _commit(),
+        "git_commit": commit(),
         "seed": plan.seed,
         "task": plan.task.name,
         "metric": plan.task.metric,
@@ -340,15 +339,6 @@ def _attributes(plan: Plan, command: str) -> dict[str, str | int | float]:
         "steps": max(design.steps for design in plan.designs),
         "image_size": int(cohort.image.shape[1]),
     }
-
-
-def _commit() -> str:
-    """Commit of the source tree that runs, or '' when it is an installed package."""
-    here = Path(rafmodel.__file__).parent
-    if not (here.parent / ".git").exists():
-        return ""
-    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
 
 
 # ---- files

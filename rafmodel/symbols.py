@@ -1,8 +1,8 @@
 """Every closed form of the theory, stated once: symbols and equations.
 
 `derivations/` proves each equation, `function` (`rafmodel.numeric`) turns one into a JAX function that tests hold
-against `rafmodel.theory` and the modules beside it, and `rafmodel.typeset` prints `EQUATIONS` in the paper.  Prediction never
-needs this module.
+against `rafmodel.theory` and the modules beside it, and `rafmodel.equations` names them for the paper.  Prediction never needs
+this module.
 """
 
 # sympy is typed so loosely that these rules only see ghosts
@@ -13,7 +13,7 @@ import sympy as sp
 
 from rafmodel.numeric import Phi, function
 
-__all__ = ["EQUATIONS", "function"]  # and every equation and symbol, by name
+__all__ = ["function"]  # and every equation and symbol, by name
 
 # ---- symbol table
 
@@ -321,108 +321,3 @@ FLIPPED = _is("P", Phi(-ahead / sigma))
 FLIPPED_BOUND = _is("P", sigma**2 / (sigma**2 + ahead**2))
 
 # (label, title, equation): the paper prints them in this order
-EQUATIONS: list[tuple[str, str, sp.Expr]] = [
-    ("auc", "AUC of a Gaussian score", AUC),
-    ("rate", "Sensitivity at a threshold", RATE),
-    ("auc-mixture", "AUC of mixtures, such as an artifact", AUC_MIXTURE),
-    ("rate-mixture", "Sensitivity of a mixture", RATE_MIXTURE),
-    ("balanced-mixture", "Balanced accuracy of mixtures", BALANCED_MIXTURE),
-    ("contrast-mean", "Mean under a log-normal gain", CONTRAST_MEAN),
-    ("contrast-covariance", "Covariance under a log-normal gain", CONTRAST_COVARIANCE),
-    ("field-mean", "Mean under a log-normal field", FIELD_MEAN),
-    ("field-covariance", "Covariance under a log-normal field", FIELD_COVARIANCE),
-    ("field-first-order", "Covariance under a weak log-normal field", FIELD_FIRST_ORDER),
-    ("noise", "Covariance under white noise", NOISE_COVARIANCE),
-    ("artifact-mean", "Mean of a class with an artifact", ARTIFACT_MEAN),
-    ("artifact-covariance", "Covariance of a class with an artifact", ARTIFACT_COVARIANCE),
-    ("rotation", "Decay of a circular harmonic", ROTATION_DECAY),
-    ("blur", "Decay of a wave under blur", BLUR_DECAY),
-    ("rotation-3d", "Decay of a spherical harmonic", TURNING_DECAY),
-    ("down-sampling", "Decay of a wave when pixels are averaged", SAMPLING_DECAY),
-    ("operator", "What a proxy task makes predictable in a direction", OPERATOR),
-    ("gain", "What a contrastive encoder keeps of a direction", GAIN),
-    ("predictor", "Best linear prediction of a target in a direction", PREDICTOR),
-    ("operator-supervised", "What a supervised task keeps of the class direction", OPERATOR_SUPERVISED),
-    ("kappa", "Effective ridge", KAPPA),
-    ("kappa-isotropic", "Effective ridge of white features", KAPPA_ISOTROPIC),
-    ("df2", "Degrees of freedom", DF2),
-    ("probe-mean", "Mean weights of the probe", PROBE_MEAN),
-    ("probe-noise", "Noise that the probe cannot explain", PROBE_NOISE),
-    ("probe-variance", "Variance of the probe's weights", PROBE_VARIANCE),
-    ("deploy", "Expected quadratic form of the weights", DEPLOY),
-    ("imbalance-tpr", "Sensitivity after unequal counts", IMBALANCE_TPR),
-    ("imbalance-fpr", "False positives after unequal counts", IMBALANCE_FPR),
-    ("imbalance-auc", "AUC after unequal counts", IMBALANCE_AUC),
-    ("discriminant-tpr", "Sensitivity of a regularised discriminant after unequal counts", DISCRIMINANT_TPR),
-    ("discriminant-fpr", "Its false positives", DISCRIMINANT_FPR),
-    ("discriminant-auc", "Its AUC", DISCRIMINANT_AUC),
-    ("resampled", "Images that a resampled class is worth", RESAMPLED),
-    ("leverage", "Leverage of an image of a class", LEVERAGE),
-    ("slope", "Slope of the force of an image, squared loss", SLOPE),
-    ("class-mean", "Mean score of a class, signed by it", CLASS_MEAN),
-    ("pull", "Mean force of an image, squared loss", PULL),
-    ("force", "Mean square force of an image, squared loss", FORCE),
-    ("balance", "What fixes the offset: the classes' forces cancel", BALANCE),
-    ("offset", "Offset of a probe of unequal classes, squared loss", OFFSET),
-    ("weights-mean", "Mean weights of a probe of unequal classes", WEIGHTS_MEAN),
-    ("weights-variance", "Variance of these weights", WEIGHTS_VARIANCE),
-    ("repeats-few", "An image drawn again: few repeats", REPEATS_FEW),
-    ("repeats-many", "Many repeats", REPEATS_MANY),
-    ("repeats", "Chance of many repeats", REPEATS),
-    ("logistic-force", "Force of an image, logistic loss", LOGISTIC_FORCE),
-    ("dice", "Dice from pixel rates", DICE),
-    ("mean-dice", "Mean Dice of images of few independent pixels", MEAN_DICE),
-    ("mean-dice-many", "Mean Dice of images of many pixels", MEAN_DICE_MANY),
-    ("dice-optimum", "Best threshold for Dice", DICE_OPTIMUM),
-    ("hits", "Carriers among the patches drawn", HITS),
-    ("auc-mean", "AUC of the mean score of patches", AUC_MEAN),
-    ("auc-max", "AUC of the largest score of patches", AUC_MAX),
-    ("any-tpr", "Sensitivity when any patch decides", ANY_TPR),
-    ("any-fpr", "False positives when any patch decides", ANY_FPR),
-    ("noisy-or-wave", "Characteristic function of a patch's share in the noisy-or score", NOISY_OR_WAVE),
-    ("noisy-or-auc", "AUC of the noisy-or score of patches", NOISY_OR_AUC),
-    ("touched", "Patches that a lesion touches", TOUCHED),
-    ("diluted", "Gap of the mean over a patch that holds the lesion", DILUTED),
-    ("overlap", "What a lesion covers of a tile along an axis", OVERLAP),
-    ("tile-gap", "Gap of a tile's mean in its standard deviations", TILE_GAP),
-    ("auc-tiles", "AUC of the largest mean of tiles, at one offset of the lesion", AUC_TILES),
-    ("impure-cases", "Share of wrong labels among those called cases", IMPURE_CASES),
-    ("impure-controls", "Share of wrong labels among those called controls", IMPURE_CONTROLS),
-    ("auc-wrong-labels", "AUC against wrong labels", AUC_WRONG_LABELS),
-    ("tilted", "Direction learned from subgroups with labels of unequal quality", TILTED),
-    ("dice-jitter", "Dice of a jittered boundary", DICE_JITTER),
-    ("bayes-threshold", "Threshold of least error", BAYES_THRESHOLD),
-    ("effective-size", "Effective number of weighted images", EFFECTIVE_SIZE),
-    ("subgroup-tpr", "Sensitivity in a subgroup", SUBGROUP_TPR),
-    ("subgroup-fpr", "False positives in a subgroup", SUBGROUP_FPR),
-    ("pooled-mean", "Mean of a class of several subgroups", POOLED_MEAN),
-    ("pooled-covariance", "Its covariance", POOLED_COVARIANCE),
-    ("subgroup-weights", "Direction that subgroups of unlike anatomy teach together", SUBGROUP_WEIGHTS),
-    ("subgroup-auc", "AUC in a subgroup", SUBGROUP_AUC),
-    ("prevalence-gap", "Sensitivity gap of subgroup thresholds", PREVALENCE_GAP),
-    ("turning", "What rotation prediction keeps of an angular order", TURNING),
-    ("place", "What jigsaw and relative location keep of a patch", PLACE),
-    ("context", "What predictive coding and masking keep of a patch", CONTEXT),
-    ("info-nce", "InfoNCE to second order in the scores, less its constant", INFO_NCE),
-    ("barlow-alone", "Below it a second mode adds nothing for Barlow Twins", BARLOW_ALONE),
-    ("vicreg-alone", "The same for VICReg", VICREG_ALONE),
-    ("view-limit", "How far a view law may shrink a mode that a shift widens", VIEW_LIMIT),
-    ("time-shallow", "A mode of a linear map after some training", TIME_SHALLOW),
-    ("time-deep", "A mode of two linear layers after some training", TIME_DEEP),
-    ("time-half", "When half of a mode is learned by two linear layers", HALF_TIME),
-    ("stn-residual", "What still varies after a feature map was re-aligned", STN_RESIDUAL),
-    ("pooled-energy", "Mean square response of a filter", POOLED_ENERGY),
-    ("attended", "A patch after linear attention", ATTENDED),
-    ("retained", "Mean share of a class direction that a transfer keeps", RETAINED),
-    ("kept-gap", "Squared half gap that a transfer keeps", KEPT_GAP),
-    ("transfer-kappa", "Effective ridge among the features kept", TRANSFER_KAPPA),
-    ("transfer-auc", "AUC after a transfer, from few labels", TRANSFER_AUC),
-    ("balanced-accuracy", "Balanced accuracy at a threshold", BALANCED_ACCURACY),
-    ("mean-forecast", "Mean of a probit forecast of a class", MEAN_FORECAST),
-    ("calibration-slope", "Calibration slope under a shift", CALIBRATION_SLOPE),
-    ("calibration-error", "Expected calibration error of a logistic forecast of mixtures", CALIBRATION_ERROR),
-    ("robustness", "Robustness, while nothing is clipped", ROBUSTNESS),
-    ("raf", "RAF", RAF),
-    ("flipped", "Chance that another sample reverses the order of two designs", FLIPPED),
-    ("flipped-bound", "It is no larger, whatever the law of the difference", FLIPPED_BOUND),
-]

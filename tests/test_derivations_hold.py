@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import scripts
 
-from rafmodel.symbols import EQUATIONS
+from rafmodel.equations import EQUATIONS
 
 pytestmark = pytest.mark.exhaustive
 

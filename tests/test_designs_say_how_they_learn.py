@@ -22,6 +22,7 @@ from rafmodel import (
     probes,
     running,
     simulate,
+    teaching,
     transfer,
     variability,
 )
@@ -385,16 +386,16 @@ def test_theory_says_what_it_does_not_see():
 def test_what_a_probe_is_taught_is_told_to_theory():
     label = np.repeat([0, 1], [300, 100])
     one = chosen("untrained")
-    assert design.taught(one, label) == ((100, 100), (0.0, 0.0), (1.0, 1.0), "squared", (0.0, 0.0))
-    assert design.taught(one, label).alike
+    assert teaching.taught(one, label) == ((100, 100), (0.0, 0.0), (1.0, 1.0), "squared", (0.0, 0.0))
+    assert teaching.taught(one, label).alike
     rare = replace(one, n_labelled=100, prevalence=0.2, flip_case=0.3, label_flip=0.1, probe="logistic")
-    assert design.taught(rare, label) == ((80, 20), (0.1, 0.3), (1.0, 1.0), "logistic", (0.0, 0.0))
+    assert teaching.taught(rare, label) == ((80, 20), (0.1, 0.3), (1.0, 1.0), "logistic", (0.0, 0.0))
     for change in ({"weighting": "class"}, {"resampling": "class"}):
-        shown = design.taught(replace(rare, **change), label)
+        shown = teaching.taught(replace(rare, **change), label)
         assert shown.weight == (100 / 160, 100 / 40)
         assert shown.again == ((0.0, 3.0) if "resampling" in change else (0.0, 0.0))  # 80 draws of 20 cases
     assert not any(
-        design.taught(replace(one, **{k: v}), label).alike for k, v in (("prevalence", 0.2), ("flip_case", 0.1))
+        teaching.taught(replace(one, **{k: v}), label).alike for k, v in (("prevalence", 0.2), ("flip_case", 0.1))
     )
 
 

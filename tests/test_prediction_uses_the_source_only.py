@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rafmodel import charts, cohort, design, labels, metrics, predict, probes, theory, variability
+from rafmodel import charts, cohort, design, labels, metrics, predict, probes, teaching, theory, variability
 from rafmodel.asked import BINARY
 from rafmodel.phantoms import phantom
 
@@ -160,7 +160,7 @@ def test_the_untrained_level_is_the_one_measured_on_the_source(survey):
     """Whatever the Gaussian theory gets wrong for the untrained encoder is taken off again."""
     foreseen = predict.foresee(KEY, survey, named("untrained"))
     chart = survey.charts[0]
-    shown = predict.independent(design.Taught((128, 128), (0.0, 0.0)), survey.alike)
+    shown = predict.independent(teaching.Taught((128, 128), (0.0, 0.0)), survey.alike)
     assert shown.count[0] < 120  # the phantom's patients have several images
     theory = predict._rates(chart, chart.untrained, shown, 0.01)[0, ..., 0]
     assert np.abs(norm.ppf(foreseen.auc[..., 0]) - norm.ppf(theory) - chart.offset[0]).max() < 1e-3
@@ -244,7 +244,7 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
     chart = charts.Chart((), np.zeros(d), np.eye(d), d, np.eye(d), clean, shifted, np.zeros(()))
     one = named("untrained", n_labelled=300, **choice)
     pool = np.repeat([0, 1], 500)
-    shown = design.taught(one, pool)
+    shown = teaching.taught(one, pool)
     told = predict._rates(chart, metric, shown, one.ridge)[:, 0, 0, 0]
 
     def sampled(counts):
@@ -265,5 +265,5 @@ def test_unequal_and_logistic_probes_are_foreseen_as_they_are_fitted(choice):
         seen.append([metrics.auc(score[None], truth)[0], *((score[truth == c] > bar).mean() for c in (1, 0))])
     error = np.std(seen, axis=0) / np.sqrt(draws)
     assert (np.abs(told - np.mean(seen, axis=0)) < 4 * error + 0.004).all(), (told, np.mean(seen, axis=0), error)
-    plain = predict._rates(chart, metric, design.Taught((150, 150), (0.0, 0.0)), one.ridge)[0, 0, 0, 0]
+    plain = predict._rates(chart, metric, teaching.Taught((150, 150), (0.0, 0.0)), one.ridge)[0, 0, 0, 0]
     assert abs(plain - told[0]) > 0.002  # the choice is seen

@@ -11,6 +11,7 @@ from scipy.stats import poisson
 
 from rafmodel import calibration, learning, sampling, theory, unequal
 from rafmodel import symbols as s
+from rafmodel.equations import EQUATIONS
 from rafmodel.errors import InputError
 from rafmodel.metrics import raf
 from rafmodel.typeset import typst
@@ -644,7 +645,7 @@ def test_a_difference_before_a_sum_keeps_its_brackets():
 
 
 def test_every_equation_can_be_typeset():
-    for label, title, equation in s.EQUATIONS:
+    for label, title, equation in EQUATIONS:
         text = typst(equation)
         assert text.count("(") == text.count(")"), label
         assert "**" not in text, label
