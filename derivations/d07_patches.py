@@ -109,7 +109,7 @@ def covered() -> None:
     assert sp.diff(most[0], s.patch).is_positive and sp.diff(most[1], s.patch).is_negative
     for lesion, patch, place in ((7, 3, 2), (2, 5, 4), (6, 6, 1)):
         tiles = range(math.ceil(sp.Rational(lesion, patch)) + 1)
-        overlap = [s.OVERLAP.rhs.subs({s.lesion: lesion, s.patch: patch, s.offset: place, s.k: k}) for k in tiles]
+        overlap = [s.OVERLAP.rhs.subs({s.lesion: lesion, s.patch: patch, s.begin: place, s.k: k}) for k in tiles]
         assert sum(overlap) == lesion
     # all N = (S/a)² tiles: their mean has gap Σ Δ o₁o₂/a / N = Δ L²/a/N and variance 1/N
     side = sp.Symbol("S", positive=True)

@@ -194,8 +194,8 @@ _both = sp.Sum(P_h[h] * wave[1] ** h * wave[0] ** (n - h), _patches) * sp.conjug
 NOISY_OR_AUC = _is("AUC", sp.Rational(1, 2) + sp.Integral(sp.im(_both) / wave_time, (wave_time, 0, sp.oo)) / sp.pi)
 TOUCHED = _is("K", (lesion / patch + 1) ** 2)
 DILUTED = _is("Delta'", Delta * (lesion / patch) ** 2)
-offset = sp.Symbol("x", nonnegative=True)  # of the lesion in the first tile that it touches
-OVERLAP = _is("o_k", sp.Max(0, sp.Min(offset + lesion, (k + 1) * patch) - sp.Max(offset, k * patch)))
+begin = sp.Symbol("x", nonnegative=True)  # of the lesion in the first tile that it touches
+OVERLAP = _is("o_k", sp.Max(0, sp.Min(begin + lesion, (k + 1) * patch) - sp.Max(begin, k * patch)))
 o_1, o_2 = sp.symbols("o_1 o_2", nonnegative=True)  # along the two axes
 TILE_GAP = _is("Delta'", Delta * o_1 * o_2 / patch)
 set_h = sp.IndexedBase("e", positive=True)  # sum over sets of h touched tiles of the products of Φ(y − gap)

@@ -52,7 +52,7 @@ def test_designs_that_say_nothing_of_pixels_are_refused_or_left_out(tmp_path, mo
     with pytest.raises(InputError, match=r"means' does not fit.*returned \(1, 1\).*return maps \(n, \*positions, d\)"):
         masks.suited((means,), IMAGES, named=True)
     frozen = replace(plain, encoder=replace(plain.encoder, frozen=True))
-    with pytest.raises(InputError, match="frozen, so --head tuned cannot train it"):
+    with pytest.raises(InputError, match="frozen, so a tuned head cannot train it"):
         masks.suited((frozen,), IMAGES, named=True, head="tuned")
     with pytest.raises(InputError, match=r"'supervised'.*masks only"):
         masks.suited((supervised,), bare, named=True)
