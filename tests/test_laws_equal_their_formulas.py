@@ -340,6 +340,8 @@ def test_rays_through_a_disc_see_its_chords():
     np.testing.assert_allclose(seen[0], 2 * np.sqrt(np.maximum(0.0625 - away**2, 0)), atol=0.02)
     np.testing.assert_allclose(seen.sum(1) / 100, np.pi * 0.0625, rtol=1e-4)
     assert abs((seen[2] * away).sum() / seen[2].sum() - 0.5) < 1e-3  # the third across them
+    beside = np.asarray(discs(jnp.asarray([[0.0, 0.5]]), jnp.float32(0.25), 4, 200))[0]  # of another column
+    assert abs((beside * away).sum() / beside.sum() - 0.5) < 1e-3
     assert not np.asarray(discs(jnp.asarray([[0.5, 0.0]]), jnp.float32(0), 4, 200)).any()
 
 
