@@ -1,10 +1,11 @@
-"""A phantom of cardiac ultrasound: the left ventricle in a sector, from poor to high image quality, with known truth.
+"""A phantom of cardiac ultrasound: the four-chamber view in a sector, from poor to high image quality, with known truth.
 
 Lengths are centimetres.  A picture is made as a scanner makes one: reflectivity on a polar grid of depth and beam, complex
 scatterers through a point spread function, attenuation that the time gain compensates in part, receiver noise, shadows,
-envelope, logarithm, and the sector converted to pixels.  Published: diameters and walls of the ventricle by sex at
-end-diastole (Lang et al. 2015, ASE and EACVI), fully developed speckle (Wagner et al. 1983).  Assumed: length 1.75 diameters, the
-size of the other chambers, the wall's change with age, shares of diseases, and the ranges of the acquisition.
+envelope, logarithm, and the sector converted to pixels.  Published: diameters and walls of the left ventricle by sex at
+end-diastole and the right one's width at its base (Lang et al. 2015, ASE and EACVI), fully developed speckle (Wagner et al.
+1983).  Assumed: length 1.75 diameters, less where the cavity is dilated, the size of the atria, the wall's change with age, shares
+of diseases, and the ranges of the acquisition.
 """
 
 from functools import partial
@@ -19,9 +20,10 @@ from rafmodel.cohort import Cohort
 from rafmodel.errors import InputError
 from rafmodel.variability.law import sample
 
-DEPTH, HALF_ANGLE, NEAR = 15.0, np.deg2rad(38.0), 0.6  # field of view: deepest, half the sector, and where it begins
+DEPTH, HALF_ANGLE, NEAR = 16.0, np.deg2rad(38.0), 0.6  # field of view: deepest, half the sector, and where it begins
 SAMPLES, BEAMS = 176, 96  # of the polar grid
 RANGE_DB = 55.0  # that black to white spans
+RIGHT, ATRIUM = 3.3, 1.9  # width of the right ventricle at its base, half the width of an atrium
 DIAMETER = {"F": (4.50, 0.36), "M": (5.02, 0.41)}  # mean and s.d. at end-diastole
 WALL = {"F": (0.75, 0.075), "M": (0.80, 0.10)}
 SHARE = {"none": 0.5, "hypertrophy": 0.25, "dilation": 0.25}  # of the patients
@@ -125,7 +127,8 @@ def _patients(key: Array, n: int) -> tuple[np.ndarray, Truth, dict[str, np.ndarr
     probe = np.where(rng.permutation(n) < round(0.25 * n), "X8", "S4")
     split = np.array(["train", "val", "test"])[np.digitize(rng.permutation(n), (0.6 * n, 0.8 * n))]
     size, thick = (np.array([table[s] for s in sex]) for table in (DIAMETER, WALL))
-    diameter = size[:, 0] + size[:, 1] * rng.normal(size=n) + (disease == "dilation") * rng.uniform(1.1, 1.9, n)
+    healthy = size[:, 0] + size[:, 1] * rng.normal(size=n)
+    diameter = healthy + (disease == "dilation") * rng.uniform(1.1, 1.9, n)
     wall = thick[:, 0] + thick[:, 1] * rng.normal(size=n) + 0.002 * (age - 55)
     wall = wall + (disease == "hypertrophy") * rng.uniform(0.4, 0.8, n)
     who, systole = np.repeat(np.arange(n), 4), np.tile([False, False, True, True], n)
@@ -134,7 +137,7 @@ def _patients(key: Array, n: int) -> tuple[np.ndarray, Truth, dict[str, np.ndarr
     heart = Heart(
         diameter=diameter[who] * np.where(systole, shrunk, 1),
         wall=wall[who] * np.where(systole, np.where(shrunk > 0.8, 1.12, 1.35), 1),
-        length=1.75 * diameter[who] * np.where(systole, 0.5 + shrunk / 2, 1),
+        length=(1.25 * healthy + 0.5 * diameter)[who] * np.where(systole, 0.5 + shrunk / 2, 1),
         apex=rng.uniform(1.8, 2.8, m),
         tilt=np.deg2rad(6) * rng.normal(size=m),
         shape=0.05 * rng.normal(size=(n, 4))[who],
@@ -171,7 +174,10 @@ def half_width(heart: Heart, along: Array) -> tuple[Values, Values]:
 
 
 def anatomy(heart: Heart, across: Array, down: Array) -> tuple[Array, Array]:
-    """Class of each place, 0 else, 1 cavity, 2 myocardium, and its echo in decibels; places in centimetres from the probe."""
+    """Class of each place, 0 else, 1 cavity, 2 myocardium, and its echo in decibels; places in centimetres from the probe.
+
+    The four-chamber view: left ventricle and atrium, and the right heart to the left of the septum.  The valves are closed.
+    """
     cos, sin = jnp.cos(heart.tilt), jnp.sin(heart.tilt)
     x, y = cos * across - sin * (down - heart.apex), sin * across + cos * (down - heart.apex)
     along = y / heart.length
@@ -180,20 +186,35 @@ def anatomy(heart: Heart, across: Array, down: Array) -> tuple[Array, Array]:
     cavity = (along > 0) & (along < 1) & (jnp.abs(x) < width)
     outer = heart._replace(diameter=heart.diameter + 2 * heart.wall)
     beyond = (y + heart.wall) / (heart.length + heart.wall)
-    left, right = half_width(outer, beyond)
-    shell = (beyond > 0) & (along < 1) & (jnp.abs(x) < jnp.where(x < 0, left, right))
+    septal, lateral = half_width(outer, beyond)
+    shell = (beyond > 0) & (along < 1) & (jnp.abs(x) < jnp.where(x < 0, septal, lateral))
     muscle = shell & ~cavity
-    edge = jnp.abs(jnp.abs(x) - jnp.where(x < 0, left, right)) / 0.12
-    sac = jnp.exp(-(edge**2)) * (beyond > 0.1) * (along < 1)  # the pericardium, a bright line
-    valve = jnp.exp(-(((y - heart.length) / 0.1) ** 2)) * (jnp.abs(x) < width)
-    atrium = (x / (0.42 * heart.diameter)) ** 2 + ((y - heart.length - 1.7) / 1.5) ** 2 < 1
-    right_heart = ((x + 0.5 * heart.diameter + heart.wall + 1.1) / 1.0) ** 2 + (
-        (y - 0.62 * heart.length) / 2.6
-    ) ** 2 < 1
-    blood = cavity | ((atrium | right_heart) & ~shell)
-    echo = jnp.where(blood, -44.0, jnp.where(muscle, -12.0, -19.0))
-    echo = echo + (2 - echo) * sac + (-4 - echo) * valve
+    begins = jnp.clip((along - 0.2) / 0.75, 0, 1)  # of the right ventricle, from its apex to its base
+    free = septal + RIGHT * jnp.sqrt(1 - (1 - begins) ** 2)  # where its free wall is
+    right_ventricle = (begins > 0) & (along < 0.95) & (-x > septal) & (-x < free)
+    rim = 0.35 * jnp.sqrt(begins)  # thickness of its wall
+    right_wall = (begins > 0) & (along < 0.95) & (-x >= free) & (-x < free + rim)
+    middle = -(heart.diameter * 0.43 + heart.wall + 1.7)
+    atria = [_atrium(x, y - heart.length, ATRIUM), _atrium(x - middle, y - 0.95 * heart.length, ATRIUM)]
+    in_atrium = (atria[0] < 0) & (along >= 1) | (atria[1] < 0) & (along >= 0.95) & ~shell
+    atrial_wall = jnp.exp(-((jnp.minimum(jnp.abs(atria[0]), jnp.abs(atria[1])) / 0.12) ** 2)) * ~shell * (along > 0.95)
+    outside = jnp.where(x > 0, x - lateral, -x - free - rim)
+    sac = jnp.exp(-((outside / 0.13) ** 2)) * jnp.clip(4 * beyond, 0, 1) * (along < 1)  # the pericardium, a bright line
+    tent = heart.length - 0.5 * jnp.clip(1 - jnp.abs(x) / width, 0, 1)
+    mitral = jnp.exp(-(((y - tent) / 0.1) ** 2)) * (jnp.abs(x) < width)
+    share = jnp.clip((-x - septal) / (free - septal + 1e-3), 0, 1)  # of the way from the septum to the free wall
+    hinge = 0.95 * heart.length - 0.5 * (1 - jnp.abs(2 * share - 1))
+    tricuspid = jnp.exp(-(((y - hinge) / 0.1) ** 2)) * ((-x > septal) & (-x < free))
+    blood = cavity | right_ventricle | in_atrium
+    echo = jnp.where(blood, -46.0, jnp.where(muscle | right_wall, -15.0, -27.0))
+    for bright, level in ((atrial_wall, -16.0), (mitral, -11.0), (tricuspid, -14.0), (sac, -2.0)):
+        echo = echo + jnp.clip(level - echo, 0) * bright
     return jnp.where(cavity, 1, jnp.where(muscle, 2, 0)), echo
+
+
+def _atrium(x: Array, y: Array, half: float) -> Array:
+    """About how far outside an atrium's wall a place is, negative inside, in centimetres; (0, 0) is the middle of its valve."""
+    return half * (jnp.hypot(x / half, jnp.where(y < half, 0.4 * (y / half - 1), y / half - 1)) - 1)
 
 
 # ---- the scanner

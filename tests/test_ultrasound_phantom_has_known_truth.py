@@ -39,7 +39,7 @@ def test_sizes_are_the_published_ones(made):
 
 def test_masks_have_the_area_and_thickness_that_were_drawn(made):
     cohort, truth = made
-    area = (15.0 / 64) * (15.0 * 1.25 / 64)  # square centimetres a pixel
+    area = 1.25 * (ultrasound.DEPTH / 64) ** 2  # square centimetres a pixel
     cavity = (cohort.mask == 1).sum((1, 2)) * area
     along = np.linspace(0, 1, 400)
     sides = jax.vmap(lambda h: jnp.stack(ultrasound.half_width(h, along)))(truth.heart)
@@ -52,6 +52,28 @@ def test_masks_have_the_area_and_thickness_that_were_drawn(made):
     thick = truth.disease == "hypertrophy"
     assert muscle[thick & ~truth.systole].mean() > 1.3 * muscle[(truth.disease == "none") & ~truth.systole].mean()
     np.testing.assert_array_equal(cohort.label, truth.disease != "none")
+
+
+def test_four_chambers_lie_where_anatomy_has_them():
+    """Places in a normal heart that is not tilted, centimetres: (across, down from the ventricle's apex)."""
+    heart = ultrasound.Heart(*map(jnp.float32, (4.8, 0.8, 8.4, 2.0, 0.0)), jnp.zeros(4))
+    places = {
+        "left ventricle": (0, 4, 1, True),
+        "septum": (-2.75, 4, 2, False),
+        "lateral wall": (2.75, 4, 2, False),
+        "right ventricle": (-4.2, 6, 0, True),
+        "left atrium": (0, 10.2, 0, True),
+        "right atrium": (-4.5, 10, 0, True),
+        "between the atria": (-2.25, 10.2, 0, False),
+        "lung beside the heart": (4.5, 6, 0, False),
+        "below the atria": (0, 13.5, 0, False),
+        "mitral valve": (0, 7.9, 1, False),
+    }
+    for name, (across, down, tissue, dark) in places.items():
+        found, echo = ultrasound.anatomy(heart, jnp.float32(across), jnp.float32(down) + heart.apex)
+        assert (int(found), bool(echo < -40)) == (tissue, dark), name
+    sides = [ultrasound.anatomy(heart, jnp.float32(x), heart.apex + 6.0)[1] for x in (-4.2, 4.2)]
+    assert sides[0] < sides[1]  # the right heart lies to the left of the picture
 
 
 def test_speckle_is_fully_developed():
