@@ -4,8 +4,8 @@ Lengths are centimetres.  A picture is made as a scanner makes one: reflectivity
 scatterers through a point spread function, attenuation that the time gain compensates in part, receiver noise, shadows,
 envelope, logarithm, and the sector converted to pixels.  Published: diameters and walls of the left ventricle by sex at
 end-diastole and the right one's width at its base (Lang et al. 2015, ASE and EACVI), fully developed speckle (Wagner et al.
-1983).  Assumed: length 1.75 diameters, less where the cavity is dilated, the size of the atria, the wall's change with age, shares
-of diseases, and the ranges of the acquisition.
+1983).  Assumed: length 1.75 diameters, less where the cavity is dilated, the size of the atria, how the wall changes with age,
+shares of diseases, and the ranges of the acquisition.
 """
 
 from functools import partial
