@@ -6,7 +6,7 @@ Draws six images of every phantom and of every real cohort that is in the folder
 ultrasound, cardiac magnetic resonance), and tabulates what can be compared over modalities: quantiles of the grey values, the
 share that is clipped at either end, and the slope of the power spectrum (log power against log spatial frequency; natural and
 medical images lie between −2 and −4).  The lung phantom, which has no real twin here, is set beside values published for its own
-modality in a second table.
+modality in a second table.  A second figure shows both use cases in health and in each disease, with their masks.
 """
 
 import os
@@ -17,12 +17,11 @@ import jax
 import numpy as np
 import tyro
 
-from rafmodel import airway_tree, airways, canvas, cohort
+from rafmodel import airway_tree, airways, canvas, cohort, ultrasound
 from rafmodel.cohort import Cohort
 from rafmodel.factors import factor_phantom
 from rafmodel.files import atomically
 from rafmodel.phantoms import phantom
-from rafmodel.ultrasound import cardiac_ultrasound
 
 REAL = ("hannover_cxr", "nih_cxr1000", "busi_ultrasound", "sunnybrook_cmr")
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -60,7 +59,7 @@ def synthetic(quick: bool) -> dict[str, Cohort]:
     return {
         "lung airways": airways.lung_airways(key, n_patients=n, size=32 if quick else 112),
         "lung airways 3D, coronal": _coronal(volumes),
-        "cardiac ultrasound": cardiac_ultrasound(key, n_patients=n, size=small if quick else 112),
+        "cardiac ultrasound": ultrasound.cardiac_ultrasound(key, n_patients=n, size=small if quick else 112),
         "lesion in texture": phantom(key, n_patients=n, size=small),
         "factors": factor_phantom(key, n=2 * n, size=small),
     }
@@ -146,6 +145,45 @@ def drawn(cohorts: dict[str, Cohort], path: Path) -> None:
         canvas.save(figure, path)
 
 
+def severest(disease: np.ndarray, severity: np.ndarray, allowed: np.ndarray, names: tuple[str, ...]) -> list[int]:
+    """Rows of the allowed image of highest severity of each disease."""
+    return [int(np.argmax(np.where(allowed & (disease == name), 1 + severity, 0))) for name in names]
+
+
+def _titled(disease: str, what: str, value: float) -> str:
+    """Above a picture; the severity of no disease says nothing."""
+    said = [f"{what} {value:.1f}"] if disease != "none" or what == "quality" else []
+    return ", ".join(["healthy" if disease == "none" else disease, *said])
+
+
+def with_truth(quick: bool, path: Path) -> None:
+    """Both use cases in health and in each disease, and what the masks say: lumen and wall, cavity and myocardium."""
+    n, size = (40, 64) if quick else (200, 160)
+    lungs, lung = airways.lung_airways_with_truth(jax.random.key(0), n_patients=n, size=size)
+    hearts, heart = ultrasound.cardiac_ultrasound_with_truth(jax.random.key(0), n_patients=n, size=size)
+    names = ("none", "bronchiectasis", "wall thickening", "emphysema", "fibrosis")
+    full, level = lungs.attributes["dose"] == "standard", lung.down > 25  # where most branches are
+    rows = severest(lung.disease, lung.severity, full & level, names)
+    quality = heart.acquisition.quality
+    good = severest(heart.disease, np.asarray(quality), ~heart.systole, ("none", "hypertrophy", "dilation"))
+    healthy = np.where((heart.disease == "none") & ~heart.systole)[0]
+    poorer = [int(healthy[np.argmin(np.abs(quality[healthy] - grade))]) for grade in (0.5, 0.15)]
+    columns = [(lungs, row, _titled(lung.disease[row], "severity", lung.severity[row])) for row in rows]
+    columns += [(hearts, row, _titled(heart.disease[row], "quality", quality[row])) for row in (*good, *poorer)]
+    with canvas.style():
+        figure, axes = canvas.grid(20, 5, width=8.4, height=1.8)
+        for place, (images, row, title) in enumerate(columns):
+            block, column = divmod(place, 5)
+            above, below = axes[10 * block + column], axes[10 * block + 5 + column]
+            for one in (above, below):
+                one.imshow(images.image[row, ..., 0], cmap="gray", vmin=0, vmax=255)
+                one.set(xticks=[], yticks=[])
+            for tissue, colour in ((1, canvas.GROUPS[4]), (2, canvas.GROUPS[1])):
+                below.contour(images.mask[row] == tissue, [0.5], colors=colour, linewidths=0.6)
+            above.set_title(title, size=7)
+        canvas.save(figure, path)
+
+
 def main(options: Options) -> None:
     """Draw and tabulate."""
     cohorts = {**synthetic(options.quick), **({} if options.quick else real())}
@@ -153,7 +191,8 @@ def main(options: Options) -> None:
     print(text)
     atomically(options.out / "beside.md", lambda file: file.write((text + "\n").encode()))
     drawn(cohorts, options.out / "beside.png")
-    print(f"\n{options.out / 'beside.png'}")
+    with_truth(options.quick, options.out / "truth.png")
+    print(f"\n{options.out / 'beside.png'}\n{options.out / 'truth.png'}")
 
 
 if __name__ == "__main__":
