@@ -176,6 +176,20 @@ def test_echoes_of_a_spot_lie_behind_it_on_its_beam():
     assert np.abs(echo[seen & ((np.abs(angle - 25) > 15) | (depth < 40))]).max() < 0.01
 
 
+def test_echoes_of_a_flat_probe_start_below_it():
+    """The frame cuts the sector off above: nothing comes from beyond it, and the first echo is the step deeper than the frame."""
+    depth, angle, seen = sector("cut")
+    image = np.where(seen, 0.3, 0)
+    echo = alter("reverberation", 0.4, image, u=0.5) - image
+    step = 0.18 * np.ptp(depth[seen])
+    start = 60 / np.cos(np.radians(angle)) + step
+    side = (
+        seen & (np.abs(angle) > 20) & (np.abs(angle) < 27)
+    )  # where the frame is 4 pixels or more behind the probe's middle
+    assert np.abs(echo[side & (depth < start - 2)]).max() < 0.01
+    assert echo[side & (depth > start + 2)].min() > 0.1
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_what_is_outside_the_view_stays_black(law):
     images = np.stack([picture(name) for name in SECTORS if name != "small"])

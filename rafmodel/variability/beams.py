@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import grid, sample
+from rafmodel.variability.law import axes, sample
 
 BLACK = 0.02  # grey value that compression leaves where there is no picture
 PICKS = 10  # points through two of which a straight side may run
@@ -39,7 +39,8 @@ class Fan(NamedTuple):
 class Beams(NamedTuple):
     """The same for every pixel.
 
-    depth, across  (*space) from −1 to 1 over the field of view; beams of a fan lie at even steps of the sine, as steered ones do
+    depth, across  (*space), or 1 for an axis along which they stay, from −1 to 1 over the field of view; beams of a fan lie at
+                   even steps of the sine, as steered ones do
     places         (dims, *space) where depth i of beam j lies in the picture, from −1 to 1; None where it lies at pixel (i, j)
     fanned         whether beams part with depth
     """
@@ -128,7 +129,7 @@ def _line(x: Array, y: Array, known: Array, near: Array) -> tuple[Array, Array, 
 
 def beams(image: Array) -> Beams:
     """Depth and beam of each pixel of a picture (H, W, C); columns of a volume (D, H, W, C)."""
-    plain = grid(image)
+    plain = axes(image)
     if image.ndim == 4:
         return Beams(plain[0], plain[-1], None, False)
     view = fan(image)
@@ -138,12 +139,11 @@ def beams(image: Array) -> Beams:
     across = (2 * sine - view.sines.sum()) / (view.sines[1] - view.sines[0])
     far = (view.depths.sum() + plain[0] * (view.depths[1] - view.depths[0])) / 2
     turn = (view.sines.sum() + plain[1] * (view.sines[1] - view.sines[0])) / 2
-    index = view.apex[:, None, None] + jnp.stack([far * jnp.sqrt(1 - turn**2), far * turn / view.aspect])
-    size = jnp.array(image.shape[:2], image.dtype)[:, None, None]
-    depth, across, *places = (
-        jnp.where(view.found, a, b)
-        for a, b in zip((depth, across, *((2 * index + 1) / size - 1)), (*plain, *plain), strict=True)
-    )
+    index = view.apex[0] + far * jnp.sqrt(1 - turn**2), view.apex[1] + far * turn / view.aspect
+    places = [
+        jnp.where(view.found, (2 * i + 1) / n - 1, x) for i, n, x in zip(index, image.shape[:2], plain, strict=True)
+    ]
+    depth, across = (jnp.where(view.found, a, b) for a, b in zip((depth, across), plain, strict=True))
     return Beams(depth, across, jnp.stack(places), view.found)
 
 
