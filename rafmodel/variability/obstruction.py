@@ -1,6 +1,6 @@
 """What comes between the body and the picture: shadows and echoes of ultrasound, dirt, ink and edges of cameras, hidden parts.
 
-Depth of ultrasound runs down the first axis of space.
+Ultrasound acts along its beams (``beams``): down the first axis of space, or in a fan from the apex of a sector.
 """
 
 import math
@@ -10,30 +10,24 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.custom_batching import sequential_vmap
 
-from rafmodel.variability.law import Drawn, Variability, axes, grid, one_sign, one_uniform, place
+from rafmodel.variability.beams import beams, in_picture, in_view, on_beams
+from rafmodel.variability.law import Drawn, Variability, along, axes, one_sign, one_uniform, place
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 LARGEST = 0.2  # radius of a bubble, of half the side
 STROKES = 6  # of a pen
 
 
-def _columns(image: Array, places: Array, width: Array | float) -> Array:
-    """Soft vertical bands at places (k,) across the last axis, one where they lie, (..., W)."""
-    across = grid(image)[-1]
-    near = [jnp.exp(-(((across - place) / width) ** 2) / 2) for place in places]
-    return jnp.clip(sum(near[1:], near[0]), 0, 1)
-
-
 def shadow(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Bone or gas: behind a random place a band, wider with depth, loses a share ``severity`` of its intensity."""
-    depth, across = grid(image)[0], grid(image)[-1]
+    """Bone or gas: behind a random place a band of beams, wider with depth if these are parallel, loses a share ``severity``."""
+    seen = beams(image)
     start, place = drawn["place"]
-    behind = jax.nn.sigmoid((depth - start) * 12)
-    half_width = 0.15 + 0.15 * (depth - start)
-    band = jax.nn.sigmoid((half_width - jnp.abs(across - place)) * 15)
+    behind = jax.nn.sigmoid((seen.depth - start) * 12)
+    half_width = 0.15 + jnp.where(seen.fanned, 0.1, 0.15 * (seen.depth - start))
+    band = jax.nn.sigmoid((half_width - jnp.abs(seen.across - place)) * 15)
     return image * (1 - severity * behind * band)[..., None]
 
 
@@ -45,15 +39,7 @@ def _bone(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def depth_gain(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Time-gain compensation off by ``exp(± severity depth)``, depth from −1 to 1, either sign."""
-    return jnp.clip(image * jnp.exp(severity * drawn["sign"] * grid(image)[0])[..., None], 0, 1)
-
-
-def _in_view(image: Array) -> Array:
-    """What is not black all the way to a border, along any axis of space: the sector of a curved probe; (*space,), bool."""
-    lit = (image > 0).any(-1)
-    return jnp.stack(
-        [lax.cummax(lit.astype(jnp.int8), axis, back) for axis in range(lit.ndim) for back in (False, True)]
-    ).all(0)
+    return jnp.clip(image * jnp.exp(severity * drawn["sign"] * beams(image).depth)[..., None], 0, 1)
 
 
 def reverberation(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -61,24 +47,24 @@ def reverberation(drawn: Drawn, image: Array, severity: Array) -> Array:
 
     What is beyond the field of view stays black.
     """
+    seen = beams(image)
     n = image.shape[0]
-    step = (0.12 + 0.12 * drawn["u"]) * n
-    total, strength = image, severity
     row = jnp.arange(n, dtype=image.dtype)
+    reached = jnp.zeros((n, n), image.dtype)
     for echo in range(1, 5):
-        source = row - echo * step
-        low = jnp.floor(source)
-        share = (source - low).reshape(-1, *(1,) * (image.ndim - 1))
-        known = (source >= 0).reshape(-1, *(1,) * (image.ndim - 1))
-        one, two = (image[jnp.clip(low + k, 0, n - 1).astype(int)] for k in (0, 1))
-        total = total + strength * jnp.where(known, (1 - share) * one + share * two, 0.0)
-        strength = strength * severity
-    return jnp.where(_in_view(image)[..., None], jnp.clip(total, 0, 1), image)
+        source = (row - echo * (0.12 + 0.12 * drawn["u"]) * n)[:, None]
+        share = jnp.maximum(1 - jnp.abs(source - row[None]), 0)
+        reached = reached + severity**echo * jnp.where(source >= 0, share, 0)
+    echoes = in_picture(along(on_beams(image, seen), reached, 0), seen)
+    inside = in_view(image) & (jnp.maximum(jnp.abs(seen.across), jnp.abs(seen.depth)) <= 1)
+    return jnp.where(inside[..., None], jnp.clip(image + echoes, 0, 1), image)
 
 
 def dropout(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Elements without contact: three bands lose a share ``severity`` of their intensity."""
-    return image * (1 - severity * _columns(image, drawn["u"], 0.08))[..., None]
+    """Elements without contact: three bands of beams lose a share ``severity`` of their intensity."""
+    across = beams(image).across
+    near = [jnp.exp(-(((across - place) / 0.08) ** 2) / 2) for place in drawn["u"]]
+    return image * (1 - severity * jnp.clip(sum(near[1:], near[0]), 0, 1))[..., None]
 
 
 def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
