@@ -1,6 +1,7 @@
 """First two moments of an image under contrast, a field, orientation (2D, 3D), blur, sampling, noise, an artifact, or two.
 
-Statement    The equations contrast-*, field-*, rotation, rotation-3d, blur, down-sampling, noise and artifact-* of ``symbols``.
+Statement    The equations contrast-*, field-*, rotation, rotation-3d, blur, down-sampling, noise and artifact-* of ``symbols``;
+             affine-* and from it speckle, impulse-*, inversion-*, brightness and window-*; shot, rician-* and linear-*.
              Two in a row: apply one map of moments after the other.  Linear maps of the image (blur, down-sampling) commute
              with gain; noise does not: gain after noise has (e^{2σ²} − 1)τ² more variance than noise after gain.
 Assumptions  One draw per image, independent of the image; gain and field log-normal, angle wrapped normal; no clipping to
@@ -109,6 +110,76 @@ def artifact() -> None:
     assert sp.simplify(sp.expand(covariance - s.ARTIFACT_COVARIANCE.rhs)) == 0
 
 
+def affine() -> None:
+    """Factors and offsets independent of the image: the product of expectations; and what each law's own expectations give."""
+    mean_j = s.AFFINE_MEAN.rhs.subs({s.mu_i: s.mu_j, s.f_i: s.f_j, s.b_i: s.b_j}, simultaneous=True)
+    product = sp.expand(
+        (s.f_i * s.mu_i + s.b_i) * (s.f_j * s.mu_j + s.b_j)
+    )  # E of it with the symbols for means of products
+    second = product.subs({s.mu_i * s.mu_j * s.f_i * s.f_j: s.F_ij * (s.Sigma_ij + s.mu_i * s.mu_j)})
+    second = second.subs({s.f_i * s.b_j: s.X_ij, s.f_j * s.b_i: s.X_ji, s.b_i * s.b_j: s.B_ij})
+    assert sp.expand(second - s.AFFINE_MEAN.rhs * mean_j - s.AFFINE_COVARIANCE.rhs) == 0
+
+    def holds(expected: dict, mean: sp.Expr, covariance: sp.Expr) -> None:
+        given = expected | {s.f_j: expected[s.f_i], s.b_j: expected[s.b_i], s.X_ji: expected[s.X_ij]}
+        assert sp.simplify(s.AFFINE_MEAN.rhs.subs(given) - mean) == 0
+        assert sp.simplify(sp.expand(s.AFFINE_COVARIANCE.rhs.subs(given) - covariance)) == 0
+
+    def moments(factor: sp.Expr, offset: sp.Expr, expect) -> dict:
+        """Of one factor and one offset for all pixels."""
+        one = {s.f_i: factor, s.b_i: offset, s.F_ij: factor**2, s.X_ij: factor * offset, s.B_ij: offset**2}
+        return {symbol: expect(sp.expand(value)) for symbol, value in one.items()}
+
+    hit = sp.Symbol("h")  # 1 with probability p: h² = h
+    share = lambda value: sp.Poly(value, hit).eval(0) * (1 - s.p) + sp.Poly(value, hit).eval(1) * s.p  # noqa: E731
+    holds(moments(1 - 2 * hit, hit, share), s.INVERSION_MEAN.rhs, s.INVERSION_COVARIANCE.rhs)
+    holds(moments(sp.Integer(1), s.sigma * z, normal_mean), s.mu_i, s.BRIGHTNESS_COVARIANCE.rhs)
+    level = sp.Symbol("w", real=True)  # a second standard normal: E w = 0, E w² = 1
+    width = sp.exp(s.sigma * z)
+
+    def both(value: sp.Expr) -> sp.Expr:
+        form = sp.Poly(value, level)
+        return normal_mean(form.coeff_monomial(1)) + normal_mean(form.coeff_monomial(level**2))
+
+    moved = sp.Rational(1, 2) - (sp.Rational(1, 2) + s.sigma * level) * width
+    holds(moments(width, moved, both), s.WINDOW_MEAN.rhs, s.WINDOW_COVARIANCE.rhs)
+    # a draw for each pixel: two pixels are independent, one is not independent of itself
+    once = normal_mean(1 + s.sigma * z)
+    for same, product in ((0, once**2), (1, normal_mean((1 + s.sigma * z) ** 2))):
+        speckled = {s.f_i: once, s.b_i: 0, s.F_ij: product, s.X_ij: 0, s.B_ij: 0}
+        holds(speckled, s.mu_i, s.SPECKLE_COVARIANCE.rhs.subs(s.Kronecker_ij, same))
+    kept, white = 1 - s.p, s.p / 2
+    apart = {s.f_i: kept, s.b_i: white, s.F_ij: kept**2, s.X_ij: kept * white, s.B_ij: white**2}
+    holds(apart, s.IMPULSE_MEAN.rhs, s.IMPULSE_COVARIANCE.rhs.subs(s.Kronecker_ij, 0))
+    alone = {s.f_i: kept, s.b_i: white, s.F_ij: kept, s.X_ij: 0, s.B_ij: white, s.mu_j: s.mu_i}
+    covariance = s.IMPULSE_COVARIANCE.rhs.subs(s.Kronecker_ij, 1).subs(s.mu_j, s.mu_i)
+    holds(alone, s.IMPULSE_MEAN.rhs, covariance)
+
+
+def counts_and_magnitudes() -> None:
+    """Poisson: the variance of a count is its mean.  Rice: the power of two Gaussian parts, and the mean at its two ends."""
+    white = 1 / s.sigma**2  # counts at white; given the image variance is white x / white²
+    within, between = white * s.mu_i / white**2, s.Sigma_ij
+    assert sp.simplify(within + between - s.SHOT_COVARIANCE.rhs.subs(s.Kronecker_ij, 1)) == 0
+    real = normal_mean((s.intensity + s.sigma * z) ** 2)
+    power = sp.expand(real + normal_mean((s.sigma * z) ** 2)).subs(s.intensity**2, s.Sigma_ii + s.mu_i**2)
+    assert sp.simplify(power - s.RICIAN_POWER.rhs) == 0
+    assert sp.simplify(s.RICIAN_MEAN.rhs.subs(s.intensity, 0) - s.sigma * sp.sqrt(sp.pi / 2)) == 0  # Rayleigh
+    far = s.RICIAN_MEAN.rhs.subs({s.sigma: 1, s.intensity: 20}).evalf()
+    assert abs(far - (20 + sp.Rational(1, 40))) < 1e-4  # x + σ²/(2x): only the part along the signal counts
+
+
+def linear() -> None:
+    """B x has mean Bμ and covariance BΣBᵀ, written out for two pixels."""
+    matrix, cov = sp.Matrix(2, 2, lambda i, j: s.mapped[i, j]), sp.Matrix(2, 2, lambda i, j: s.Sigma_of[i, j])
+    mean = sp.Matrix(2, 1, lambda i, _: s.mu_of[i])
+    for row in (0, 1):
+        stated = s.LINEAR_MEAN.rhs.subs({s.d: 2, s.i: row}).doit()
+        assert sp.expand((matrix * mean)[row] - stated) == 0
+        covariance = s.LINEAR_COVARIANCE.rhs.subs({s.d: 2, s.i: row, s.j: 1}).doit()
+        assert sp.expand((matrix * cov * matrix.T)[row, 1] - covariance) == 0
+
+
 def by_simulation() -> None:
     """A strong gain with noise, a strong field, a strong artifact on drawn images."""
     rng = np.random.default_rng(1)
@@ -127,6 +198,18 @@ def by_simulation() -> None:
     expected = cov + 0.3 * np.diag([0.5, 2.0]) + 0.3 * 0.7 * np.outer(offset, offset)
     artifact = offset + rng.normal(size=(n, 2)) * np.array([0.5, 2.0]) ** 0.5
     agree(x + marked[:, None] * artifact, mu + 0.3 * offset, expected)
+    x = rng.beta(2, 3, size=(n, 1)) * np.array([0.9, 0.5]) + 0.05  # the laws that need intensities from 0 to 1
+    mu, cov = x.mean(0), np.cov(x.T)
+    hit, white = rng.random((n, 2)) < 0.4, rng.random((n, 2)) < 0.5
+    spread = 0.24 * (np.diag(cov) + mu**2 - mu) + 0.2 - 0.04
+    agree(np.where(hit, white, x), 0.6 * mu + 0.2, 0.36 * cov + np.diag(spread))
+    turned = rng.random((n, 1)) < 0.3
+    agree(np.where(turned, 1 - x, x), 0.7 * mu + 0.3 * (1 - mu), cov + 0.21 * np.outer(1 - 2 * mu, 1 - 2 * mu))
+    level, width = 0.5 * rng.normal(size=(n, 1)), np.exp(0.5 * rng.normal(size=(n, 1)))
+    g = np.exp(0.25)
+    expected = g**2 * (cov + 0.25) + g * (g - 1) * np.outer(mu - 0.5, mu - 0.5)
+    agree((x - 0.5 - level) / width + 0.5, 0.5 + (mu - 0.5) * g**0.5, expected)
+    agree(rng.poisson(x * 25) / 25, mu, cov + np.diag(mu) / 25)
 
 
 def agree(drawn: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> None:
@@ -185,6 +268,9 @@ def check() -> None:
     down_sampling()
     two_in_a_row()
     artifact()
+    affine()
+    counts_and_magnitudes()
+    linear()
     by_simulation()
     turning_an_image()
     turning_a_volume()
@@ -193,4 +279,4 @@ def check() -> None:
 
 if __name__ == "__main__":
     check()
-    print("d03: moments under contrast, field, orientation, blur, noise and artifact hold")
+    print("d03: moments under contrast, field, orientation, blur, noise, artifact and every affine law hold")

@@ -22,7 +22,7 @@ from rafmodel.errors import InputError
 from rafmodel.gather import ORIGIN, column, gathered, size
 from rafmodel.recipe import PARTS, Alteration, Recipe
 from rafmodel.selection import PLAIN, Who
-from rafmodel.variability import CATALOGUE, Variability
+from rafmodel.variability import Variability, named
 
 CHALLENGE = "challenge"  # column: artifact, quality, rare or none
 
@@ -141,7 +141,7 @@ def _altered(recipe: Recipe, keys: _Keys, cohort: Cohort) -> tuple[Cohort, list[
         kind[law[:, 0] == i] = one.kind
         for v, name in enumerate(one.variability):
             rows = np.flatnonzero((law[:, 0] == i) & (law[:, 1] == v))
-            severity = CATALOGUE[name].levels[one.level - 1]
+            severity = named(name).levels[one.level - 1]
             step = f"challenging {i + 1}"
             cohort = _step(jax.random.fold_in(keys.challenge, 100 + i), step, name, severity, cohort, rows, records)
     cohort = replace(cohort, attributes={**cohort.attributes, CHALLENGE: kind})
@@ -171,7 +171,7 @@ def _drawn_images(key: Array, recipe: Recipe, cohort: Cohort, kind: np.ndarray) 
 
 
 def _severity(one: Alteration) -> float:
-    return one.severity if one.severity is not None else CATALOGUE[one.variability].levels[(one.level or 1) - 1]
+    return one.severity if one.severity is not None else named(one.variability).levels[(one.level or 1) - 1]
 
 
 def _hit(key: Array, one: Alteration, cohort: Cohort) -> np.ndarray:
@@ -199,12 +199,13 @@ def _step(
     """One law on some rows; records are added."""
     if not len(rows):
         return cohort
-    CATALOGUE[name].check(cohort.image.shape[1:])
+    law = named(name)
+    law.check(cohort.image.shape[1:])
     keys = _image_keys(key, cohort)[rows]
     what = {"step": step, "variability": name, "severity": severity}
     origin = cohort.attributes[ORIGIN][rows].tolist()
     records += [{"origin": o, **what, "key": k} for o, k in zip(origin, keys.tolist(), strict=True)]
-    return _law(cohort, rows, CATALOGUE[name], keys, np.full(len(rows), severity, np.float32))
+    return _law(cohort, rows, law, keys, np.full(len(rows), severity, np.float32))
 
 
 def _law(cohort: Cohort, rows: np.ndarray, law: Variability, keys: np.ndarray, severity: np.ndarray) -> Cohort:
@@ -241,7 +242,7 @@ def repeat(cohort: Cohort, records: Sequence[dict[str, Any]]) -> Cohort:
         if len(rows):
             keys = np.array([record["key"] for record in here], np.uint32)
             severity = np.array([record["severity"] for record in here], np.float32)
-            cohort = _law(cohort, rows, CATALOGUE[name], keys, severity)
+            cohort = _law(cohort, rows, named(name), keys, severity)
     return cohort
 
 

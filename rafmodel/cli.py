@@ -28,7 +28,7 @@ class Plans(cohorts.Who):
     designs: tuple[str, ...] = ()
     """Learning designs, with choices in brackets: 'contrastive+noise[n_labelled=32|256,probe=logistic]'.  Default: all."""
     shifts: tuple[str, ...] = ()
-    """Variabilities at deployment, or ``all`` that suit the images.  Default: the eight of a plain study."""
+    """Variabilities at deployment, module:OBJECT for your own, or ``all`` that suit.  Default: the eight of a plain study."""
     seeds: int = 2
     """Simulations of each design."""
     steps: int | None = None

@@ -44,7 +44,7 @@ class Show(Who):
     """Print who is in a cohort: counts by split, class and subgroup, licence and source."""
 
     variability: tuple[str, ...] = ()
-    """Variabilities of the contact sheet, or ``all`` that suit the images.  Default: the eight of a plain study."""
+    """Variabilities of the contact sheet, module:OBJECT for your own, or ``all`` that suit.  Default: a plain study's eight."""
     sheet: Path | None = None
     """PNG or PDF file for a contact sheet of the variabilities at every level.  Default: variability.png if some are named."""
 

@@ -32,6 +32,7 @@ _JAX = {
     "erfc": jax.scipy.special.erfc,
     "loggamma": jax.scipy.special.gammaln,
     "sqrt": jnp.sqrt,
+    "besseli": lambda order, x: (jax.scipy.special.i0, jax.scipy.special.i1)[order](x),
     "binomial": lambda n, k: jnp.exp(
         sum(c * jax.scipy.special.gammaln(x + 1.0) for c, x in ((1, n), (-1, k), (-1, n - k)))
     ),

@@ -254,7 +254,7 @@ def _share(name: str, value: float | None, above: float | None = None) -> None:
 
 
 def _known(names: tuple[str, ...]) -> None:
-    from rafmodel.variability import CATALOGUE
+    from rafmodel.variability import named
 
     for name in names:
-        _require(name in CATALOGUE, f"no variability is called '{name}'; choose from {', '.join(CATALOGUE)}")
+        named(name)

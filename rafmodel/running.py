@@ -163,11 +163,16 @@ def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> st
         f.name: (getattr(design, f.name), f.default) for f in fields(design) if f.name not in ("proxy", "pretrain_on")
     }
     chosen = {name: value for name, (value, usual) in values.items() if value != usual}
-    law = [(variability.name, strongest) for variability, strongest in design.proxy.law]
-    shifts = [(shift.name, shift.unit, shift.levels) for shift in plan.shifts]
+    law = [(variability.name, strongest, *_outside(variability)) for variability, strongest in design.proxy.law]
+    shifts = [(shift.name, shift.unit, shift.levels, *_outside(shift)) for shift in plan.shifts]
     asked = (plan.task.content,) if plan.task.content else ()
     text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release(plan.task.modules), *asked))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _outside(variability: Variability) -> tuple[str, ...]:
+    """What ``release`` does not know of a law."""
+    return (variability.content,) if variability.content else ()
 
 
 def commit() -> str:

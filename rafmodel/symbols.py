@@ -92,6 +92,34 @@ TURNING_DECAY = _is(
 )
 SAMPLING_DECAY = _is("d_omega", sp.sin(factor * omega / 2) / (factor * sp.sin(omega / 2)))
 
+f_i, f_j, b_i, b_j = sp.symbols("f_i f_j b_i b_j", real=True)  # x'_i = f_i x_i + b_i: mean factor and offset
+F_ij, X_ij, X_ji, B_ij = sp.symbols("F_ij X_ij X_ji B_ij", real=True)  # E f_i f_j, E f_i b_j, E f_j b_i, E b_i b_j
+_second = F_ij * (Sigma_ij + mu_i * mu_j) + X_ij * mu_i + X_ji * mu_j + B_ij
+AFFINE_MEAN = _is("mu'_i", f_i * mu_i + b_i)
+AFFINE_COVARIANCE = _is("Sigma'_ij", _second - (f_i * mu_i + b_i) * (f_j * mu_j + b_j))
+SPECKLE_COVARIANCE = _is("Sigma'_ij", Sigma_ij + sigma**2 * Kronecker_ij * (Sigma_ij + mu_i * mu_j))
+SHOT_COVARIANCE = _is("Sigma'_ij", Sigma_ij + sigma**2 * Kronecker_ij * mu_i)
+IMPULSE_MEAN = _is("mu'_i", (1 - p) * mu_i + p / 2)
+_hit_alone = p * (1 - p) * (Sigma_ij + mu_i * mu_j - mu_i) + p / 2 - p**2 / 4
+IMPULSE_COVARIANCE = _is("Sigma'_ij", (1 - p) ** 2 * Sigma_ij + Kronecker_ij * _hit_alone)
+INVERSION_MEAN = _is("mu'_i", mu_i + p * (1 - 2 * mu_i))
+INVERSION_COVARIANCE = _is("Sigma'_ij", Sigma_ij + p * (1 - p) * (1 - 2 * mu_i) * (1 - 2 * mu_j))
+BRIGHTNESS_COVARIANCE = _is("Sigma'_ij", Sigma_ij + sigma**2)
+_grey = sp.Rational(1, 2)
+WINDOW_MEAN = _is("mu'_i", _grey + (mu_i - _grey) * sp.exp(sigma**2 / 2))
+_widened = sp.exp(sigma**2) * (sp.exp(sigma**2) - 1) * (mu_i - _grey) * (mu_j - _grey)
+WINDOW_COVARIANCE = _is("Sigma'_ij", sp.exp(2 * sigma**2) * (Sigma_ij + sigma**2) + _widened)
+intensity = sp.Symbol("x", nonnegative=True)  # of a pixel before noise
+_quarter = intensity**2 / (4 * sigma**2)
+_rice = (1 + 2 * _quarter) * sp.besseli(0, _quarter) + 2 * _quarter * sp.besseli(1, _quarter)
+RICIAN_MEAN = _is("mu", sigma * sp.sqrt(sp.pi / 2) * sp.exp(-_quarter) * _rice)
+RICIAN_POWER = _is("m_2", Sigma_ii + mu_i**2 + 2 * sigma**2)
+mapped, mu_of, Sigma_of = sp.IndexedBase("B", real=True), sp.IndexedBase("mu"), sp.IndexedBase("Sigma")
+_k, _l = sp.symbols("k l", integer=True, nonnegative=True)
+LINEAR_MEAN = _is("mu'_i", _over(_k, mapped[i, _k] * mu_of[_k]))
+_pairs_of = (_k, 0, d - 1), (_l, 0, d - 1)
+LINEAR_COVARIANCE = _is("Sigma'_ij", sp.Sum(mapped[i, _k] * mapped[j, _l] * Sigma_of[_k, _l], *_pairs_of))
+
 # ---- proxy task
 
 C_uu, C_vv, C_uv = sp.symbols("C_uu C_vv C_uv", positive=True)  # second moments of input u and target v

@@ -65,7 +65,7 @@ def dice(prevalence: Array | float, tpr: Array | float, fpr: Array | float) -> A
     return 2 * prevalence * tpr / (prevalence * tpr + (1 - prevalence) * fpr + prevalence)
 
 
-# ---- variability: what it does to a mean (..., d) and a covariance (..., d, d)
+# ---- variability: what it does to a mean (..., d) and a covariance (..., d, d); more of it in `affine`
 
 
 def _beside(scale: Array | float, axes: int) -> Array:

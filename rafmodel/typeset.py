@@ -113,6 +113,9 @@ class _Typst(StrPrinter):
     def _print_binomial(self, expr: Any) -> str:
         return f"binom({self._print(expr.args[0])}, {self._print(expr.args[1])})"
 
+    def _print_besseli(self, expr: Any) -> str:
+        return f"I_({self._print(expr.args[0])})({self._print(expr.args[1])})"
+
     def _print_Add(self, expr: sp.Add, order: Any = None) -> str:
         # a leading minus reads badly, and a sum sign would seem to swallow the terms behind it
         terms = sorted(expr.as_ordered_terms(), key=lambda term: (term.could_extract_minus_sign(), term.has(sp.Sum)))

@@ -418,6 +418,16 @@ def test_blurs_keep_a_flat_image_flat_to_its_borders():
         same(alter(name, 0.15, flat, **drawn), flat)
 
 
+def test_glass_reads_every_pixel_from_another_place_between_two_blurs():
+    z = RNG.normal(size=(2, N, N))
+    blurred = alter("blur", 0.02, IMAGE)
+    places = [(p + 2 * 0.04 * one + 1) * N / 2 - 0.5 for p, one in zip((ROWS, COLUMNS), z, strict=True)]
+    scattered = ndimage.map_coordinates(blurred, places, order=1, mode="nearest")
+    same(alter("glass", 0.04, z=z), alter("blur", 0.02, scattered))
+    for shape in ((5, 6, 1), (4, 5, 6, 1)):
+        assert v.CATALOGUE["glass"].draw(jax.random.key(0), shape)["z"].shape == (len(shape) - 1, *shape[:-1])
+
+
 def test_zooming_is_a_mean_of_magnified_images():
     expected = np.mean([ndimage.map_coordinates(IMAGE, [(p / (1 + 0.4 * i / 7) + 1) * N / 2 - 0.5 for p in (ROWS, COLUMNS)],
                                                 order=1, mode="nearest") for i in range(8)], 0)  # fmt: skip

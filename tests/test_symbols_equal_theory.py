@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.special import ive
 from scipy.stats import poisson
 
-from rafmodel import calibration, learning, sampling, theory, unequal
+from rafmodel import affine, calibration, learning, sampling, theory, unequal
 from rafmodel import symbols as s
 from rafmodel.equations import EQUATIONS
 from rafmodel.errors import InputError
@@ -179,6 +180,72 @@ def test_value_and_slope(name):
         np.testing.assert_allclose(
             jax.jit(jax.grad(ours, every))(*arguments), jax.grad(stated, every)(*arguments), rtol=1e-8, atol=1e-12
         )
+
+
+PIXELS = {
+    "affine": (s.AFFINE_MEAN, s.AFFINE_COVARIANCE, affine.affine_moments),
+    "speckle": (s.mu_i, s.SPECKLE_COVARIANCE, affine.speckle),
+    "impulse": (s.IMPULSE_MEAN, s.IMPULSE_COVARIANCE, affine.impulse),
+    "inversion": (s.INVERSION_MEAN, s.INVERSION_COVARIANCE, lambda d, share: affine.inversion(share)),
+    "brightness": (s.mu_i, s.BRIGHTNESS_COVARIANCE, lambda d, sd: affine.brightness(sd)),
+    "window": (s.WINDOW_MEAN, s.WINDOW_COVARIANCE, lambda d, sd: affine.window(sd)),
+    "shot": (s.mu_i, s.SHOT_COVARIANCE, None),
+}
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_moments_of_pixels(name):
+    """Two pixels with themselves and with each other, in value and slope in the severity."""
+    stated_mean, stated_cov, ours = PIXELS[name]
+    root = RNG.normal(size=(2, 2))
+    mean, cov, severity = RNG.uniform(0.2, 0.8, 2), root @ root.T, 0.37
+    general = affine.Affine(*RNG.normal(size=(2, 2)), *RNG.normal(size=(3, 2, 2)))
+    general = general._replace(factors=general.factors + general.factors.T, offsets=general.offsets + general.offsets.T)
+    symbols = [s.mu_i, s.mu_j, s.Sigma_ij, s.Kronecker_ij, s.sigma, s.p]
+    symbols += [s.f_i, s.f_j, s.b_i, s.b_j, s.F_ij, s.X_ij, s.X_ji, s.B_ij]
+    mean_of, cov_of = s.function(stated_mean, symbols), s.function(stated_cov, symbols)
+
+    def found(severity):
+        if name == "shot":
+            return affine.shot_moments(jnp.asarray(mean), jnp.asarray(cov), severity)
+        law = general if name == "affine" else ours(2, severity)
+        return affine.affine_moments(jnp.asarray(mean), jnp.asarray(cov), law)
+
+    values, slopes = found(severity), jax.jacfwd(found)(severity)
+    f, b, ff, fb, bb = general
+    for i, j in ((0, 0), (0, 1), (1, 1)):
+
+        def at(severity, i=i, j=j):
+            moments = (f[i], f[j], b[i], b[j], ff[i, j], fb[i, j], fb[j, i], bb[i, j])
+            return mean[i], mean[j], cov[i, j], float(i == j), severity, severity, *moments
+
+        assert float(values[0][i]) == pytest.approx(float(mean_of(*at(severity))), rel=1e-10)
+        assert float(values[1][i, j]) == pytest.approx(float(cov_of(*at(severity))), rel=1e-10)
+        slope = float(jax.grad(lambda x, at=at: 0.0 * x + cov_of(*at(x)))(severity))
+        assert float(slopes[1][i, j]) == pytest.approx(slope, rel=1e-8, abs=1e-12)
+
+
+def test_magnitudes_and_linear_maps():
+    stated = s.function(s.RICIAN_MEAN, [s.intensity, s.sigma])
+    for intensity, sigma in ((0.0, 0.3), (0.2, 0.5), (0.9, 0.1)):
+        assert float(affine.rician_mean(intensity, sigma)) == pytest.approx(float(stated(intensity, sigma)), rel=1e-9)
+
+        def density(m, x=intensity, s2=sigma**2):
+            """The magnitude m times its chance."""
+            return m**2 / s2 * np.exp(-((m - x) ** 2) / (2 * s2)) * ive(0, m * x / s2)
+
+        assert float(stated(intensity, sigma)) == pytest.approx(quad(density, 0, intensity + 12 * sigma)[0], rel=1e-6)
+    mean, matrix, root = RNG.normal(size=3), RNG.normal(size=(2, 3)), RNG.normal(size=(3, 3))
+    cov = root @ root.T
+    power = s.function(s.RICIAN_POWER, [s.Sigma_ii, s.mu_i, s.sigma])
+    np.testing.assert_allclose(
+        affine.rician_power(mean, jnp.asarray(cov), 0.4), power(np.diag(cov), mean, 0.4), rtol=1e-10
+    )
+    found = affine.linear_moments(*map(jnp.asarray, (mean, cov, matrix)))
+    mean_of = s.function(s.LINEAR_MEAN.rhs.subs(s.d, 3).doit(), [s.i, s.mapped, s.mu_of])
+    cov_of = s.function(s.LINEAR_COVARIANCE.rhs.subs(s.d, 3).doit(), [s.i, s.j, s.mapped, s.Sigma_of])
+    np.testing.assert_allclose(found[0], [float(mean_of(i, matrix, mean)) for i in (0, 1)], rtol=1e-10)
+    assert float(found[1][0, 1]) == pytest.approx(float(cov_of(0, 1, matrix, cov)), rel=1e-10)
 
 
 def test_mixture():

@@ -44,6 +44,7 @@ def test_neither_side_reaches_the_other():
     theory, simulation = (
         {
             "theory",
+            "affine",
             "unequal",
             "calibration",
             "sampling",

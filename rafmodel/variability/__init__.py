@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 
 from rafmodel.errors import InputError
-from rafmodel.variability import acquisition, fitted, geometry, intensity, noise, obstruction, resolution
+from rafmodel.variability import acquisition, fitted, geometry, intensity, noise, obstruction, outside, resolution
 from rafmodel.variability.acquisition import SPIKE
 from rafmodel.variability.geometry import CROP, ROTATION
 from rafmodel.variability.intensity import BIAS, GAIN, GAMMA
@@ -32,6 +32,7 @@ __all__ = [
     "Variability",
     "alter",
     "compose",
+    "named",
     "repeat",
     "select",
     "suited",
@@ -46,16 +47,36 @@ FAMILIES = {
 CATALOGUE = {variability.name: variability for family in FAMILIES.values() for variability in family}
 
 
-def select(names: Sequence[str] | None) -> tuple[Variability, ...]:
-    """Variabilities by name, in the given order; the eight of a plain study for None.
+def named(name: str) -> Variability:
+    """One of the catalogue; ``FILE.nc:SUBGROUP``, fitted to a cohort (``fitted``); ``module:OBJECT``, a user's own (``outside``).
 
-    ``FILE.nc:SUBGROUP`` is a law fitted to a cohort (``fitted``).  Raises InputError for a name that does not exist.
+    Raises InputError for a name that does not exist, or a law from outside that takes the name of another.
     """
-    known = CATALOGUE | {name: fitted.named(name) for name in names or () if ".nc:" in name}
-    for name in names or ():
-        if name not in known:
-            raise InputError(f"--shifts: no variability is called '{name}'; choose from {', '.join(CATALOGUE)}")
-    return tuple(known[name] for name in dict.fromkeys(names)) if names else VARIABILITIES
+    if ".nc:" in name:
+        return fitted.named(name)
+    if ":" in name:
+        law = outside.named(name)
+        if law.name in CATALOGUE:
+            raise InputError(f"{name}: its name '{law.name}' is that of a law of the package; give it another")
+        return law
+    if name not in CATALOGUE:
+        raise InputError(
+            f"no variability is called '{name}'; choose from {', '.join(CATALOGUE)}, or give your own, module:OBJECT"
+        )
+    return CATALOGUE[name]
+
+
+def select(names: Sequence[str] | None) -> tuple[Variability, ...]:
+    """Variabilities as ``named``, in the given order; the eight of a plain study for None.
+
+    Raises InputError for a name that does not exist, or one law's name for two.
+    """
+    chosen = {name: named(name) for name in names or ()}
+    by_name = {law.name: name for name, law in chosen.items()}
+    for name, law in chosen.items():
+        if by_name[law.name] != name:
+            raise InputError(f"{name} and {by_name[law.name]}: both are called '{law.name}'; choose one of them")
+    return tuple(chosen.values()) or VARIABILITIES
 
 
 def suited(names: Sequence[str], shape: tuple[int, ...]) -> tuple[Variability, ...]:

@@ -39,6 +39,7 @@ class Variability:
     dims    axes of space that the law is made for
     colour  whether the law needs red, green and blue
     source  where the law or its parameters come from
+    content digest of a law that comes from outside the package
     """
 
     name: str
@@ -50,6 +51,7 @@ class Variability:
     dims: tuple[int, ...] = (2, 3)
     colour: bool = False
     source: str = ""
+    content: str = ""
 
     def apply(self, key: Array, image: Array, severity: Array | float) -> Array:
         """One altered image; severity 0 returns the input bit for bit.

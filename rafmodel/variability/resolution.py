@@ -11,6 +11,7 @@ from rafmodel.variability.law import (
     along,
     along_all,
     grid,
+    normal_field,
     nothing,
     one_direction,
     one_uniform,
@@ -72,6 +73,19 @@ def motion(drawn: Drawn, image: Array, severity: Array) -> Array:
     return _transferred(
         image, lambda wave: jnp.sinc(jnp.tensordot(drawn["direction"], wave, 1) * length / (2 * jnp.pi))
     )
+
+
+def glass(drawn: Drawn, image: Array, severity: Array) -> Array:
+    """Seen through frosted glass: each pixel is read from a place that is displaced by ``severity`` of the side, s.d. along each
+    axis and independent from pixel to pixel, between two blurs of half that width.
+    """
+    blurred = gaussian_blur({}, image, severity / 2)
+    scattered = sample(blurred, grid(image) + 2 * severity * drawn["z"])
+    return gaussian_blur({}, scattered, severity / 2)
+
+
+def _displacements(key: Array, shape: tuple[int, ...]) -> Drawn:
+    return normal_field(key, (len(shape) - 1, *shape[:-1]))
 
 
 def zoom(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -189,6 +203,9 @@ BLUR = Variability("blur", "s.d., fraction of image side", nothing, gaussian_blu
 DEFOCUS = Variability("defocus", "radius, fraction of image side", nothing, defocus, (0.03, 0.05, 0.08, 0.12, 0.18))
 MOTION_BLUR = Variability(
     "motion_blur", "length, fraction of image side", one_direction, motion, (0.06, 0.1, 0.16, 0.25, 0.4)
+)
+GLASS = Variability(
+    "glass", "s.d. of displacement, fraction of side", _displacements, glass, (0.01, 0.02, 0.035, 0.06, 0.1)
 )
 ZOOM_BLUR = Variability("zoom_blur", "largest magnification, less 1", nothing, zoom, (0.1, 0.2, 0.35, 0.6, 1.0))
 DOWN_SAMPLING = Variability("down_sampling", "factor, less 1", nothing, down_sample, (0.5, 1.0, 2.0, 3.0, 5.0))
