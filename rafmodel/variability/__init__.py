@@ -46,15 +46,16 @@ FAMILIES = {
 CATALOGUE = {variability.name: variability for family in FAMILIES.values() for variability in family}
 
 
-def select(names: Sequence[str] | None) -> tuple[Variability, ...]:
+def select(names: Sequence[str] | None, asked: str = "--shifts") -> tuple[Variability, ...]:
     """Variabilities by name, in the given order; the eight of a plain study for None.
 
+    asked  what the names were given to, for an error's words
     ``FILE.nc:SUBGROUP`` is a law fitted to a cohort (``fitted``).  Raises InputError for a name that does not exist.
     """
     known = CATALOGUE | {name: fitted.named(name) for name in names or () if ".nc:" in name}
     for name in names or ():
         if name not in known:
-            raise InputError(f"--shifts: no variability is called '{name}'; choose from {', '.join(CATALOGUE)}")
+            raise InputError(f"{asked}: no variability is called '{name}'; choose from {', '.join(CATALOGUE)}")
     return tuple(known[name] for name in dict.fromkeys(names)) if names else VARIABILITIES
 
 
