@@ -1,10 +1,13 @@
 """A design's choices in one line of text: ``contrastive+noise[n_labelled=32|256,probe=logistic]`` stands for two designs."""
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+from rafmodel import variability
 from rafmodel.errors import InputError
+from rafmodel.variability import Variability
 
 PROBES = ("ridge", "logistic", "finetuned")
 BALANCES = ("none", "class", "group")
@@ -30,6 +33,7 @@ KEYS: dict[str, Callable[[str], int | float | str]] = {
     "resampling": str,
     "probe": str,
     "ridge": float,
+    "views": str,
     "strength": float,
     "steps": int,
     "batch": int,
@@ -77,6 +81,45 @@ def _read(text: str, key: str, value: str) -> int | float | str:
     except ValueError:
         kind = "a whole number" if KEYS[key] is int else "a number"
         raise InputError(f"--designs {text}: {key}={value} is not {kind}") from None
+
+
+def view_law(text: str) -> tuple[tuple[Variability, float], ...]:
+    """Law of the views of ``views=NAME+NAME``: one variability after the other, each up to the third of its five levels.
+
+    Raises InputError for a name that is not in the catalogue.
+    """
+    chosen = [variability.select([name.strip()], asked=f"views={text}")[0] for name in text.split("+")]
+    return tuple((one, one.levels[2]) for one in chosen)
+
+
+def studied_as(name: str) -> str:
+    """A design's proxy task and views: its name without another encoder, and without choices in brackets but for its views."""
+    stem, _, inside = str(name).removesuffix("]").partition("[")
+    chosen = [part for part in inside.split(",") if part.startswith("views=")]
+    return stem.partition("@")[0] + "".join(f"[{part}]" for part in chosen)
+
+
+def rules(design: Any) -> list[tuple[str, bool, str]]:
+    """Choice, whether its value can be, and what it must be: of a design, whatever the images."""
+    shares = [(name, getattr(design, name)) for name in ("label_flip", "flip_case", "flip_control")]
+    return [
+        ("steps", design.steps >= 0, "0 or more"),
+        ("batch", design.batch >= 2, "2 or more"),
+        ("learning_rate", design.learning_rate > 0, "above 0"),
+        ("n_unlabelled", design.n_unlabelled >= 1, "1 or more"),
+        ("n_labelled", design.n_labelled >= 2, "2 or more"),
+        ("ridge", design.ridge > 0, "above 0"),
+        ("prevalence", design.prevalence is None or 0 < design.prevalence < 1, "a share above 0 and below 1"),
+        *((name, share is None or 0 <= share <= 1, "a share, from 0 to 1") for name, share in shares),
+        ("mask_jitter", 0 <= design.mask_jitter < math.inf, "a number of pixels, 0 or more"),
+        ("mask_missed", 0 <= design.mask_missed <= 1, "a probability, from 0 to 1"),
+        ("mask_coarse", design.mask_coarse >= 1, "1 or more"),
+        ("weighting", design.weighting in BALANCES, f"one of {', '.join(BALANCES)}"),
+        ("resampling", design.resampling in BALANCES, f"one of {', '.join(BALANCES)}"),
+        ("resampling", "none" in (design.resampling, design.weighting), "none where weighting is not"),
+        ("probe", design.probe in PROBES, f"one of {', '.join(PROBES)}"),
+        ("precision", design.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    ]
 
 
 def choices_of_patches(design: Any, side: int) -> list[tuple[str, bool, str]]:

@@ -29,10 +29,8 @@ class Plans(cohorts.Who):
     """Learning designs, with choices in brackets: 'contrastive+noise[n_labelled=32|256,probe=logistic]'.  Default: all."""
     shifts: tuple[str, ...] = ()
     """Variabilities at deployment, module:OBJECT for your own, or ``all`` that suit.  Default: the eight of a plain study."""
-    seeds: int = 2
-    """Simulations of each design."""
     steps: int | None = None
-    """Optimiser steps of each trained design.  Default: the design's own (800)."""
+    """Optimiser steps of each trained design.  Default: the design's own (800); predictions were checked at 400."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
     task: Literal["classification", "multi-class", "multi-label", "ordinal", "segmentation"] = "classification"
@@ -57,6 +55,8 @@ class Plans(cohorts.Who):
 class Study(Plans):
     """Predict, simulate, score, fit and report.  Resumes where an earlier run of the same command stopped."""
 
+    seeds: int = 2
+    """Simulations of each design."""
     executor: str = "threads"
     """What runs the simulations: threads[:N], local[:N] (processes), or dask:ADDRESS of a cluster's scheduler."""
     dry_run: bool = False
@@ -304,7 +304,8 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
     from rafmodel import design, masks, task, variability
     from rafmodel.running import Plan
 
-    for name, value in (("--seeds", command.seeds), ("--steps", command.steps or 1)):
+    seeds = command.seeds if isinstance(command, Study) else 1  # a prediction has none
+    for name, value in (("--seeds", seeds), ("--steps", 1 if command.steps is None else command.steps)):
         if value < 1:
             raise InputError(f"{name} {value}: must be at least 1")
     group = command.group or ("site" if command.cohort in (None, "phantom") else None)
@@ -321,7 +322,7 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
         raise InputError(f"design '{named[0]}': head is made for pixels; add --task segmentation")
     designs = design.fitted(chosen, cohort, group, of_pixels=pixels)
     shifts = variability.suited(command.shifts, cohort.image.shape[1:])
-    return Plan(cohort, group, designs, shifts, command.seeds, command.seed, asked)
+    return Plan(cohort, group, designs, shifts, seeds, command.seed, asked)
 
 
 def _remark(plan: "Plan") -> None:

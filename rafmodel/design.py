@@ -9,7 +9,7 @@ import numpy as np
 from rafmodel import architectures, external, proxies, transfer
 from rafmodel.architectures import PLAIN, Architecture
 from rafmodel.asked import BINARY, Asked
-from rafmodel.choices import BALANCES, PRECISIONS, PROBES, alternatives, choices_of_patches
+from rafmodel.choices import alternatives, choices_of_patches, rules, studied_as, view_law
 from rafmodel.cohort import Cohort, groups, pixels
 from rafmodel.errors import InputError
 from rafmodel.patches import of_patch
@@ -138,14 +138,15 @@ def select(
 
     ``DESIGN@ENCODER`` or ``DESIGN@ENCODER:base`` takes another encoder, ``external:PLACE`` a frozen one from outside.  Behind
     each of them ``[key=value,key=one|two]`` makes choices of a ``Design``, and ``strength`` that scales its views' severities,
-    one design for each combination.  ``pretrain_on`` names a cohort (``transfer``), brought to the sides of ``like``'s images.
+    one design for each combination.  ``TASK[views=NAME+NAME]`` takes variabilities as views (``choices.view_law``).
+    ``pretrain_on`` names a cohort (``transfer``), brought to the sides of ``like``'s images.
     Raises InputError for a name, a choice or a value that does not exist.
     """
     if not texts:
         return tuple(replace(_stepped(design, steps), patch=patch) for design in DESIGNS)
     asked = {label: (name, choices) for text in texts for label, name, choices in alternatives(text)}
     return tuple(
-        _chosen(label, _stepped(_named(name), steps), {"patch": patch} | choices, like)
+        _chosen(label, _stepped(_named(name, "views" in choices), steps), {"patch": patch} | choices, like)
         for label, (name, choices) in asked.items()
     )
 
@@ -154,14 +155,20 @@ def _stepped(design: Design, steps: int | None) -> Design:
     return replace(design, steps=steps) if steps is not None and design.steps else design
 
 
-def _named(text: str) -> Design:
+def _named(text: str, viewed: bool = False) -> Design:
+    """The design of a name; where its views are to be chosen, that of a proxy task alone."""
     if text.startswith(external.PREFIX):
         frozen = external.architecture(text.removeprefix(external.PREFIX))
         return Design(text, proxies.untrained(), steps=0, encoder=frozen)
     name, at, kind = text.partition("@")
     known = {design.name: design for design in (*DESIGNS, *MORE)}
+    if viewed:
+        known = {design.name.partition("+")[0]: design for design in known.values() if design.proxy.on}
+        if name not in known:
+            told = f"no proxy task that makes views is called '{name}'; choose from {', '.join(known)}"
+            raise InputError(f"--designs {text}[views=...]: {told}")
     if name not in known:
-        others = f"any of them @{'/'.join(architectures.ARCHITECTURES)}, or external:PLACE"
+        others = f"any of them @{'/'.join(architectures.ARCHITECTURES)}, TASK[views=NAME+NAME], or external:PLACE"
         raise InputError(f"--designs: no design is called '{name}'; choose from {', '.join(known)}, {others}")
     if not at:
         return known[name]
@@ -173,11 +180,28 @@ def _named(text: str) -> Design:
 def _chosen(label: str, design: Design, choices: dict[str, Any], like: Cohort | None) -> Design:
     """The design with the choices made."""
     design, rest = replace(design, name=label), dict(choices)
+    if named := rest.pop("views", ""):
+        design = _viewed(design, named, rest.get("strength", 1.0))
     if "strength" in rest:
         design = strengthened(design, rest.pop("strength"))
     if "pretrain_on" in rest:
         rest["pretrain_on"] = transfer.named(rest["pretrain_on"], like)
     return replace(design, **rest)
+
+
+def _viewed(design: Design, named: str, strength: float) -> Design:
+    """The design on other views, which are yet to be made ``strength`` times as severe.
+
+    Raises InputError where the task makes none, or one would be beyond its strongest level, which not every law can take.
+    """
+    if design.proxy.on is None:
+        raise InputError(f"design '{design.name}': {design.proxy.name} makes no views that could be chosen")
+    law = view_law(named)
+    for variability, middle in law:
+        if middle * strength > variability.levels[-1]:
+            most = f"choose a strength of at most {min(STRONGEST, variability.levels[-1] / middle):.2g}"
+            raise InputError(f"design '{design.name}': {variability.name} would be beyond its strongest level; {most}")
+    return replace(design, proxy=design.proxy.on(law))
 
 
 def strengthened(design: Design, strength: float) -> Design:
@@ -195,7 +219,7 @@ def strengthened(design: Design, strength: float) -> Design:
 
 def scaled_views(design: Design) -> bool:
     """Whether the views are of a design with a name, but of another strength."""
-    known = {one.name: one.proxy for one in (*DESIGNS, *MORE)}.get(design.name.partition("[")[0].partition("@")[0])
+    known = {one.name: one.proxy for one in (*DESIGNS, *MORE)}.get(studied_as(design.name))
     return known is not None and known.law != design.proxy.law
 
 
@@ -220,7 +244,7 @@ def fitted(
 
 def check(design: Design, shape: tuple[int, ...]) -> None:
     """Raises InputError, in one line, where the design does not fit images of this shape (*space, C), or itself."""
-    for choice, sound, told in (*_rules(design), *choices_of_patches(design, min(shape[:-1]))):
+    for choice, sound, told in (*rules(design), *choices_of_patches(design, min(shape[:-1]))):
         if not sound:
             raise InputError(f"design '{design.name}': {choice} {getattr(design, choice)} must be {told}")
     if design.encoder.frozen and (design.steps or design.probe == "finetuned"):
@@ -253,29 +277,6 @@ def remark(design: Design, shape: tuple[int, ...]) -> str:
     return (
         f"{design.proxy.name}: sides {shape[:-1]} are no multiples of {cells} cells, so the last pixels are not shown"
     )
-
-
-def _rules(design: Design) -> list[tuple[str, bool, str]]:
-    """Choice, whether its value can be, and what it must be."""
-    shares = [(name, getattr(design, name)) for name in ("label_flip", "flip_case", "flip_control")]
-    return [
-        ("steps", design.steps >= 0, "0 or more"),
-        ("batch", design.batch >= 2, "2 or more"),
-        ("learning_rate", design.learning_rate > 0, "above 0"),
-        ("n_unlabelled", design.n_unlabelled >= 1, "1 or more"),
-        ("n_labelled", design.n_labelled >= 2, "2 or more"),
-        ("ridge", design.ridge > 0, "above 0"),
-        ("prevalence", design.prevalence is None or 0 < design.prevalence < 1, "a share above 0 and below 1"),
-        *((name, share is None or 0 <= share <= 1, "a share, from 0 to 1") for name, share in shares),
-        ("mask_jitter", 0 <= design.mask_jitter < np.inf, "a number of pixels, 0 or more"),
-        ("mask_missed", 0 <= design.mask_missed <= 1, "a probability, from 0 to 1"),
-        ("mask_coarse", design.mask_coarse >= 1, "1 or more"),
-        ("weighting", design.weighting in BALANCES, f"one of {', '.join(BALANCES)}"),
-        ("resampling", design.resampling in BALANCES, f"one of {', '.join(BALANCES)}"),
-        ("resampling", "none" in (design.resampling, design.weighting), "none where weighting is not"),
-        ("probe", design.probe in PROBES, f"one of {', '.join(PROBES)}"),
-        ("precision", design.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-    ]
 
 
 def check_labels(design: Design, cohort: Cohort, *, of_pixels: bool = False) -> None:

@@ -20,7 +20,10 @@ import xarray as xr
 from scipy.special import ndtr, ndtri
 
 from rafmodel import metrics
+from rafmodel.choices import studied_as
+from rafmodel.design import Design
 
+STEPS = 400  # of the studies that experience is of, and that theory was checked on
 SHARE = 0.5  # of a design's effect that other cohorts tell; theory tells the rest
 _USUAL = 0.1  # spread of designs on the probit scale that counts as
 _AS_MANY = 2  # so many more designs, so that a few do not decide
@@ -31,7 +34,7 @@ _SCALE = ("cohort", "design", "shift", "severity")
 
 
 def shipped() -> xr.Dataset:
-    """Experience that comes with the package: eleven cohorts, eighteen designs, eight shifts, three seeds of 400 steps."""
+    """Experience that comes with the package: eleven cohorts, eighteen designs, eight shifts, three seeds of STEPS steps."""
     with resources.as_file(resources.files("rafmodel") / "data" / "experience.nc") as place:
         return xr.load_dataset(place, engine="h5netcdf")
 
@@ -43,13 +46,18 @@ def _studied() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(map(str, known["design"].values)), frozenset(map(str, known["shift"].values))
 
 
-def unstudied(design: str, shifts: Sequence[str]) -> list[str]:
-    """Which of a design's proxy task and views and of some shifts no study of the shipped experience has, in words."""
+def unstudied(design: Design, shifts: Sequence[str]) -> list[str]:
+    """Which of a design's proxy task, views and training and of some shifts no study of the shipped experience has, in words.
+
+    Training is steps times learning rate, the time that theory reads.
+    """
     designs, seen = _studied()
-    others = [name for name in shifts if name not in seen]
+    others, task = [name for name in shifts if name not in seen], studied_as(design.name)
+    trained = design.steps * design.learning_rate
     found = {
-        f"proxy task and views of {studied_as(design)} (checked: {len(designs)} designs of a plain study)": (
-            studied_as(design) not in designs
+        f"proxy task and views of {task} (checked: {len(designs)} designs of a plain study)": task not in designs,
+        f"{design.steps} steps at learning rate {design.learning_rate:g} (checked: {STEPS} at {Design.learning_rate:g})": (
+            design.steps > 0 and not np.isclose(trained, STEPS * Design.learning_rate)
         ),
         f"shift{'s' * (len(others) > 1)} {', '.join(others)} (checked: {', '.join(sorted(seen))})": bool(others),
     }
@@ -132,11 +140,6 @@ def relative_spread(here: np.ndarray, there: np.ndarray) -> float:
     effects = [np.where(both, z - _over(z, both, (1,)), 0)[both] for z in (np.broadcast_to(here, there.shape), there)]
     mine, theirs = (n * np.square(effect).mean() + _AS_MANY * _USUAL**2 for effect in effects)
     return float(np.sqrt(mine / theirs))
-
-
-def studied_as(name: str) -> str:
-    """A design's proxy task and views: its name without choices in brackets and without another encoder."""
-    return str(name).partition("[")[0].partition("@")[0]
 
 
 def expected(auc: np.ndarray, known: np.ndarray, names: Sequence[str], share: float = SHARE) -> np.ndarray:

@@ -163,7 +163,7 @@ def digest(cohort: tuple[str, str], plan: Plan, design: Design, seed: int) -> st
         f.name: (getattr(design, f.name), f.default) for f in fields(design) if f.name not in ("proxy", "pretrain_on")
     }
     chosen = {name: value for name, (value, usual) in values.items() if value != usual}
-    law = [(variability.name, strongest, *_outside(variability)) for variability, strongest in design.proxy.law]
+    law = [(v.name, v.unit, strongest, *_outside(v)) for v, strongest in design.proxy.law]
     shifts = [(shift.name, shift.unit, shift.levels, *_outside(shift)) for shift in plan.shifts]
     asked = (plan.task.content,) if plan.task.content else ()
     text = repr((cohort, chosen, design.proxy.name, law, shifts, plan.seed, seed, *release(plan.task.modules), *asked))

@@ -121,7 +121,7 @@ def outside(train: Cohort, design: Design, shifts: Sequence[Variability] = ()) -
     if design.patch:
         told.append(f"training and scoring by patches of {design.patch} pixels, foreseen as if whole images were seen")
     doubt = [design.encoder.doubt] if design.encoder.doubt else []
-    return [*told, *doubt, *unforeseen(replace(design, patch=0)), *unstudied(design.name, [s.name for s in shifts])]
+    return [*told, *doubt, *unforeseen(replace(design, patch=0)), *unstudied(design, [s.name for s in shifts])]
 
 
 # ---- moments of pixels

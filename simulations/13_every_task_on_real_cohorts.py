@@ -3,12 +3,16 @@
     python simulations/13_every_task_on_real_cohorts.py
 
 Small studies by the command line, in 2D and 3D: pixels of hearts, vessels, nuclei and hippocampi, findings by age and view,
-three classes of breast lesions, adrenal shapes in volumes.  Cohorts are read from the folder that RAFMODEL_DATA names.  Ends in
-a table, a line a study, and a figure; resumes where it stopped.
+three classes of breast lesions, adrenal shapes in volumes.  Cohorts are read from the folder that RAFMODEL_DATA names.  Beside
+the designs that are trained here stands a network that was trained elsewhere, on pictures of text, where the package that ships
+it is installed: `pip install --no-deps rapidocr-onnxruntime`, and `rafmodel[onnx]`.  Ends in a table, a line a study, and a
+figure; resumes where it stopped.
 """
 
 import importlib
+import importlib.util
 import shlex
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -35,6 +39,7 @@ RUNS = {
     "breast, three classes": "--cohort busi_ultrasound --task multi-class",
     "adrenal glands, mass, volumes": "--cohort adrenalmnist3d --size 20",
 }
+SHIPS, PRETRAINED = "rapidocr_onnxruntime", "pretrained on text"
 QUICK = ("nuclei, by modality", "breast, three classes")
 
 
@@ -54,11 +59,33 @@ class Options:
     """two studies of one shift, one seed of five steps, images of 16 pixels: shows that the script runs"""
 
 
-def studied(name: str, options: Options) -> xr.Dataset:
-    """The study of that name; what has been run is not run again."""
+def pretrained(folder: Path) -> str | None:
+    """The design of a network that RapidOCR ships; None where it is not installed, which is said.
+
+    It is a MobileNetV3 (Apache 2.0) that tells text from text upside down.  Its features are those that its last pooling takes
+    the mean of, so they lie on the image.  A copy in the folder is used, so that the design has one name wherever the package
+    lies.
+    """
+    if missing := [name for name in (SHIPS, "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
+        print(f"no pretrained network: {', '.join(missing)} not installed (see the top of this script)", flush=True)
+        return None
+    import onnx
+
+    spec = importlib.util.find_spec(SHIPS)  # its code is not run
+    assert spec
+    assert spec.submodule_search_locations
+    [package] = spec.submodule_search_locations
+    file = studies.writable(folder) / "text_direction.onnx"
+    shutil.copyfile(Path(package) / "models" / "ch_ppocr_mobile_v2.0_cls_infer.onnx", file)
+    pooled = [node.input[0] for node in onnx.load(file).graph.node if node.op_type == "GlobalAveragePool"]
+    return f"external:{file}#{pooled[-1]}"
+
+
+def studied(name: str, options: Options, outside: str | None) -> xr.Dataset:
+    """The study of that name, with the design from outside if there is one; what has been run is not run again."""
     folder = options.out / "".join(letter if letter.isalnum() else "_" for letter in name)
     asked = shlex.split(RUNS[name]) + (["--size", "16"] if options.quick else [])
-    chosen = [design for design in DESIGNS if not options.quick or design != "masked"]
+    chosen = [design for design in DESIGNS if not options.quick or design != "masked"] + ([outside] if outside else [])
     asked += ["--designs", *chosen, "--shifts", *(options.shifts[:1] if options.quick else options.shifts)]
     asked += ["--seeds", str(options.seeds), "--steps", str(options.steps), "--out", str(folder)]
     command = ["study", *asked]
@@ -66,6 +93,12 @@ def studied(name: str, options: Options) -> xr.Dataset:
     if not done.exists() or studies.load(done).attrs["command"] != "rafmodel " + shlex.join(command):
         cli.main(command)
     return studies.load(done)
+
+
+def named(table: xr.Dataset) -> xr.Dataset:
+    """The table with the design from outside under a name that fits a column."""
+    short = [PRETRAINED if str(name).startswith("external:") else str(name) for name in table["design"].values]
+    return table.assign_coords(design=short)
 
 
 def line(name: str, table: xr.Dataset) -> str:
@@ -112,9 +145,9 @@ def main(options: Options) -> None:
     command = asked(options)
     if options.quick:
         options = Options(seeds=1, steps=5, out=options.out, quick=True)
-    tables = {}
+    tables, outside = {}, pretrained(options.out)
     for name in QUICK if options.quick else RUNS:
-        tables[name] = studied(name, options)
+        tables[name] = named(studied(name, options, outside))
         print(line(name, tables[name]), flush=True)
     first = next(iter(tables.values()))
     designs = " | ".join(map(str, first["design"].values))
@@ -125,6 +158,8 @@ def main(options: Options) -> None:
         "the command below says more.  For each design the outcome on clean images / its mean over shifted cells.  B1 is the "
         "mean of the other designs' outcomes."
     )
+    if outside:
+        about += f"  {PRETRAINED}: frozen features of a network that tells text from text upside down (RapidOCR)."
     text = [
         "# Every task, on real cohorts\n",
         about,

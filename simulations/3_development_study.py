@@ -22,7 +22,7 @@ import jax
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import design, imbalance, masks, running, variability
+from rafmodel import design, experience, imbalance, masks, running, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
 from rafmodel.files import atomically
@@ -113,7 +113,7 @@ class Options:
     """names of some of the cohorts; the eleven without it"""
     seeds: int = 3
     """simulations of each design"""
-    steps: int = 400
+    steps: int = experience.STEPS
     """optimiser steps of each trained design"""
     predict_only: bool = False
     """replace the predictions in tables that exist already; nothing is simulated"""

@@ -595,7 +595,6 @@ EXPERIENCE = [
     ("theirs != source or source in _UNSTATED", "theirs != source"),
     ("theirs != source or source in _UNSTATED", "True"),
     ("(asked, judged) == (task(study), metric(study))", "True"),
-    ('partition("[")[0].partition("@")[0]', 'partition("[")[0]'),
     ('(kind - _mean(kind, "kind"))[which].values', '(rows - _mean(rows, "design")).values'),
     ("z if z.ndim == 3 else z[..., 0]", "z if z.ndim == 3 else z[..., -1]"),
     ("np.where(np.isfinite(known), everyone, np.nan)", "everyone"),
@@ -637,7 +636,10 @@ IMAGE_STATES = [
 
 
 LISTS = {
-    "experience": [("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE],
+    "experience": [
+        *(("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE),
+        ("choices", 'stem.partition("@")[0]', "stem", ("test_experience_is_read_with_theory",)),
+    ],
     "states": [
         *(("amounts", *mutant, ("test_known_amounts_make_known_changes",)) for mutant in AMOUNTS),
         *((*mutant, ("test_known_amounts_make_known_changes",)) for mutant in IMAGE_STATES),

@@ -76,15 +76,16 @@ def test_every_choice_is_one_of_a_design():
     values |= {key: "1" for key, kind in choices.KEYS.items() if kind is not str}
     values |= {"group": "site", "precision": "bfloat16", "pooling": "max", "sampling": "random", "head": "decoder"}
     fields = set(design.Design.__dataclass_fields__)
-    assert set(choices.KEYS) - fields == {"strength"}
+    assert set(choices.KEYS) - fields == {"strength", "views"}
     assert fields - set(choices.KEYS) == {
         "name",
         "proxy",
         "encoder",
         "widths",
     }  # which the text before the bracket says
-    one = chosen(f"contrastive+noise[{','.join(f'{k}={values[k]}' for k in choices.KEYS)}]", like=OTHER)
-    for key in set(choices.KEYS) - {"strength", "pretrain_on"}:
+    values |= {"views": "noise"}
+    one = chosen(f"contrastive[{','.join(f'{k}={values[k]}' for k in choices.KEYS)}]", like=OTHER)
+    for key in set(choices.KEYS) - {"strength", "views", "pretrain_on"}:
         assert getattr(one, key) == choices.KEYS[key](values[key])
     assert one.pretrain_on.image.shape[1:] == OTHER.image.shape[1:]
 

@@ -208,6 +208,35 @@ def test_a_bright_pixel_is_bright_where_it_is_behind_a_turn(name, monkeypatch):
 # ---- as designs
 
 
+@pytest.mark.parametrize("space", [(16, 16), (8, 8, 8)], ids=["2D", "3D"])
+@pytest.mark.parametrize("size", ["small", "base"])
+@pytest.mark.parametrize("name", built.ARCHITECTURES)
+def test_every_encoder_of_every_size_answers_and_has_gradients(name, size, space):
+    """As many finite features as its last layer is wide; a finite gradient that moves its weights."""
+    one, widths = built.named(f"{name}:{size}")
+    assert widths == (one.base if size == "base" else one.small)
+    if len(space) not in one.dims:
+        with pytest.raises(InputError, match="made for 2 axes"):
+            one.check((*space, 1))
+        return
+    images = jnp.asarray(RNG.uniform(size=(2, *space, 1)), jnp.float32)
+    graph, weights = nnx.split(network(one, images, widths))
+
+    @jax.jit
+    def squared(weights):
+        found = nnx.merge(graph, weights)(images)
+        return (found**2).mean(), found
+
+    (_, found), slope = jax.value_and_grad(squared, has_aux=True)(weights)
+    assert found.shape == (2, widths[-1])
+    assert np.isfinite(found).all()
+    assert np.abs(found[0] - found[1]).max() > 0
+    leaves = jax.tree_util.tree_leaves_with_path(slope)
+    assert all(np.isfinite(x).all() for _, x in leaves)
+    still = [jax.tree_util.keystr(path) for path, x in leaves if not np.abs(x).max() > 0]
+    assert all("locator" in path for path in still), still  # behind an affine map that begins at the identity
+
+
 def test_a_design_is_named_with_its_encoder():
     usual, other, large = design.select(
         ["contrastive+noise", "contrastive+noise@vit", "contrastive+noise@residual:base"]

@@ -26,6 +26,7 @@ from rafmodel import (
     probes,
     segment,
     simulate,
+    study,
     variability,
 )
 from rafmodel import cohort as cohorts
@@ -49,6 +50,9 @@ def cells(images):
 
 def one_number(images):
     return float(images.mean())
+
+def weighted_cells(images):
+    return cells(images) @ np.load(WEIGHTS)
 
 def weighted(images):
     return quadrants(images) @ np.load(WEIGHTS)
@@ -225,6 +229,36 @@ def test_a_head_learns_from_maps_from_outside_as_from_the_same_maps_within(head)
     assert (
         np.abs(found[0].astype(int) - found[1]).sum() < 0.01 * found[0].sum()
     )  # bins of scores that differ by rounding
+
+
+@pytest.mark.exhaustive
+def test_a_segmentation_of_hearts_by_encoders_of_every_making(cohort_folder, place, tmp_path, monkeypatch, capsys):
+    """From the command line: finite Dice of each design, and the same command knows that outside weights have changed."""
+    monkeypatch.setenv("RAFMODEL_DATA", str(cohort_folder))
+
+    def weights(seed):
+        exported(tmp_path / "a.onnx", seed)
+        np.save(place / "weights.npy", np.random.default_rng(seed).normal(size=(2, 3)))
+
+    def to_do(*dry):
+        cli.main([*line.split(), *dry, "--designs", *designs])
+        return capsys.readouterr().out
+
+    weights(0)
+    designs = ["rotation@stn", "untrained@orbit", "external:somebody:weighted_cells", f"external:{tmp_path}/a.onnx"]
+    line = "study --cohort sunnybrook_cmr --task segmentation --size 32 --shifts gain --seeds 1 --steps 2 "
+    line += f"--out {tmp_path / 'out'}"
+    to_do()
+    table = study.load(tmp_path / "out" / "study.nc")
+    assert [str(name) for name in table["design"].values] == designs
+    for name in ("observed_dice", "predicted_dice"):
+        assert np.isfinite(table[name].sel(group="all")).all()
+    clean = table["observed_dice"].sel(group="all", severity=0, seed=0, shift="gain").values
+    assert (clean > table.attrs["chance"]).all()
+    assert len(set(np.round(clean, 6))) == len(designs)
+    assert "4 done already" in to_do("--dry-run")
+    weights(1)
+    assert "2 done already" in to_do("--dry-run")
 
 
 # ---- an ONNX file

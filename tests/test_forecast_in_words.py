@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import norm
+from scripts import load
 
-from rafmodel import charts, cohort, design, foreseen, predict, study, variability
+from rafmodel import charts, cohort, design, experience, foreseen, predict, study, variability
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=200)
@@ -103,7 +104,7 @@ def test_levers_have_the_signs_they_must(small):
 
 
 def test_theory_says_where_it_was_not_checked():
-    usual = design.select(["contrastive+crop"])[0]
+    usual = design.select(["contrastive+crop"], steps=experience.STEPS)[0]
     assert predict.outside(phantom(jax.random.key(0)), usual) == []
     large = replace(IMAGES, image=np.zeros((len(IMAGES.label), 64, 64, 3), np.uint8))
     told = " ".join(predict.outside(large, replace(usual, widths=(8,), steps=10_000, n_labelled=10)))
@@ -113,7 +114,7 @@ def test_theory_says_where_it_was_not_checked():
 
 def test_theory_says_which_shifts_designs_and_choices_it_was_not_checked_on():
     cohort_ = phantom(jax.random.key(0))
-    [usual] = design.select(["contrastive+noise"])
+    [usual] = design.select(["contrastive+noise"], steps=experience.STEPS)
     assert predict.outside(cohort_, usual, variability.VARIABILITIES) == []
     [told] = predict.outside(cohort_, usual, variability.select(["noise", "ghosting", "zipper"]))
     assert told.startswith("shifts ghosting, zipper (checked: bias, ")
@@ -123,8 +124,25 @@ def test_theory_says_which_shifts_designs_and_choices_it_was_not_checked_on():
         ("contrastive+noise[label_flip=0.1]", "10% wrong labels"),
         ("contrastive+noise[probe=logistic]", "a logistic probe"),
     ):
-        [why] = predict.outside(cohort_, *design.select([name]))
+        [why] = predict.outside(cohort_, *design.select([name], steps=experience.STEPS))
         assert part in why
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("jigsaw", "800 steps at learning rate 0.003 (checked: 400 at 0.003)"),
+        ("jigsaw[steps=300]", "300 steps at learning rate 0.003 (checked: 400 at 0.003)"),
+        ("jigsaw[steps=400,learning_rate=0.01]", "400 steps at learning rate 0.01 (checked: 400 at 0.003)"),
+        ("jigsaw[steps=400]", ""),
+        ("untrained", ""),
+    ],
+)
+def test_theory_says_with_how_much_training_it_was_checked(text, told):
+    """What a plain study takes unless told otherwise is not what the skill was measured at."""
+    assert load("simulations/3_development_study.py").Options().steps == experience.STEPS
+    said = predict.outside(phantom(jax.random.key(0)), *design.select([text]))
+    assert said == ([told] if told else [])
 
 
 def test_levers_move_views_probe_and_images_where_theory_sees_them(small):

@@ -47,35 +47,38 @@ FAMILIES = {
 CATALOGUE = {variability.name: variability for family in FAMILIES.values() for variability in family}
 
 
-def named(name: str) -> Variability:
+def named(name: str, asked: str = "") -> Variability:
     """One of the catalogue; ``FILE.nc:SUBGROUP``, fitted to a cohort (``fitted``); ``module:OBJECT``, a user's own (``outside``).
 
+    asked  what the name was given to, for an error's words
     Raises InputError for a name that does not exist, or a law from outside that takes the name of another.
     """
+    said = f"{asked}: " if asked else ""
     if ".nc:" in name:
         return fitted.named(name)
     if ":" in name:
         law = outside.named(name)
         if law.name in CATALOGUE:
-            raise InputError(f"{name}: its name '{law.name}' is that of a law of the package; give it another")
+            raise InputError(f"{said}{name}: its name '{law.name}' is that of a law of the package; give it another")
         return law
     if name not in CATALOGUE:
         raise InputError(
-            f"no variability is called '{name}'; choose from {', '.join(CATALOGUE)}, or give your own, module:OBJECT"
+            f"{said}no variability is called '{name}'; choose from {', '.join(CATALOGUE)}, or give your own, module:OBJECT"
         )
     return CATALOGUE[name]
 
 
-def select(names: Sequence[str] | None) -> tuple[Variability, ...]:
+def select(names: Sequence[str] | None, asked: str = "") -> tuple[Variability, ...]:
     """Variabilities as ``named``, in the given order; the eight of a plain study for None.
 
+    asked  what the names were given to, for an error's words
     Raises InputError for a name that does not exist, or one law's name for two.
     """
-    chosen = {name: named(name) for name in names or ()}
-    by_name = {law.name: name for name, law in chosen.items()}
+    chosen = {name: named(name, asked) for name in names or ()}
+    said, by_name = f"{asked}: " if asked else "", {law.name: name for name, law in chosen.items()}
     for name, law in chosen.items():
         if by_name[law.name] != name:
-            raise InputError(f"{name} and {by_name[law.name]}: both are called '{law.name}'; choose one of them")
+            raise InputError(f"{said}{name} and {by_name[law.name]}: both are called '{law.name}'; choose one of them")
     return tuple(chosen.values()) or VARIABILITIES
 
 
