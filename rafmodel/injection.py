@@ -1,7 +1,7 @@
 """What estimators of an image's state are worth on a cohort: known amounts are added to its images and looked for.
 
-All states are changed at once, by amounts as large as the subgroup's own spread, for what comes back depends on both.  For each
-state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
+All states are changed at once, by amounts of half the subgroup's own spread, for what comes back depends on both: the images are in
+states of their own already, and what states do to each other grows with the square of how far they are spread.  For each state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
 change made + error``, subgroup by subgroup.  A state that does not answer is not identified, and it is said why.
 """
 
@@ -23,6 +23,7 @@ SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − corr
 USABLE = 0.4  # correlation from which a state's difference between subgroups is made, so that what leaks from it is corrected
 SLOPES = (0.5, 1.5)  # between which the recovered share of what was added must lie
 IMAGES = 256  # of a cohort that amounts are added to
+SHARE = 0.5  # of the subgroup's own spread that amounts have
 ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
 FEW = 24  # images of a subgroup from which its own response and error are taken
@@ -40,7 +41,8 @@ class Recovery(NamedTuple):
     whole               whether the estimate is that of all states at once, else by parts
     undo                what an estimate is multiplied by, one over its slope; 0 where it is of no use
     slope               of an estimate's change on its own state's, all others held
-    correlation         of the change found and the change made, where all states change; the lowest of all and of each subgroup
+    correlation         of the change found and the change made, where all states change, as it would be were amounts as large as
+                        the subgroup's own spread; the lowest of all and of each subgroup
     bias                change found where none was made, in the state's unit
     error               (subgroups, len(STATES)) s.d. of one measurement
     response            (subgroups, len(STATES)) share of a change that comes back in a subgroup
@@ -78,7 +80,7 @@ def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
     for g in range(n_groups):
         own = group == g
         low, high = np.quantile(value[own] if own.sum() >= FEW else value, [0.25, 0.75], axis=0)
-        spread[own] = np.minimum((high - low) / 1.349, LARGEST)
+        spread[own] = SHARE * np.minimum((high - low) / 1.349, LARGEST)
     spread[:, NOISE] = LARGEST[NOISE]
     return spread
 
@@ -107,13 +109,15 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         changes.append(np.stack(state.both(reference, altered)) - before)
         added.append(amount)
         drawn.append(keys[1])
-    steps = np.stack([amounts.made(before[0], amount, some.shape[1]) for amount in added])
     more = float(np.mean((added[-1][:, NOISE] / own) ** 2))
     later = np.stack(
         state.both(reference, amounts.add(drawn[0], reference.middle, altered, added[0]))
     )  # noise, then the rest
-    drift = later - before - changes[0] - changes[-1]
-    worth = _worth(np.stack(changes), drift, steps, group, n_groups, more)
+    drift, state_before = later - before - changes[0] - changes[-1], before[0]
+    for _ in range(2):  # what amounts come to depends on the state before, which is told better once it is known what comes back
+        steps = np.stack([amounts.made(state_before, amount, some.shape[1]) for amount in added])
+        worth = _worth(np.stack(changes), drift, steps, group, n_groups, more)
+        state_before = np.where(worth[0], before[1], before[0]) * worth[1]
     turning = float(change_by_turning(reference.template, 20.0))
     worth[-1][POSE.start] &= turning >= SYMMETRIC
     return Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
@@ -138,7 +142,7 @@ def _worth(
     lone = steps[-1][:, NOISE], noisy[:, NOISE]
     use = np.arange(len(NAMES)) != NOISE
     slope, bias = _lines(step, found)
-    correlation = _correlation(step, found)
+    correlation = _at_full_size(_correlation(step, found))
     slope[NOISE], correlation[NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
     use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
     undo = np.where(use, 1 / np.where(use, slope, 1.0), 0.0)
@@ -194,7 +198,7 @@ def _of_subgroup(
     # of a variance (1 + q) v only q v is new, and v itself errs alike before and after: 1 − 1 / (1 + q)² of one error's square
     error[NOISE] = np.sqrt(grain[:, NOISE].var() / np.mean(-np.expm1(-4 * lone[:, NOISE])))
     left, made_ = rest.std(0), np.where(step.std(0) > 0, step.std(0), np.inf)
-    follows = _correlation(step, rest + response[None] * step)
+    follows = _at_full_size(_correlation(step, rest + response[None] * step))
     follows[NOISE] = _correlation(lone, lone + grain)[NOISE]
     return error, response, left / made_ / np.sqrt(len(grain)), follows
 
@@ -217,6 +221,12 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = x - x.mean(0), y - y.mean(0)
     norm = np.sqrt((x**2).sum(0) * (y**2).sum(0))
     return np.where(norm > 0, (x * y).sum(0) / np.where(norm > 0, norm, 1.0), 0.0)
+
+
+def _at_full_size(correlation: np.ndarray) -> np.ndarray:
+    """What a correlation of changes found and made would be were those made 1 / SHARE times as large, and errors the same."""
+    missed = SHARE**2 * (1 - correlation**2)
+    return correlation / np.sqrt(np.maximum(correlation**2 + missed, 1e-12))
 
 
 def measured(reference: Reference, recovery: Recovery, images: Array) -> np.ndarray:

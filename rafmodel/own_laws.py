@@ -165,8 +165,8 @@ def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed:
     """
     size, exact = len(found), tried == 0
     with numpyro.plate("presences", size):
-        middle = jnp.where(exact, 0.0, -3.0) + 1.5 * _drawn("middle", dist.Normal(0, 1))
-        between = _drawn("between", dist.HalfNormal(1.0))
+        middle = jnp.where(exact, 0.0, -3.0) + 2.5 * _drawn("middle", dist.Normal(0, 1))
+        between = _drawn("between", dist.HalfNormal(2.0))
         sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
         false = _drawn("false_alarms", dist.Uniform(0, 1))
     hit, miss = (jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))

@@ -31,7 +31,7 @@ from rafmodel.variability.fitted import Difference
 from rafmodel.variability.law import Variability
 from rafmodel.variability.resolution import gaussian_blur
 
-SYNTHETIC = ("phantom", "cardiac-ultrasound")
+SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways")
 COHORTS = (*SYNTHETIC, "pneumoniamnist", "breastmnist", "nih_cxr1000", "sunnybrook_cmr")
 SIZE = 32
 EACH = 80  # images of each of two subgroups in a replicate
