@@ -1,7 +1,8 @@
 """What estimators of an image's state are worth on a cohort: known amounts are added to its images and looked for.
 
-All states are changed at once, by amounts of half the subgroup's own spread, for what comes back depends on both: the images are in
-states of their own already, and what states do to each other grows with the square of how far they are spread.  For each state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
+All states are changed at once, by amounts of half the subgroup's own spread, for what comes back depends on both: the images are
+in states of their own already, and what states do to each other grows with the square of how far they are spread.  For each
+state that estimator is taken, by parts or of all states at once, which follows the amounts more closely; ``change found = slope *
 change made + error``, subgroup by subgroup.  A state that does not answer is not identified, and it is said why.
 """
 
@@ -114,7 +115,9 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         state.both(reference, amounts.add(drawn[0], reference.middle, altered, added[0]))
     )  # noise, then the rest
     drift, state_before = later - before - changes[0] - changes[-1], before[0]
-    for _ in range(2):  # what amounts come to depends on the state before, which is told better once it is known what comes back
+    for _ in range(
+        2
+    ):  # what amounts come to depends on the state before, which is told better once it is known what comes back
         steps = np.stack([amounts.made(state_before, amount, some.shape[1]) for amount in added])
         worth = _worth(np.stack(changes), drift, steps, group, n_groups, more)
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
