@@ -23,6 +23,7 @@ FEWEST = 0.5  # correlation of added and recovered below which a state is not id
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
 USABLE = 0.4  # correlation from which a state's difference between subgroups is made, so that what leaks from it is corrected
 SLOPES = (0.5, 1.5)  # between which the recovered share of what was added must lie
+UNSURE = 0.2  # standard error of that share in a subgroup, relative to it, above which a state is not identified
 IMAGES = 256  # of a cohort that amounts are added to
 SHARE = 0.5  # of the subgroup's own spread that amounts have
 ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
@@ -161,7 +162,7 @@ def _worth(
     correlation = np.minimum(correlation, follows.min(0))
     parted = slope[None] * response
     answers = (slope >= SLOPES[0]) & (slope <= SLOPES[1]) & ((parted >= SLOPES[0]) & (parted <= SLOPES[1])).all(0)
-    identified = (correlation >= FEWEST) & answers
+    identified = (correlation >= FEWEST) & answers & (response_error <= UNSURE * response).all(0)
     usual = np.where(identified, response, 1.0)
     error, response_error = error / usual, response_error / usual
     return whole, undo, slope, correlation, bias, error, response, response_error, identified
@@ -330,6 +331,8 @@ def why_not(name: str, recovery: Recovery) -> str:
     worst = parted[np.argmax(np.abs(parted - 1))]
     if len(parted) > 1 and not SLOPES[0] <= worst <= SLOPES[1]:
         found += f", in one subgroup {worst:.0%}"
+    if (unsure := recovery.response_error[:, i].max()) > UNSURE:
+        found += f", known to ±{unsure:.0%} only"
     if name == "rotation":
         return (
             f"{found}; turning the mean image by 20° changes its correlation with itself by {recovery.turning:.3f} only"

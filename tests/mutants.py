@@ -627,6 +627,7 @@ IMAGE_STATES = [
         "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, _LEAST)",
     ),
     ("injection", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
+    ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
     ("injection", "np.maximum(clear.sum(0), 1)", "len(some) + 0 * clear.sum(0)"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),

@@ -287,3 +287,23 @@ def test_what_has_no_estimator_is_named():
     assert "ghosting" in text
     assert "spike" not in text
     assert injection.FEWEST >= 0.5
+
+
+@pytest.mark.parametrize(("images", "told"), [(30, False), (600, True)])
+def test_what_comes_back_must_be_known_well_enough(images, told):
+    """One state comes back with as much error as change: many images tell its slope to a fifth, few do not; others are exact."""
+    rng = np.random.default_rng(0)
+    k = len(injection.NAMES)
+    steps = rng.normal(size=(3, images, k))
+    steps[-1, :, injection.NOISE] = np.abs(steps[-1, :, injection.NOISE])
+    missed = 0.01 * rng.normal(size=(3, images, k))
+    blur = injection.NAMES.index("blur")
+    missed[:2, :, blur] *= 150
+    found = np.stack([steps + missed] * 2, 1)
+    found[-1, ..., [i for i in range(k) if i != injection.NOISE]] = 0.0  # noise alone moves nothing else
+    worth = injection._worth(found, np.zeros((2, images, k)), steps, np.zeros(images, int), 1, 1.0)
+    correlation, identified, response_error = worth[3], worth[-1], worth[7]
+    assert correlation[blur] > injection.FEWEST
+    assert (response_error[0, blur] <= injection.UNSURE) == told
+    assert identified[blur] == told
+    assert np.delete(identified, blur).all()
