@@ -74,13 +74,14 @@ def _agreement(table: xr.Dataset) -> list[tuple[str, str]]:
 def rows(table: xr.Dataset) -> str:
     """Predicted AUC, or Dice, by design: clean, and at the strongest level of each shift."""
     auc = table[f"predicted_{metric(table)}"].sel(group="all")
-    lines = [
-        f"{f'predicted {NAMES[metric(table)]}':24s}{'clean':>8s}" + "".join(f"{s:>10s}" for s in auc["shift"].values)
-    ]
+    first = max(24, 2 + max(map(len, auc["design"].values)))
+    wide = [max(10, 2 + len(shift)) for shift in auc["shift"].values]
+    heads = "".join(f"{shift:>{width}s}" for shift, width in zip(auc["shift"].values, wide, strict=True))
+    lines = [f"{f'predicted {NAMES[metric(table)]}':{first}s}{'clean':>8s}{heads}"]
     for name in auc["design"].values:
         one = auc.sel(design=name)
-        worst = "".join(f"{v:10.3f}" for v in one.isel(severity=-1).values)
-        lines.append(f"{name:24s}{float(one.isel(shift=0, severity=0)):8.3f}" + worst)
+        worst = "".join(f"{v:{width}.3f}" for v, width in zip(one.isel(severity=-1).values, wide, strict=True))
+        lines.append(f"{name:{first}s}{float(one.isel(shift=0, severity=0)):8.3f}{worst}")
     return "\n".join([*lines, "(shift columns: the strongest level)"])
 
 
