@@ -1,6 +1,8 @@
 """A variability of the user's own, ``module:OBJECT``, goes wherever one of the package's goes, and counts in a cell's digest."""
 
+import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from rafmodel import benchmark, design, phantoms, running, variability
 from rafmodel import recipe as recipes
@@ -92,3 +95,33 @@ def test_a_recipe_takes_it(place):
     assert benchmark._severity(recipes.Alteration("my_laws:HAIR", level=2)) == 0.4
     with pytest.raises(InputError, match="nowhere:HAIR"):
         recipes.Alteration("nowhere:HAIR", level=2)
+
+
+@pytest.mark.exhaustive
+def test_the_commands_of_the_page(place):
+    """A sheet, and a study with its forecast on two processes; a wrong name is one line."""
+    cohort = phantoms.phantom(jax.random.key(2), n_patients=60, size=16)
+    images = (255 * np.asarray(cohort.image[..., 0])).round().astype(np.uint8)
+    np.savez(place / "chest.npz", images=images, labels=cohort.label, patient=cohort.patient, split=cohort.split)
+    quiet = {k: v for k, v in os.environ.items() if k not in ("JAX_ENABLE_X64", "JAX_NUMPY_RANK_PROMOTION")}
+    path = os.pathsep.join([str(place), str(PAGE.parents[1])])
+
+    def rafmodel(*arguments):
+        command = [sys.executable, "-m", "rafmodel", *arguments]
+        env = quiet | {"PYTHONPATH": path}
+        return subprocess.run(command, capture_output=True, text=True, cwd=place, env=env, check=False)
+
+    sheet = rafmodel("cohort", "show", "--cohort", "chest.npz", "--variability", "my_laws:HAIR", "--sheet", "hair.png")
+    assert sheet.returncode == 0, sheet.stderr
+    assert (place / "hair.png").stat().st_size > 1000
+    chosen = ("--cohort", "chest.npz", "--designs", "untrained", "--shifts", "my_laws:HAIR", "noise")
+    study = rafmodel("study", *chosen, "--seeds", "1", "--executor", "local:2", "--out", "out")
+    assert study.returncode == 0, study.stderr
+    assert "hair" in study.stdout
+    table = xr.load_dataset(place / "out" / "study.nc", engine="h5netcdf")
+    assert list(table["shift"].values) == ["hair", "noise"]
+    assert table["level_value"].sel(shift="hair").values.tolist()[-1] == pytest.approx(1.0)
+    refused = rafmodel("predict", "--cohort", "chest.npz", "--shifts", "my_laws:LACE")
+    assert refused.returncode == 2
+    assert "my_laws:LACE" in refused.stderr
+    assert "Traceback" not in refused.stderr
