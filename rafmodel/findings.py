@@ -312,9 +312,9 @@ def _warned(check: xr.Dataset | None) -> str:
 
 def _against_others(check: xr.Dataset, level: str) -> str:
     mine, others = (float(check["score"].sel(level=name, measure="mae")) for name in (level, "B1"))
-    word = "better" if mine < others else "worse"
-    share = abs(1 - mine / others)
-    return f"{word}, by {100 * share:.0f} %, than the mean of the other designs (B1: wrong by {others:.3f})."
+    percent = round(100 * (1 - mine / others))
+    word = f"{'better' if percent > 0 else 'worse'}, by {abs(percent)} %, than" if percent else "as good as"
+    return f"{word} the mean of the other designs (B1: wrong by {others:.3f})."
 
 
 def _calibrated(check: xr.Dataset | None) -> str:

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 from synthetic_study import make_check, make_study
 
-from rafmodel import report
+from rafmodel import findings, report
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,13 @@ def test_a_study_in_which_every_run_failed_has_a_report(tmp_path):
             study[name] = study[name] * np.nan
     text = report.write(study, None, tmp_path).read_text()
     assert "degradation" in text and 'id="raf"' not in text
+
+
+@pytest.mark.parametrize(
+    ("mae", "words"),
+    [(0.02, "better, by 20 %, than"), (0.03, "worse, by 20 %, than"), (0.02504, "as good as"), (0.02496, "as good as")],
+)
+def test_an_error_is_told_beside_that_of_the_other_designs(mae, words):
+    score = xr.DataArray([[mae], [0.025]], {"level": ["L0", "B1"], "measure": ["mae"]}, ("level", "measure"))
+    told = findings._against_others(xr.Dataset({"score": score}), "L0")
+    assert told == f"{words} the mean of the other designs (B1: wrong by 0.025)."
