@@ -6,6 +6,9 @@ Four convolutions 3x3 with stride 2 (32, 64, 128, 128 channels), a hidden layer 
 random crop brought back to size with white noise added, drawn where the network runs; Adam on clipped gradients.  PyTorch is run
 eagerly, eagerly with channels last, compiled with channels last, and eagerly in bfloat16.  Rounds of all of them follow one
 another, so that what else the machine does touches all alike; medians over rounds.  Two views of an image count as one image.
+
+Where JAX finds a GPU both work there.  PyTorch may then round products to TF32, as JAX does by default, and try which of its
+convolutions is fastest.
 """
 
 import time
@@ -89,7 +92,12 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
     from torch import nn
 
     torch.set_num_threads(options.threads)
-    held = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    accelerated = jax.default_backend() == "gpu"
+    device = "cuda" if accelerated else "cpu"
+    torch.set_default_device(device)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    held = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
     outputs = design.select(["contrastive+noise"])[0].proxy.outputs(images.shape[1:])
 
     def network() -> nn.Module:
@@ -117,7 +125,7 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
     def step(net, optimiser, x, last, half):
         both = (torch.cat([view(x), view(x)]) - 0.5) / 0.25
         both = both.contiguous(memory_format=torch.channels_last) if last else both
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             z = net(both)
         z = F.normalize(z.float(), dim=1)
         alike = z @ z.T / 0.2
@@ -138,6 +146,8 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
         def run() -> None:
             for _ in range(options.steps):
                 step(forward, optimiser, held[torch.randint(len(held), (options.batch,))], last, half)
+            if accelerated:
+                torch.cuda.synchronize()
 
         return run
 

@@ -13,6 +13,8 @@ slow ones see the first images of the batch only.  MedMNIST-C takes and gives 8 
 compared to ours on the same pictures (column 8 bit), and the others to ours on float32.  A dash:
 the library has no such operation, or it does not run with the versions that are installed, which is then said below.  The last
 column is the memory that altering the batch takes: input, output and what lies between, as the compiler states it, in batches.
+
+Where JAX finds a GPU, ours and kornia's work there, and the others, which have no such way, can be left out: ``--peers kornia``.
 """
 
 import importlib
@@ -22,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -223,7 +226,8 @@ def kornia(images: np.ndarray) -> dict[str, Work]:
     import torch
     from kornia import augmentation as k
 
-    batch = torch.from_numpy(np.moveaxis(images, -1, 1).copy())
+    accelerated = jax.default_backend() == "gpu"
+    batch = torch.from_numpy(np.moveaxis(images, -1, 1).copy()).to("cuda" if accelerated else "cpu")
     side, sd = images.shape[1], 0.04 * images.shape[1]
     made: dict[str, Any] = {
         "affine": k.RandomAffine(20.0, p=1.0, padding_mode="border"),
@@ -242,7 +246,13 @@ def kornia(images: np.ndarray) -> dict[str, Work]:
     }
     if images.ndim == 5:
         made = {"affine": k.RandomAffine3D((20.0, 20.0, 20.0), p=1.0), "flip": k.RandomHorizontalFlip3D(p=1.0)}
-    return {name: (lambda law=law: law(batch)) for name, law in made.items()}
+
+    def work(law: Any) -> None:
+        law(batch)
+        if accelerated:
+            torch.cuda.synchronize()
+
+    return {name: partial(work, law) for name, law in made.items()}
 
 
 def opencv(images: np.ndarray) -> dict[str, Callable[[int], Any]]:

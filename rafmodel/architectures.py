@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from rafmodel import backend
 from rafmodel.alignment import Aligned
 from rafmodel.encoder import Encoder, Maps, beside, centred, convolved, encoder, pooled
 from rafmodel.errors import InputError
@@ -89,14 +90,23 @@ class Residual(nnx.Module):
         for first, second, short, bias, stride in blocks:
             y = jax.nn.relu(beside(convolved(x, first[...], stride), bias[0]))
             y = beside(convolved(y, second[...], 1), bias[1])
-            every = (slice(None), *(slice(None, None, stride),) * (x.ndim - 2))
-            x = jax.nn.relu((y + x[every] @ short[...]) / math.sqrt(2))
+            x = jax.nn.relu((y + _shortcut(x, short[...], stride)) / math.sqrt(2))
             found.append(x)
         return found
 
     def maps(self, images: Array) -> Maps:
         """The blocks' answers, which lie at the first pixel of their stride."""
         return Maps(self.layers(images), corner=True)
+
+
+def _shortcut(x: Array, weight: Array, stride: int) -> Array:
+    """A convolution by one pixel: (N, *space, C) -> (N, *ceil(space / stride), width).
+
+    On accelerators pixels are taken first and multiplied then: where XLA (jaxlib 0.11.2, on an H100) makes one program of both,
+    it ends the process.
+    """
+    some = x[(slice(None), *(slice(None, None, stride),) * (x.ndim - 2))]
+    return (some if backend.on_cpu() else jax.lax.optimization_barrier(some)) @ weight
 
 
 def _weight(keys: nnx.Rngs, n_in: int, n_out: int, *, gain: float = 2.0) -> nnx.Param:

@@ -30,7 +30,7 @@ class Plans(cohorts.Who):
     shifts: tuple[str, ...] = ()
     """Variabilities at deployment, module:OBJECT for your own, or ``all`` that suit.  Default: the eight of a plain study."""
     steps: int | None = None
-    """Optimiser steps of each trained design.  Default: the design's own (800); predictions were checked at 400."""
+    """Optimiser steps of each trained design.  Default: the design's own (400), at which predictions were checked."""
     seed: int = 0
     """Root of all randomness: the same command gives the same table."""
     task: Literal["classification", "multi-class", "multi-label", "ordinal", "segmentation"] = "classification"

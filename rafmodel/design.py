@@ -54,7 +54,7 @@ class Design:
     name: str
     proxy: Proxy
     widths: tuple[int, ...] = (16, 32, 64)
-    steps: int = 800
+    steps: int = 400
     batch: int = 128
     learning_rate: float = 3e-3
     n_unlabelled: int = 20_000

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from rafmodel import backend
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk
 
@@ -75,11 +76,15 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
     """Convolution 3x3 (3x3x3) with one pixel of zeros around: (N, *space, C) -> (N, *ceil(space / stride), width).
 
     weight  (3^dims C, width); stride 1 or 2
-    Where nothing is differentiated it is ``lax.conv``, which takes half the time.  Where something is, it is patches times a
-    matrix, since on a CPU the gradient of ``lax.conv`` is slow inside ``lax.scan``.  Its own gradient makes the patches
-    again rather than keep them, and adds what a pixel gets from the patches it lies in by slices of adjacent memory: the
-    transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
+    Where nothing is differentiated, and on accelerators, it is ``lax.conv``, which takes half the time.  Where something is, it
+    is patches times a matrix on a CPU, since there the gradient of ``lax.conv`` is slow inside ``lax.scan``.  Its own gradient
+    makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices of adjacent
+    memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
     """
+    return _by_library(stride, x, weight)
+
+
+def _by_library(stride: int, x: Array, weight: Array) -> Array:
     dims, channels = x.ndim - 2, x.shape[-1]
     axes = "DHW"[-dims:]
     dtype = jnp.result_type(x, weight)
@@ -89,11 +94,13 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
 
 
 def _ahead(x: Array, weight: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _patches(x, stride=stride) @ weight, (x, weight)
+    return (_patches(x, stride=stride) @ weight if backend.on_cpu() else _by_library(stride, x, weight)), (x, weight)
 
 
 def _back(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, weight = kept
+    if not backend.on_cpu():
+        return jax.vjp(partial(_by_library, stride), x, weight)[1](slope)
     patches = _patches(x, stride=stride)
     to_weight = patches.reshape(-1, len(weight)).T @ slope.reshape(-1, slope.shape[-1])
     return _unpatched(slope @ weight.T, x.shape, stride), to_weight
@@ -162,8 +169,8 @@ def features(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: in
 
 
 def few(images: Array | np.ndarray | OnDisk, most: int = 256) -> int:
-    """How many images (N, *space, C) are encoded together: AT_ONCE bytes as float32, at most so many, at least one."""
-    return max(1, min(most, AT_ONCE // (4 * int(np.prod(images.shape[1:])))))
+    """How many images (N, *space, C) are encoded together: AT_ONCE bytes as float32 on a CPU, at most so many, at least one."""
+    return max(1, min(most, backend.together(AT_ONCE) // (4 * int(np.prod(images.shape[1:])))))
 
 
 def in_turns(network: nnx.Module, images: Array) -> Array:
@@ -176,7 +183,7 @@ def in_turns(network: nnx.Module, images: Array) -> Array:
     n = len(images)
     most = max(1, IN_TURN // (images.dtype.itemsize * int(np.prod(images.shape[1:]))))
     each = next(k for k in range(min(most, n), 0, -1) if n % k == 0)
-    if jax.default_backend() != "cpu" or jax.local_device_count() > 1 or n < TURNS * most or each < most / 4:
+    if not backend.on_cpu() or jax.local_device_count() > 1 or n < TURNS * most or each < most / 4:
         return network(images)
     graph, state = nnx.split(network)
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable

@@ -43,8 +43,9 @@ TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
-    *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "architectures", "alignment"),
-    *("external", "collapse", "labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
+    *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "backend"),
+    *("architectures", "alignment", "external", "collapse"),
+    *("labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _SCALARS = ("threshold", "rank", "spread")

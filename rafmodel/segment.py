@@ -20,7 +20,7 @@ from rafmodel import contours, dice, external
 from rafmodel.cohort import Cohort
 from rafmodel.collapse import FAILED, Health, health
 from rafmodel.design import Design
-from rafmodel.encoder import Maps, Network, _patches, beside, features, in_chunks, of_maps, widths_of_maps
+from rafmodel.encoder import Maps, Network, beside, convolved, features, in_chunks, of_maps, widths_of_maps
 from rafmodel.labels import Lesson, flip_rate, flipped
 from rafmodel.masks import (
     Segmentation,
@@ -253,7 +253,7 @@ def answered(head: Head, seen: Maps, space: tuple[int, ...]) -> Array:
     x = beside(merged(seen, head.merge, space), head.offset)
     if head.conv is None or head.bias is None or head.out is None:
         return x[..., 0]
-    x = jax.nn.relu(beside(_patches(jax.nn.relu(x), stride=1) @ head.conv, head.bias))
+    x = jax.nn.relu(beside(convolved(jax.nn.relu(x), head.conv, 1), head.bias))
     return (x @ head.out)[..., 0]
 
 

@@ -39,7 +39,7 @@ def test_cells_are_counted_and_nothing_is_run(tmp_path, monkeypatch, capsys):
     cli.main(line)
     told = capsys.readouterr().out
     assert "cells    6 (3 designs, 2 seeds), 0 done already" in told
-    assert "jigsaw: 800 steps of 128" in told
+    assert "jigsaw: 400 steps of 128" in told
     assert "untrained[n_labelled=8]: 0 steps of 128, 8 labels" in told
     assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
 

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
+from rafmodel import backend
 from rafmodel.errors import InputError
 from rafmodel.variability import threefry
 
-AT_ONCE = 2**20  # bytes of images altered together: they and what is drawn for them stay in a core's cache
+AT_ONCE = 2**20  # bytes of images altered together on a CPU: they and what is drawn for them stay in a core's cache
 
 Drawn = dict[str, Array]
 Draw = Callable[[Array, tuple[int, ...]], Drawn]
@@ -117,13 +118,13 @@ def alter(key: Array, variability: Variability, images: Array, severities: Array
 
 
 def _in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -> Any:
-    """``one`` of every row of some pytrees, as ``vmap`` of it, but about AT_ONCE bytes at a time where a row has ``size``.
+    """``one`` of every row of some pytrees, as ``vmap`` of it; on a CPU about AT_ONCE bytes at a time where a row has ``size``.
 
     The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
     Rows of the result lie along ``axis``, into which each turn writes its own: to stack them would copy the whole batch.
     """
     n = jax.tree.leaves(columns)[0].shape[0]
-    turns = -(-n * size // AT_ONCE)
+    turns = -(-n * size // backend.together(AT_ONCE))
     every = jax.vmap(one, out_axes=axis)
     if turns <= 1:
         return every(*columns)

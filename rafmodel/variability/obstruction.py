@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.custom_batching import sequential_vmap
 
+from rafmodel import backend
 from rafmodel.variability.beams import beams, in_picture, in_view, on_beams
 from rafmodel.variability.law import Drawn, Variability, along, axes, one_sign, one_uniform, place
 
@@ -101,10 +102,11 @@ def _clear(image: Array, severity: Array, marks: Drawn, half: tuple[float, float
     marks  what was drawn, a row a mark; the middle of each is its ``place``
     half   half the height and width of the box about it, beyond which it covers nothing that could be seen
 
-    Image by image and mark by mark, since only so the marks that are shown and the pixels near them are all that is touched.
+    Image by image on a CPU, and mark by mark, since only so the marks that are shown and the pixels near them are all that is
+    touched.
     """
-    of_one = sequential_vmap(partial(_clear_of_one, image.shape[:2], half, covers))
-    return of_one(severity, marks)
+    of_one = partial(_clear_of_one, image.shape[:2], half, covers)
+    return (sequential_vmap(of_one) if backend.on_cpu() else of_one)(severity, marks)
 
 
 def _clear_of_one(
