@@ -17,6 +17,13 @@ def set_up_jax() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    keep_programs()
+
+
+def keep_programs() -> None:
+    """Compiled programs are kept in the user's cache, where the next run, or the next cohort of images as large, finds them."""
+    import jax
+
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return  # the user's own choice, which jax reads itself
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

@@ -25,6 +25,7 @@ from rafmodel import cohort as cohorts
 from rafmodel import design, experience, imbalance, masks, running, variability
 from rafmodel import study as studies
 from rafmodel.cohort import Cohort
+from rafmodel.console import keep_programs
 from rafmodel.files import atomically
 from rafmodel.phantoms import named, phantom
 
@@ -170,4 +171,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    keep_programs()
     main(tyro.cli(Options))
