@@ -111,7 +111,7 @@ def survey(
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     counts = _counts(asked.answers(test.label), metrics.members(test_code, len(names)))
     here, there = (tuple(one.chart for one in some) for some in (single, pools))
-    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts, alike)
+    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts, alike, predict.Once())
     return Survey(asked, single, pools, images)
 
 

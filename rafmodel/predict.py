@@ -5,8 +5,10 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -29,12 +31,38 @@ from rafmodel.variability import Variability
 
 TARGETS = 64  # principal directions of a target that has more
 LARGEST, SKETCHED = 2**16, 2**12  # numbers of a target above which it is sketched, and of the sketch
+LAWS = 4  # of pairs, whose moments are kept: designs of a grid, which share one, follow one another
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
 VIEW_RIDGE, LABEL_RIDGE, IMAGE_RIDGE = 0.0003, 0.1, 0.03
 """Relative to the mean variance of a direction: where the target is another view, labels, or made from the image.
 They, the time and the paces were chosen on four development cohorts (`derivations/NOTES.md`)."""
 UNTRAINED = select(["untrained"])[0]
+
+# images (m, *space, C), their labels (m,), and the rows of those that a proxy task sees
+Shown = tuple[np.ndarray | OnDisk, np.ndarray, np.ndarray]
+
+
+class Once:
+    """What a few questions were answered lastly, each made once whichever thread asks."""
+
+    def __init__(self, most: int = LAWS):
+        self._most, self._lock, self._answers = most, Lock(), {}
+
+    def __call__(self, question: Any, make: Callable[[], Any]) -> Any:
+        """The answer to a question (hashable): one kept, or what ``make`` returns; what it raises is raised to all who ask."""
+        with self._lock:
+            answer = self._answers.get(question)
+            if mine := answer is None:
+                answer = self._answers[question] = Future()
+                for old in list(self._answers)[: -self._most]:
+                    del self._answers[old]
+        if mine:
+            try:
+                answer.set_result(make())
+            except Exception as problem:
+                answer.set_exception(problem)
+        return answer.result()
 
 
 class Survey(NamedTuple):
@@ -46,6 +74,7 @@ class Survey(NamedTuple):
     label      all source labels, for the number of labels at hand
     counts     cases and controls of the test part by group
     alike      how alike the labelled images of one patient are
+    moments    of pairs, by the law that they follow: designs which share it differ in what is made of them
     """
 
     charts: tuple[Chart, ...]
@@ -55,6 +84,7 @@ class Survey(NamedTuple):
     label: np.ndarray
     counts: tuple[np.ndarray, np.ndarray]
     alike: Alike
+    moments: Once
 
 
 def predict(
@@ -155,7 +185,7 @@ def survey(
     single = tuple(chart for some in found for chart in some[: len(networks)])
     pools = tuple(chart for some in found for chart in some[len(networks) :])
     counts = charts.counts(test.label, test_code, len(names))
-    return Survey(single, pools, cohorts.pixels(paired), paired.label, labels, counts, alike)
+    return Survey(single, pools, cohorts.pixels(paired), paired.label, labels, counts, alike, Once())
 
 
 def untrained(key: Array, architecture: Architecture, source: Cohort, widths: tuple[int, ...]) -> tuple[Network, ...]:
@@ -252,13 +282,16 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     share = trained / (trained + LEARNING_TIME)
     ridge = LABEL_RIDGE if design.proxy.labelled else VIEW_RIDGE if design.proxy.siamese else IMAGE_RIDGE
     here = charts_of(design, survey.charts, survey.pools)
-    moments = _seen(key, survey, design, here)
+    shown = _shown(key, survey, design)
+    law = design.proxy.pairs, design.proxy.siamese, design.proxy.patched, design.pretrain_on, shown[2].tobytes()
+    asked = np.asarray(jax.random.key_data(key)).tobytes(), law, tuple(map(id, here))
+    moments = survey.moments(asked, lambda: _seen(key, shown, design, here))
     alike = [charts.scaled(np.eye(chart.axes.shape[1]), chart.clean) for chart in here]
     learned = [_learned(chart.clean, *some, ridge) for chart, some in zip(here, moments, strict=True)]
     return [(1 - share) * start + share * end for start, end in zip(alike, learned, strict=True)]
 
 
-def _seen(key: Array, survey: Survey, design: Design, here: Sequence[Chart]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _seen(key: Array, shown: Shown, design: Design, here: Sequence[Chart]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Second moments of the proxy task's pairs in each chart; every network sees every image once, and none is kept."""
     networks, siamese = {id(network): network for chart in here for network in chart.networks}, design.proxy.siamese
 
@@ -269,7 +302,7 @@ def _seen(key: Array, survey: Survey, design: Design, here: Sequence[Chart]) -> 
         n, single = len(inputs), np.asarray(inputs.reshape(-1, *inputs.shape[1 + design.proxy.patched :]))
         return statistics(single, n), statistics(np.asarray(targets), n) if siamese else targets
 
-    ahead, behind = _pairs(key, survey, design, seen)
+    ahead, behind = _pairs(key, shown, design, seen)
 
     def of(chart: Chart, seen: dict[int, np.ndarray]) -> np.ndarray:
         each = len(chart.centre) // len(chart.networks)
@@ -287,11 +320,8 @@ def _seen(key: Array, survey: Survey, design: Design, here: Sequence[Chart]) -> 
     return [moments(chart) for chart in here]
 
 
-def _pairs(key: Array, survey: Survey, design: Design, seen: Callable[..., Any] = lambda *pair: pair) -> Any:
-    """What is seen of PAIRED inputs and targets of the proxy task, which are made a batch at a time.
-
-    A task that needs labels sees only as many images as have one.
-    """
+def _shown(key: Array, survey: Survey, design: Design) -> Shown:
+    """What the proxy task sees; one that needs labels only as many images as have one."""
     images, image_label, source_label = survey.images, survey.image_label, survey.label
     if design.pretrain_on is not None:
         images, image_label, source_label = transfer.shown(key, design.pretrain_on, charts.CLEAN)
@@ -300,6 +330,12 @@ def _pairs(key: Array, survey: Survey, design: Design, seen: Callable[..., Any] 
         asked = design.proxy.asked
         each, stratum = n_by_class(design, source_label, asked), asked.strata(image_label)
         chosen = np.concatenate([np.flatnonzero(stratum == c)[:n] for c, n in enumerate(each)])
+    return images, image_label, chosen
+
+
+def _pairs(key: Array, shown: Shown, design: Design, seen: Callable[..., Any] = lambda *pair: pair) -> Any:
+    """What is seen of PAIRED inputs and targets of the proxy task, which are made a batch at a time."""
+    images, image_label, chosen = shown
     rows = np.resize(chosen, PAIRED)
     keys, label = jax.random.split(key, PAIRED), image_label[rows].astype(np.int32)
 

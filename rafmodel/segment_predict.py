@@ -92,7 +92,8 @@ def survey(
     counts = tuple((inside & some[None]).sum(1) for some in (share > 0, share < 1))
     labels = cohorts.part(train, "train").label
     seen = tuple(p.chart for p in found)
-    return Survey(found, predict.Survey(seen, (), cohorts.pixels(paired), paired.label, labels, counts, charts.APART))
+    images = cohorts.pixels(paired), paired.label
+    return Survey(found, predict.Survey(seen, (), *images, labels, counts, charts.APART, predict.Once()))
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:

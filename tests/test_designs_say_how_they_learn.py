@@ -352,15 +352,15 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
     monkeypatch.setattr(predict, "PAIRED", 50)
     part = cohort.pixels(OTHER)[..., 0].mean((1, 2))  # each image gets a grey of its own
     flat = replace(OTHER, image=np.broadcast_to(part[:, None, None, None], OTHER.image.shape).astype(np.float32))
-    surveyed = predict.Survey(
-        (), (), cohort.pixels(TRAIN), TRAIN.label, TRAIN.label, (np.ones(1), np.ones(1)), charts.APART
-    )
+    seen, counts = (cohort.pixels(TRAIN), TRAIN.label, TRAIN.label), (np.ones(1), np.ones(1))
+    surveyed = predict.Survey((), (), *seen, counts, charts.APART, predict.Once())
     for name in ("jigsaw", "supervised"):
         one = replace(chosen(name), pretrain_on=flat)
-        grey = predict._pairs(KEY, surveyed, one)[0].reshape(50, -1)
+        grey = predict._pairs(KEY, predict._shown(KEY, surveyed, one), one)[0].reshape(50, -1)
         assert np.isin(grey, flat.image[flat.split == "train"]).all()
         assert len(np.unique(grey)) > 20
-        few = predict._pairs(KEY, surveyed, replace(one, n_unlabelled=3, n_labelled=4))[0]
+        small = replace(one, n_unlabelled=3, n_labelled=4)
+        few = predict._pairs(KEY, predict._shown(KEY, surveyed, small), small)[0]
         assert len(np.unique(few)) == (3 if name == "jigsaw" else 4)
 
 

@@ -1,5 +1,7 @@
 """L0 trains nothing, never reads a test image or a test label's place, and moves the way it must."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import jax
@@ -108,10 +110,66 @@ def test_the_mixture_follows_training_time(survey):
 
 def test_a_task_that_needs_labels_sees_only_labelled_images(survey):
     few = named("supervised", n_labelled=16)
-    inputs, targets = predict._pairs(KEY, survey, few)
+    inputs, targets = predict._pairs(KEY, predict._shown(KEY, survey, few), few)
     assert len(np.unique(inputs.reshape(len(inputs), -1), axis=0)) == 16
     np.testing.assert_allclose(targets[:, :2].mean(0), 0.5, atol=0.05)
-    assert len(np.unique(predict._pairs(KEY, survey, named("masked"))[0].reshape(200, -1), axis=0)) == 200
+    every = named("masked")
+    inputs = predict._pairs(KEY, predict._shown(KEY, survey, every), every)[0]
+    assert len(np.unique(inputs.reshape(200, -1), axis=0)) == 200
+
+
+def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatch):
+    """Not for other images, views, keys or charts; and what is foreseen is the same whoever comes first."""
+    one = named("contrastive+noise")
+    variants = {
+        "ridge": replace(one, ridge=10 * one.ridge),
+        "steps": replace(one, steps=2 * one.steps),
+        "few": replace(one, n_unlabelled=50),
+        "crop": named("contrastive+crop"),
+        "supervised": named("supervised"),
+        "few labels": named("supervised", n_labelled=16),
+    }
+    alone = {}
+    for name, variant in variants.items():
+        alone[name] = predict.foresee(KEY, survey._replace(moments=predict.Once()), variant).auc
+    made, pairs = [], predict._pairs
+    monkeypatch.setattr(predict, "_pairs", lambda *given: made.append(given[2].name) or pairs(*given))
+    fresh = survey._replace(moments=predict.Once(100))
+    predict.foresee(KEY, fresh, one)
+    assert len(made) == 1
+    for name, variant in variants.items():
+        before = len(made)
+        np.testing.assert_array_equal(predict.foresee(KEY, fresh, variant).auc, alone[name])
+        assert len(made) - before == (name not in ("ridge", "steps"))
+    predict.foresee(jax.random.fold_in(KEY, 1), fresh, one)
+    predict.foresee(KEY, fresh._replace(charts=tuple(chart._replace() for chart in fresh.charts)), one)
+    assert len(made) == 7
+
+
+def test_questions_are_answered_once_and_the_last_few_kept():
+    once, made = predict.Once(2), []
+
+    def answer(question: str) -> str:
+        return once(question, lambda: made.append(question) or question.upper())
+
+    def failing() -> str:
+        made.append("e")
+        raise ValueError("no answer")
+
+    assert [answer(q) for q in "aabab"] == ["A", "A", "B", "A", "B"]
+    assert made == ["a", "b"]
+    assert answer("c") == "C"
+    assert answer("b") == "B"
+    assert answer("a") == "A"  # of the three the first was forgotten
+    assert made == ["a", "b", "c", "a"]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no answer"):
+            once("e", failing)
+    assert made[4:] == ["e"]
+    with ThreadPoolExecutor(8) as pool:
+        slow = [pool.submit(once, "s", lambda: time.sleep(0.1) or made.append("s") or "S") for _ in range(8)]
+        assert [one.result() for one in slow] == ["S"] * 8
+    assert made[5:] == ["s"]
 
 
 def test_no_patient_is_both_deployed_on_and_learned_from():
@@ -196,7 +254,7 @@ def test_labels_form_what_several_untrained_encoders_see_together():
     in_layers = np.concatenate([np.diag(one.axes @ one.axes.T) for one in seen.charts])
     assert len(set(np.round(in_layers[:each] / in_layers[0], 3))) == 2  # features, and all other statistics
     assert len(set(np.round(pooled_scale, 3))) > each
-    inputs, targets = predict._pairs(KEY, seen, taught)
+    inputs, targets = predict._pairs(KEY, predict._shown(KEY, seen, taught), taught)
     u = (charts.statistics(chart.networks, inputs) - chart.centre) @ chart.axes
     u, v = u - u.mean(0), targets - targets.mean(0)
     uu, uv = u.T @ u / len(u), u.T @ v / len(u)

@@ -265,7 +265,7 @@ def test_theory_of_a_supervised_task_has_all_class_directions():
     power = np.linalg.eigvalsh(metric)[::-1]
     assert power[1] > 1e-3 * power[0]
     assert power[2] < 1e-3 * power[1]
-    inputs, targets = predict._pairs(KEY, seen.images, one)
+    inputs, targets = predict._pairs(KEY, predict._shown(KEY, seen.images, one), one)
     np.testing.assert_allclose(targets[:, :3].mean(0), 1 / 3, atol=0.02)
     assert len(np.unique(inputs.reshape(len(inputs), -1), axis=0)) == 60
 
