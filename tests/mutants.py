@@ -35,6 +35,7 @@ FORMULAS = (
 LESSONS = ("test_designs_say_how_they_learn",)
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 NETWORKS = ("test_encoder_and_its_layers",)
+ACCELERATED = ("test_accelerators_compute_the_same",)
 BELIEF = ("test_theory_is_believed_as_far_as_it_agrees",)
 TABLES = ("test_check_scores_are_right", "test_fit_recovers_known_weights")
 LAWS = (
@@ -154,6 +155,16 @@ PROGRAM = [
     ("pretrain", "if patch else shown, label[now]", "if patch else shown, label[now][::-1]", SIMULATION),
     ("encoder", "some, images.reshape(-1, each, *images.shape[1:])", "some, images[::-1].reshape(-1, each, *images.shape[1:])", NETWORKS),
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
+    # ---- accelerators; pairs made once
+    ("backend", "return on_a_cpu if on_cpu() else ROOMY", "return ROOMY if on_cpu() else on_a_cpu", ACCELERATED),
+    ("encoder", "jax.vjp(partial(_by_library, stride), x, weight)", "jax.vjp(partial(_by_library, stride), x, -weight)", ACCELERATED),
+    ("architectures", "jax.lax.optimization_barrier(some)", "jax.lax.optimization_barrier(some[:, ::-1])", ACCELERATED),
+    ("predict", "design.pretrain_on, shown[2].tobytes()", "design.pretrain_on", PREDICTION),
+    ("predict", "design.pretrain_on, shown[2].tobytes()", "shown[2].tobytes()", PREDICTION),
+    ("predict", "law = design.proxy.pairs, design.proxy.siamese", "law = design.proxy.siamese", PREDICTION),
+    ("predict", "law, tuple(map(id, here))", "law", PREDICTION),
+    ("predict", "np.asarray(jax.random.key_data(key)).tobytes(), law", "law", PREDICTION),
+    ("predict", "for old in list(self._answers)[: -self._most]:", "for old in list(self._answers)[: -1]:", PREDICTION),
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LESSONS),

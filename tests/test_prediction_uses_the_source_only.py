@@ -128,6 +128,7 @@ def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatc
         "crop": named("contrastive+crop"),
         "supervised": named("supervised"),
         "few labels": named("supervised", n_labelled=16),
+        "elsewhere": replace(one, pretrain_on=replace(IMAGES, image=1 - IMAGES.image)),
     }
     alone = {}
     for name, variant in variants.items():
@@ -143,7 +144,7 @@ def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatc
         assert len(made) - before == (name not in ("ridge", "steps"))
     predict.foresee(jax.random.fold_in(KEY, 1), fresh, one)
     predict.foresee(KEY, fresh._replace(charts=tuple(chart._replace() for chart in fresh.charts)), one)
-    assert len(made) == 7
+    assert len(made) == 8
 
 
 def test_questions_are_answered_once_and_the_last_few_kept():
