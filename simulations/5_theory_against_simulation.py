@@ -797,7 +797,7 @@ def compare(setting: Setting, rng: np.random.Generator, n: int) -> tuple[float, 
 class Options:
     """How many draws."""
 
-    draws: int = 100_000
+    draws: int = 250_000
     """independent draws of each setting (a tenth of it where one is an image, a fiftieth where one is a trained probe)"""
     out: Path | None = None
     """folder for the table, AGREEMENT.md"""
