@@ -128,7 +128,7 @@ def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatc
         "crop": named("contrastive+crop"),
         "supervised": named("supervised"),
         "few labels": named("supervised", n_labelled=16),
-        "elsewhere": replace(one, pretrain_on=replace(IMAGES, image=1 - IMAGES.image)),
+        "as few elsewhere": replace(one, n_unlabelled=50, pretrain_on=replace(IMAGES, image=1 - IMAGES.image)),
     }
     alone = {}
     for name, variant in variants.items():
