@@ -3,7 +3,7 @@
 Every design under every shift, three seeds of 400 steps, on eleven development cohorts.  One command makes or continues it; the
 six that their experience was tried on are made by name, in a folder of their own, so that they do not become experience:
 
-    python simulations/3_development_study.py --out runs/development
+    python simulations/3_development_study.py --out runs/development      (1 h 49 min on two cores)
     python simulations/3_development_study.py --out runs/witnesses --only nuclei-pixels adrenal-flattened retina-pixels
     python simulations/3_development_study.py --out runs/witnesses --only hippocampus-pixels hannover-icu nih-view
 
