@@ -76,10 +76,10 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
     """Convolution 3x3 (3x3x3) with one pixel of zeros around: (N, *space, C) -> (N, *ceil(space / stride), width).
 
     weight  (3^dims C, width); stride 1 or 2
-    Where nothing is differentiated, and on accelerators, it is ``lax.conv``, which takes half the time.  Where something is, it
-    is patches times a matrix on a CPU, since there the gradient of ``lax.conv`` is slow inside ``lax.scan``.  Its own gradient
-    makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices of adjacent
-    memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
+    On accelerators, and where nothing is differentiated, it is ``lax.conv``; on a CPU that takes half the time of what follows.
+    Where something is, it is patches times a matrix there, since a CPU's gradient of ``lax.conv`` is slow inside ``lax.scan``.
+    This gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices
+    of adjacent memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
     """
     return _by_library(stride, x, weight)
 

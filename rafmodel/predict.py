@@ -283,6 +283,7 @@ def representations(key: Array, survey: Survey, design: Design) -> list[Array]:
     ridge = LABEL_RIDGE if design.proxy.labelled else VIEW_RIDGE if design.proxy.siamese else IMAGE_RIDGE
     here = charts_of(design, survey.charts, survey.pools)
     shown = _shown(key, survey, design)
+    # charts by identity: the survey that keeps the answers holds them
     law = design.proxy.pairs, design.proxy.siamese, design.proxy.patched, design.pretrain_on, shown[2].tobytes()
     asked = np.asarray(jax.random.key_data(key)).tobytes(), law, tuple(map(id, here))
     moments = survey.moments(asked, lambda: _seen(key, shown, design, here))
