@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel import amounts, state
+from rafmodel import amounts, detectors, state
 from rafmodel.amounts import NAMES, NOISE, POSE
+from rafmodel.detectors import SCORES
 from rafmodel.registration import change_by_turning
-from rafmodel.state import SCORES, Reference
+from rafmodel.state import Reference
 from rafmodel.variability import CATALOGUE, alter
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
@@ -34,7 +35,6 @@ FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as 
 LARGEST = np.array(
     [0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5]
 )  # s.d. of amounts at most; of noise: times its own
-_LEAST = np.array([0.1, 0.05, 0.1, 0.3])  # smallest s.d. that a score is taken to have
 
 
 class Recovery(NamedTuple):
@@ -302,17 +302,17 @@ def _centre(values: np.ndarray) -> np.ndarray:
 
 def _detectors(key: Array, reference: Reference, images: Array, some: Array) -> tuple[np.ndarray, ...]:
     """Thresholds from the cohort's own scores, what they find of injected artifacts, and mean score by level."""
-    own = state.scores(reference, images)
+    own = detectors.scores(reference, images)
     lower, middle = np.quantile(own, [0.25, 0.5], axis=0)
-    spread = np.maximum((middle - lower) / 0.6745, _LEAST)  # of the lower half, which artifacts hardly reach
+    spread = np.maximum((middle - lower) / 0.6745, detectors.LEAST)  # of the lower half, which artifacts hardly reach
     threshold, curve = middle + FAR * spread, np.empty((len(SCORES), 5))
     crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
-    clear = state.scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
+    clear = detectors.scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
     tried = np.maximum(clear.sum(0), 1)
     for j, name in enumerate(SCORES):
         levels = jnp.array(CATALOGUE[name].levels, some.dtype)
         altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
-        score = state.scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
+        score = detectors.scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
         called = ((score[LEVEL] > threshold) & clear).sum(0)
         curve[j], crossed[:, j] = score[..., j].mean(1), called / tried
         number = np.repeat(np.arange(5.0), len(some))[:, None]

@@ -16,13 +16,14 @@ from scipy.special import logit
 
 import rafmodel
 from rafmodel import cohort as cohorts
-from rafmodel import injection, state
+from rafmodel import detectors, injection, state
 from rafmodel.cohort import Cohort
+from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.imbalance import pixel_prevalence
 from rafmodel.injection import Recovery
 from rafmodel.own_laws import lanes, presence_chains, state_chains, without_extremes
-from rafmodel.state import SCORES, STATES, Reference
+from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, FAMILIES
 
 STRENGTHS = tuple(f"{name}_strength" for name in SCORES)
@@ -62,12 +63,8 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     """States, strengths and presences of a cohort's images, relative to their own mean or, with ``like``, to another's.
 
     code  (N,) subgroup of each image, 0, 1, ...; None: one
-    Raises InputError where there are too few images, or volumes.
+    Volumes are measured in their middle plane.  Raises InputError where there are too few images.
     """
-    if cohort.image.ndim != 4:
-        raise InputError(
-            f"{cohort.name}: own variability is measured in images, but these are volumes {cohort.image.shape[1:-1]}"
-        )
     if len(cohort.label) < FEWEST:
         raise InputError(f"{cohort.name}: {len(cohort.label)} images; own variability needs {FEWEST}")
     code = np.zeros(len(cohort.label), int) if code is None else code
@@ -78,7 +75,7 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     found = injection.measured(reference, recovery, images)
     wrong, doubt = injection.offsets(key_offset, reference, recovery, images, found, code)
     found = np.where(recovery.identified[None], injection.answered(recovery, found, code) - wrong[code], np.nan)
-    score = state.scores(reference, images)
+    score = detectors.scores(reference, images)
     called = score > recovery.threshold[None]
     share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)
     pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
@@ -148,7 +145,9 @@ def posterior(
     counts = _counted(measured, cohort.patient, code, len(names))
     shares = np.stack([np.asarray(presence_chains(k, counts, **options))[0] for k in keys[1]])
     found = _dataset(measured, value, cohort, names, code, laws, shares)
-    told = {"cohort": cohort.name, "group_attribute": group or "", "size": int(cohort.image.shape[1])}
+    told = {"cohort": cohort.name, "group_attribute": group or "", "size": int(cohort.image.shape[-2])}
+    if cohort.image.ndim == 5:
+        told["volumes"] = str(cohort.image.shape[1:-1])
     return found.assign_attrs(told, middle=float(measured.reference.middle), rafmodel_version=rafmodel.__version__)
 
 
@@ -258,8 +257,10 @@ def summary(posterior: xr.Dataset) -> str:
     who = ", ".join(f"{g} {n} images of {p} patients" for g, n, p in zip(
         groups, posterior["n_images"].values, posterior["n_patients"].values, strict=True
     ))  # fmt: skip
+    space = posterior.attrs.get("volumes")
     rows = [
         f"own variability of {posterior.attrs['cohort']}: {who}",
+        *([f"measured in the middle plane of volumes {space}, and met in every plane alike"] if space else []),
         "means are relative to the mean of all images; mean or s.d., 90 % interval",
     ]
     missing = []

@@ -1,4 +1,4 @@
-"""In what state each image is: its grey values, pose, noise, sharpness and field relative to a reference, and artifact scores.
+"""In what state each image is: its grey values, pose, noise, sharpness and field relative to a reference.
 
 A reference is taken from a cohort once; states of any images are then measured against it.  What an estimator is worth on
 a cohort is found by ``injection``.  Several channels are measured as their mean.
@@ -35,7 +35,6 @@ STATES = {  # name -> what its value is
     "field_xx": "log, second order across",
     "field_yy": "log, second order down",
 }
-SCORES = ("spike", "zipper", "black_corner", "characters")  # artifacts with a detector
 CHUNK = 128  # images measured together
 _SHARES = np.linspace(0.04, 0.96, 24)  # of the pixels, at which grey values are compared
 _DARK = 0.02  # below this a logarithm tells the noise, not the tissue
@@ -63,7 +62,9 @@ class Reference(NamedTuple):
 
 
 def grey_images(image: Array | np.ndarray) -> Array:
-    """Images (N, H, W, 1), float32 in [0, 1], from uint8 or floats of one or more channels."""
+    """Images (N, H, W, 1), float32 in [0, 1], from uint8 or floats of one or more channels; of volumes the middle plane."""
+    if image.ndim == 5:
+        image = image[:, image.shape[1] // 2]
     scale = np.float32(255) if image.dtype == np.uint8 else np.float32(1)
     return jnp.asarray(np.asarray(image).astype(np.float32).mean(-1, keepdims=True) / scale)
 
@@ -72,8 +73,8 @@ def reference(images: Array) -> Reference:
     """The mean of images (N, H, W, 1): grey values, power and, registered twice, shape."""
     clear = in_chunks(_unclipped, images, chunk=CHUNK)
     grey = jnp.mean(in_chunks(_log_quantiles, clear, chunk=CHUNK), 0)
-    powers = [jnp.mean(power, 0) for power in in_chunks(_powers, images, chunk=CHUNK)]
-    bare = Reference(grey, _middle(grey), images[0], *powers)
+    mean_powers = [jnp.mean(power, 0) for power in in_chunks(powers, images, chunk=CHUNK)]
+    bare = Reference(grey, _middle(grey), images[0], *mean_powers)
     normal = in_chunks(partial(_normalised, bare), clear, chunk=CHUNK)
     template = jnp.mean(normal, 0)
     for _ in range(2):
@@ -110,7 +111,7 @@ def _states(reference: Reference, images: Array) -> Array:
         field = _fields(reference, clear, log_gamma, pose)
         pose, _ = refined(reference.template, _evened(normal, field, log_gamma), pose)
     field = _fields(reference, clear, log_gamma, pose)
-    single = jnp.stack([gain, log_gamma, *pose, log_noise(images), _blurs(reference.power, _powers(images)[0])], 1)
+    single = jnp.stack([gain, log_gamma, *pose, log_noise(images), _blurs(reference.power, powers(images)[0])], 1)
     return jnp.concatenate([single, field], 1)
 
 
@@ -235,7 +236,7 @@ def _rings(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @jax.jit
-def _powers(images: Array) -> tuple[Array, Array]:
+def powers(images: Array) -> tuple[Array, Array]:
     """Log power by ring (N, R) and by wave (N, H, W // 2 + 1), of images under a Hann window."""
     height, width = images.shape[1:3]
     window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (height, width)))
@@ -312,47 +313,3 @@ def _evened(images: Array, field: Array, log_gamma: Array) -> Array:
     """Normalised images (N, H, W, 1) without their field; it was found before gamma was undone."""
     log = jnp.tensordot(field, _legendre(grid(images[0])), 1) * jnp.exp(-log_gamma)[:, None, None]
     return images * jnp.exp(-jnp.clip(log, -1.5, 1.5))[..., None]
-
-
-# ---- artifacts
-
-
-def scores(reference: Reference, images: Array) -> np.ndarray:
-    """Scores (N, len(SCORES)) that grow with each artifact."""
-    return in_chunks(partial(_scores, reference), images, chunk=CHUNK)
-
-
-@jax.jit
-def _scores(reference: Reference, images: Array) -> Array:
-    spikes = jax.vmap(partial(_spike, reference.waves))(_powers(images)[1])
-    others = jax.vmap(lambda x: jnp.stack([_zipper(x), _black_corner(x), _characters(x)]))(images[..., 0])
-    return jnp.concatenate([spikes[:, None], others], 1)
-
-
-def _spike(mean: Array, log_power: Array) -> Array:
-    """Largest excess of log power over the mean's among waves of 2 to 10 cycles, less the median excess."""
-    height, half = log_power.shape
-    radius = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.arange(half)[None, :])
-    inside = (radius >= 2) & (radius <= min(10, half - 1))
-    excess = (log_power - mean)[inside]
-    return jnp.max(excess) - jnp.median(excess)
-
-
-def _zipper(image: Array) -> Array:
-    """Log of the largest over the median energy of a column's fine differences along it."""
-    fine = image[:-2] - 2 * image[1:-1] + image[2:]
-    energy = jnp.mean(jnp.abs(fine), 0)
-    energy = (energy[1:] + energy[:-1]) / 2
-    return jnp.log((jnp.max(energy) + 1e-3) / (jnp.median(energy) + 1e-3))
-
-
-def _black_corner(image: Array) -> Array:
-    """Share of the corners, beyond 1.2 half sides from the centre, that is nearly black."""
-    rows, columns = grid(image[..., None])
-    corner = jnp.hypot(rows, columns) > 1.2
-    return jnp.sum(corner * (image < 0.04)) / jnp.sum(corner)
-
-
-def _characters(image: Array) -> Array:
-    """Share of white pixels, log."""
-    return jnp.log(jnp.mean(image > 0.985) + 2e-3)

@@ -2,11 +2,11 @@
 
     python simulations/9_states_recovered_by_injection.py --replicates 100
 
-On each development cohort known gains, gammas, turns, moves, sizes, noises, blurs and fields are added, all at once, to up to
-256 images, and artifacts one at a time; the table holds slope, correlation, bias and error of one measurement.  Then 100
-replicates of two subgroups are made from one phantom image by known laws, measured and fitted: the share of 90 % intervals that
-hold the truth, where the state counts as identified.  Resumes where it stopped, replicate by replicate; writes STATES.md and
-states.json.
+On each cohort, volumes in their middle plane, known gains, gammas, turns, moves, sizes, noises, blurs and fields are added, all
+at once, to up to 256 images, and artifacts one at a time; the table holds slope, correlation and error of one measurement.
+Then 100 replicates of two subgroups are made from one phantom image by known laws, measured and fitted: the share of 90 %
+intervals that hold the truth, where the state counts as identified.  Resumes where it stopped, replicate by replicate; writes
+STATES.md and states.json.
 """
 
 import json
@@ -20,19 +20,25 @@ import numpy as np
 import tyro
 
 from rafmodel import cohort as cohorts
-from rafmodel import injection, own_laws, own_variability, state
+from rafmodel import detectors, injection, own_laws, own_variability, state
 from rafmodel.cohort import Cohort
+from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.files import atomically
 from rafmodel.phantoms import named, phantom
-from rafmodel.state import SCORES, STATES, Reference
+from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, alter, fitted
 from rafmodel.variability.fitted import Difference
 from rafmodel.variability.law import Variability
 from rafmodel.variability.resolution import gaussian_blur
 
 SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways")
-COHORTS = (*SYNTHETIC, "pneumoniamnist", "breastmnist", "nih_cxr1000", "sunnybrook_cmr")
+COHORTS = (
+    *SYNTHETIC,
+    *("pneumoniamnist", "breastmnist", "nih_cxr1000", "sunnybrook_cmr"),
+    *("busi_ultrasound", "nuclei_dsb2018", "retina_vessels"),
+    *("adrenalmnist3d", "msd_hippocampus3d"),  # volumes, in their middle plane
+)
 SIZE = 32
 EACH = 80  # images of each of two subgroups in a replicate
 NAMES = tuple(STATES)
@@ -56,7 +62,14 @@ LAWS = {
 }
 NOISE = ((np.log(0.03), 0.15), (np.log(0.06), 0.25))  # log s.d., mean and s.d.
 BLUR = ((0.0012, 0.0002), (0.0022, 0.0004))  # variance, mean and s.d.
-PREVALENCE = {"spike": (0.1, 0.4), "zipper": (0.05, 0.3)}
+PREVALENCE = {
+    "spike": (0.1, 0.4),
+    "zipper": (0.05, 0.3),
+    "ghosting": (0.1, 0.3),
+    "rings": (0.05, 0.3),
+    "occlusion": (0.05, 0.2),
+    "characters": (0.05, 0.2),
+}  # of artifacts, in subgroup A and in B, each by itself
 
 
 @dataclass(frozen=True)
@@ -234,7 +247,7 @@ def one_of_presence(number: int) -> dict:
     threshold, found, tried, crossed, *_ = injection._detectors(
         jax.random.key(9001 + number), reference, images, images
     )
-    called = state.scores(reference, images) > threshold
+    called = detectors.scores(reference, images) > threshold
     hits = [np.bincount(CODE, c, 2).tolist() for c in called.T]
     return {"hits": hits, "found": found.tolist(), "tried": tried.tolist(), "crossed": crossed.tolist()}
 

@@ -634,8 +634,8 @@ AMOUNTS = [
 IMAGE_STATES = [
     (
         "injection",
-        "np.maximum((middle - lower) / 0.6745, _LEAST)",
-        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, _LEAST)",
+        "np.maximum((middle - lower) / 0.6745, detectors.LEAST)",
+        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, detectors.LEAST)",
     ),
     ("injection", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
     ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
@@ -644,6 +644,14 @@ IMAGE_STATES = [
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),
     ("state", "value * ndtr(value) + jnp.exp(", "value * ndtr(value) - jnp.exp("),
     ("state", "jnp.minimum(deviation, jnp.sqrt(", "jnp.maximum(deviation, jnp.sqrt("),
+    ("detectors", "(line[:-2] + line[2:]) / 2 - line[1:-1]", "line[1:-1] - (line[:-2] + line[2:]) / 2"),
+    ("detectors", "np.arange(_BLOCK - 1, len(step), _BLOCK)", "np.arange(_BLOCK, len(step), _BLOCK)"),
+    ("detectors", "jnp.max(jnp.min(below, 0))", "jnp.max(jnp.max(below, 0))"),
+    ("detectors", "jnp.max(below[1] - jnp.maximum(below[0], 0))", "jnp.max(below[1])"),
+    ("detectors", "(jnp.sum(jnp.sum(fine, 0) ** 2) - own)", "jnp.sum(jnp.sum(fine, 0) ** 2)"),
+    ("detectors", "jnp.sum(lit * (image < _BLACK))", "jnp.sum(image < _BLACK)"),
+    ("detectors", "jnp.hypot(rows, columns) > 1.2", "jnp.hypot(rows, columns) < 1.2"),
+    ("detectors", "sides += [turned[:deep].mean(), turned[-deep:].mean()]", "sides += [turned[:deep].mean()]"),
 ]
 
 

@@ -11,9 +11,10 @@ from skimage.transform import SimilarityTransform, warp
 from rafmodel import cohort as cohorts
 from rafmodel import injection, own_laws, own_variability, state, variability
 from rafmodel import study as studies
+from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
-from rafmodel.state import SCORES, STATES
+from rafmodel.state import STATES
 from rafmodel.variability import fitted
 
 pytestmark = pytest.mark.exhaustive
@@ -243,6 +244,45 @@ def test_the_law_carries_one_site_to_the_other(posterior, measured, hospital):
         assert abs(left) < 0.3, (name, left)
 
 
+def test_a_law_acts_on_a_volume_plane_by_plane(posterior, hospital):
+    """Every plane is moved, lit and toned as the image is; only its noise is its own."""
+    law = fitted.shift_law(posterior, "there")
+    image = jnp.asarray(hospital.image[0])
+    key, one = jax.random.key(5), jnp.float32(1)
+    drawn = law.draw(key, (4, *image.shape))
+    assert drawn["white"].shape == (4, *image.shape)
+    volume = jnp.stack([image, image, jnp.flip(image, 1), image])
+    got = law.rebuild(drawn, volume, one)
+    for i, plane in enumerate(volume):
+        alone = law.rebuild(drawn | {"white": drawn["white"][i]}, plane, one)
+        np.testing.assert_allclose(got[i], alone, atol=1e-6)
+    assert np.abs(got[0] - got[1]).max() > 1e-3
+    mask = (volume[..., 0] > 0.4).astype(jnp.uint8)
+    moved = law.move(drawn, mask, one)
+    for i, plane in enumerate(mask):
+        np.testing.assert_array_equal(moved[i], law.move(drawn | {"white": drawn["white"][i]}, plane, one))
+
+
+def test_artifacts_that_nobody_has_are_left_out_of_a_law():
+    value = dict(zip(fitted._COLUMNS, fitted._nothing(), strict=True))
+    value["rings prevalence"] = 0.5
+    drawn = fitted.Difference((tuple(value.values()),), -1.0)(jax.random.key(0), (16, 16, 1))
+    assert [name for name in drawn if name.endswith(" at")] == ["rings at"]
+
+
+def test_volumes_are_measured_in_their_middle_plane(hospital, measured):
+    """The same states as the images that lie in the middle of volumes of other things."""
+    rng = np.random.default_rng(0)
+    volume = rng.uniform(size=(N, 5, *hospital.image.shape[1:])).astype(np.float32)
+    volume[:, 2] = hospital.image
+    np.testing.assert_array_equal(state.grey_images(volume), state.grey_images(hospital.image))
+    again = own_variability.measure(
+        jax.random.key(1), replace(hospital, image=volume, mask=None), cohorts.groups(hospital, "site")[1]
+    )
+    k = len(STATES)
+    np.testing.assert_allclose(again.value[:, :k], measured.value[:, :k])
+
+
 def test_a_fit_file_is_a_shift(posterior, tmp_path):
     path = tmp_path / "own.nc"
     studies.save(posterior, path)
@@ -284,8 +324,8 @@ def test_bad_cohorts_are_one_line(hospital):
 
 def test_what_has_no_estimator_is_named():
     text = " ".join(own_variability.UNSEEN)
-    assert "ghosting" in text
-    assert "spike" not in text
+    assert "metal" in text
+    assert "ghosting" not in text
     assert injection.FEWEST >= 0.5
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from jax import Array
 
 from rafmodel.errors import InputError
-from rafmodel.variability.acquisition import SPIKE, ZIPPER
+from rafmodel.variability.acquisition import GHOSTING, RINGS, SPIKE, ZIPPER
 from rafmodel.variability.geometry import rescale, shift, turn
 from rafmodel.variability.intensity import bias_field, gain, gamma
 from rafmodel.variability.law import Drawn, Variability, grid, sample
 from rafmodel.variability.noise import gaussian
-from rafmodel.variability.obstruction import BLACK_CORNER, CHARACTERS
-from rafmodel.variability.resolution import gaussian_blur
+from rafmodel.variability.obstruction import BLACK_CORNER, CHARACTERS, DROPOUT, FIELD_OF_VIEW, OCCLUSION, SHADOW
+from rafmodel.variability.resolution import JPEG, gaussian_blur
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +35,19 @@ LEVELS = (
 )  # doses: 1 is the subgroup as it was fitted, less is on the way there, more is beyond
 UNKNOWN = 3  # level, of five, of an artifact whose strength cannot be told
 DRAWS = 64  # parameter sets of the posterior that a law keeps
-ARTIFACTS = (SPIKE, ZIPPER, BLACK_CORNER, CHARACTERS)
+ARTIFACTS = (
+    SPIKE,
+    ZIPPER,
+    GHOSTING,
+    RINGS,
+    JPEG,
+    DROPOUT,
+    SHADOW,
+    BLACK_CORNER,
+    FIELD_OF_VIEW,
+    OCCLUSION,
+    CHARACTERS,
+)  # with a detector
 _ADDED = ("gain", "gamma", "rotation", "down", "across", "scale")
 _FIELDS = ("field_x", "field_y", "field_xy", "field_xx", "field_yy")
 _SIGNED = (*_ADDED, *_FIELDS)
@@ -59,12 +71,12 @@ class Difference:
     middle: float
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Drawn:
-        """Everything that is left to chance for an image (H, W, C)."""
+        """Everything that is left to chance for an image (H, W, C) or a volume (D, H, W, C), whose planes share all but noise."""
         keys = jax.random.split(key, 3 + len(ARTIFACTS))
         table = jnp.asarray(np.array(self.sets, np.float32))
         chosen = table[jax.random.randint(keys[0], (), 0, len(self.sets))]
         value = dict(zip(_COLUMNS, chosen, strict=True))
-        z = jax.random.normal(keys[1], (len(_SIGNED) + 2 + len(ARTIFACTS),), jnp.float32)
+        z = jax.random.normal(keys[1], (len(_SIGNED) + 2,), jnp.float32)
         drawn: Drawn = {"middle": jnp.float32(self.middle)}
         for i, name in enumerate(_SIGNED):
             drawn[name] = value[f"{name} offset"] + value[f"{name} spread"] * z[i]
@@ -72,25 +84,38 @@ class Difference:
         drawn["noise_target"] = jnp.exp(value["noise target"] + value["noise spread"] * z[-2])
         drawn["noise_source"] = jnp.exp(value["noise source"])
         drawn["white"] = jax.random.normal(keys[2], shape, jnp.float32)
-        for i, law in enumerate(ARTIFACTS):
-            key_u, key_law = jax.random.split(keys[3 + i])
-            strength = value[f"{law.name} strength"] + value[f"{law.name} spread"] * z[len(_SIGNED) + i]
+        for law, key_one in zip(ARTIFACTS, keys[3:], strict=True):
+            share = _COLUMNS.index(f"{law.name} prevalence")
+            if not any(one[share] for one in self.sets):
+                continue
+            key_u, key_z, key_law = jax.random.split(key_one, 3)
+            strength = value[f"{law.name} strength"] + value[f"{law.name} spread"] * jax.random.normal(
+                key_z, (), jnp.float32
+            )
             drawn[f"{law.name} at"] = jax.random.uniform(key_u, dtype=jnp.float32) / jnp.maximum(
                 value[f"{law.name} prevalence"], 1e-9
             )
             drawn[f"{law.name} strength"] = jnp.clip(jnp.exp(strength), 0, law.levels[-1])
-            drawn |= {f"{law.name} {name}": x for name, x in law.draw(key_law, shape).items()}
+            drawn |= {f"{law.name} {name}": x for name, x in law.draw(key_law, shape[-3:]).items()}
         return drawn
 
 
 def where_from(drawn: Drawn, position: Array, severity: Array) -> Array:
-    """Turned, scaled and moved by the dose of what was drawn."""
+    """Turned, scaled and moved by the dose of what was drawn; a volume in its last two axes."""
+    if len(position) == 3:
+        return jnp.concatenate([position[:1], where_from(drawn, position[1:], severity)])
     turned = rescale({"z": drawn["scale"]}, turn({"z": drawn["rotation"]}, position, severity), severity)
     return shift({"direction": -jnp.stack([drawn["down"], drawn["across"]])}, turned, severity)
 
 
 def altered(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """The image as the other subgroup would have it, at a dose: pose, field, tones, blur, noise, artifacts in this order."""
+    """The image as the other subgroup would have it, at a dose: pose, field, tones, blur, noise, artifacts in this order.
+
+    A volume plane by plane, as it was measured.
+    """
+    if image.ndim == 4:
+        by_plane = {name: 0 if name == "white" else None for name in drawn}
+        return jax.vmap(altered, (by_plane, 0, None))(drawn, image, severity)
     d = {name: x.astype(image.dtype) for name, x in drawn.items()}
     image = sample(image, where_from(d, grid(image), severity))
     image = bias_field({"z": jnp.stack([d[name] for name in _FIELDS])}, image, severity)
@@ -98,6 +123,8 @@ def altered(drawn: Drawn, image: Array, severity: Array) -> Array:
     image = gaussian_blur({}, image, severity * d["blur"])
     image = gaussian({"z": d["white"]}, image, severity * _lacking(d, severity, image.shape[0]))
     for law in ARTIFACTS:
+        if f"{law.name} at" not in drawn:
+            continue
         own = {name.removeprefix(f"{law.name} "): x for name, x in d.items() if name.startswith(f"{law.name} ")}
         happens, strength = own.pop("at") < severity, own.pop("strength")
         image = jnp.where(happens, law.law(own, image, strength), image)
@@ -160,7 +187,6 @@ def shift_law(posterior: "xr.Dataset", group: str, source: str | None = None) ->
         altered,
         LEVELS,
         where_from,
-        dims=(2,),
         source="fitted, own_variability",
     )
 
