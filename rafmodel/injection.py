@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from rafmodel import amounts, detectors, state
-from rafmodel.amounts import NAMES, NOISE, POSE
+from rafmodel.amounts import BLUR, NAMES, NOISE, POSE
 from rafmodel.detectors import SCORES
 from rafmodel.registration import change_by_turning
 from rafmodel.state import Reference
@@ -28,6 +28,7 @@ UNSURE = 0.2  # standard error of that share in a subgroup, relative to it, abov
 IMAGES = 256  # of a cohort that amounts are added to
 SHARE = 0.5  # of the subgroup's own spread that amounts have
 ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
+LIKELY = 0.1  # s.d. that a response to changes before noise has about that to changes after it, log, before it is known
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
 FEW = 24  # images of a subgroup from which its own response and error are taken
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
@@ -47,7 +48,7 @@ class Recovery(NamedTuple):
                         the subgroup's own spread; the lowest of all and of each subgroup
     bias                change found where none was made, in the state's unit
     error               (subgroups, len(STATES)) s.d. of one measurement
-    response            (subgroups, len(STATES)) share of a change that comes back in a subgroup
+    response            (subgroups, len(STATES)) share of a change before an image's noise that comes back in a subgroup
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
     identified          whether the state can be told from these images
     threshold           score from which an artifact is called
@@ -124,7 +125,60 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
     turning = float(change_by_turning(reference.template, 20.0))
     worth[-1][POSE.start] &= turning >= SYMMETRIC
-    return Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
+    found = Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
+    return _noise_last(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
+
+
+def _noise_last(
+    key: Array, reference: Reference, found: Recovery, value: np.ndarray, spread: np.ndarray, group: np.ndarray
+) -> Recovery:
+    """``found`` with responses to what came before an image's noise, in place of those to what is added after it.
+
+    Amounts move and light noise along with the image, while a hospital's own differences are there before its noise, which is
+    cut at black: of these less comes back from dark, noisy images.  The mean image is put in the states of some images, and
+    then changed by amounts, as images were; what of each comes back gives the ratio.
+
+    value, spread  (N, states) states of some images, and s.d. of the amounts added to them
+    """
+    states = _without_errors(found, answered(found, value, group), group)
+    shape, noise, free = reference.template.shape, np.exp(states[:, NOISE]), np.arange(len(NAMES)) != NOISE
+    mean = jnp.broadcast_to(reference.template, (len(states), *shape))
+    taken, added = [], []
+    for number in range(ROUNDS):
+        keys = jax.random.split(jax.random.fold_in(key, 199 + number), 3)
+        image = amounts.add(keys[0], reference.middle, mean, np.where(free, states, noise[:, None]))
+        seen = measured(reference, found, image)
+        amount = amounts.drawn(keys[1], spread, noise) * free
+        after = measured(reference, found, amounts.add(keys[2], reference.middle, image, amount))
+        taken.append((states * free, seen))
+        added.append((amounts.made(seen, amount, shape[0]) * free, after - seen))
+    ratio, unsure = np.ones_like(found.response), np.zeros_like(found.response)
+    use = found.identified & free & (np.arange(len(NAMES)) != BLUR)
+    for g in range(len(ratio)):
+        own = np.tile(group == g, ROUNDS) if (group == g).sum() >= FEW else np.ones(ROUNDS * len(group), bool)
+        each = ((np.concatenate(x)[own] for x in zip(*pairs, strict=True)) for pairs in (taken, added))
+        (all_, _, of_all), (part, _, of_part) = (_lines(step, _tame(seen)) for step, seen in each)
+        all_, part = (np.clip(slope, *SLOPES) for slope in (all_, part))
+        variance = np.where(use, of_all / all_**2 + of_part / part**2, np.inf)
+        kept = LIKELY**2 / (LIKELY**2 + variance)  # what hardly varies tells nothing
+        ratio[g], unsure[g] = np.exp(kept * np.log(all_ / part)), LIKELY * np.sqrt(1 - kept) * (kept > 0)
+    return found._replace(
+        response=found.response * ratio,
+        error=found.error / ratio,
+        response_error=np.hypot(found.response_error, unsure),
+    )
+
+
+def _without_errors(found: Recovery, value: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """States (N, states) as far from their subgroup's centre as they are without errors; 0 where not identified."""
+    known = np.where(found.identified | (np.arange(len(NAMES)) == NOISE), value, 0.0)
+    for g in np.unique(group):
+        own = group == g
+        middle, total = _centre(known[own]), np.maximum(_tame(known[own]).var(0), 1e-12)
+        share = np.sqrt(np.maximum(1 - found.error[g] ** 2 / total, 0))
+        known[own] = middle + share * (_tame(known[own]) - middle)
+    known[:, BLUR] = np.maximum(known[:, BLUR], 0)
+    return known
 
 
 def _worth(
@@ -145,7 +199,7 @@ def _worth(
     found, noisy, drift = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1], drift))
     lone = steps[-1][:, NOISE], noisy[:, NOISE]
     use = np.arange(len(NAMES)) != NOISE
-    slope, bias = _lines(step, found)
+    slope, bias, _ = _lines(step, found)
     correlation = _at_full_size(_correlation(step, found))
     slope[NOISE], correlation[NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
     use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
@@ -168,10 +222,14 @@ def _worth(
     return whole, undo, slope, correlation, bias, error, response, response_error, identified
 
 
-def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope of each change found on the same state's change made, all others held, and what is found where none was made."""
-    line = np.linalg.lstsq(np.c_[step, np.ones(len(step))], found, rcond=None)[0]
-    return np.diag(line[:-1]).copy(), line[-1]
+def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slope of each change found on the same state's change made, all others held, what is found where none was made, and the
+    slope's variance, inf where nothing was changed; (states,) each."""
+    design = np.c_[step, np.ones(len(step))]
+    line = np.linalg.lstsq(design, found, rcond=None)[0]
+    rest = ((found - design @ line) ** 2).sum(0) / max(len(step) - design.shape[1], 1)
+    variance = np.maximum(np.diag(np.linalg.pinv(design.T @ design))[:-1], 0) * rest
+    return np.diag(line[:-1]).copy(), line[-1], np.where(step.std(0) > 0, variance, np.inf)
 
 
 def _of_subgroup(

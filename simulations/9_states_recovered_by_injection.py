@@ -29,7 +29,8 @@ from rafmodel.phantoms import named, phantom
 from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, alter, fitted
 from rafmodel.variability.fitted import Difference
-from rafmodel.variability.law import Variability
+from rafmodel.variability.intensity import _legendre
+from rafmodel.variability.law import Variability, grid
 from rafmodel.variability.resolution import gaussian_blur
 
 SYNTHETIC = ("phantom", "cardiac-ultrasound", "lung-airways")
@@ -149,8 +150,9 @@ def true_values(reference: Reference) -> np.ndarray:
 
     The law bends grey values about MIDDLE, from the bare image; states are relative to the mean of all images, and gains at
     its mid-grey.  There the bare image's log grey value above MIDDLE is u, and a gain is lifted by e^γ u.  The mean image went
-    through the mean e^γ, and so a field that makes the same image from it is larger by that.  Moves are seen from the mean image,
-    in which the bare one lies turned and scaled.
+    through the mean e^γ, and so a field that makes the same image from it is larger by that; the blur that comes after it, its
+    borders extended, leaves less of it (``through_blur``).  Moves are seen from the mean image, in which the bare one lies turned
+    and scaled.
     """
     pairs = LAWS | {"noise": NOISE, "blur": BLUR}
     truth = {name: [pairs[name][1][0] - pairs[name][0][0], pairs[name][0][1], pairs[name][1][1]] for name in NAMES}
@@ -160,14 +162,30 @@ def true_values(reference: Reference) -> np.ndarray:
     u = (float(reference.middle) - MIDDLE - gained[:, 0].mean()) / bent.mean()
     means = gained[:, 0] + u * bent
     truth["gain"] = [means[1] - means[0], *np.sqrt(gained[:, 1] ** 2 + (u * bent) ** 2 * np.expm1(bend**2))]
-    for name in fitted._FIELDS:
-        truth[name] = [bent.mean() * value for value in truth[name]]
+    left = [through_blur(np.sqrt(BLUR[which][0])) for which in (0, 1)]
+    for i, name in enumerate(fitted._FIELDS):
+        (mean_a, sd_a), (mean_b, sd_b) = bent.mean() * np.array(LAWS[name]) * np.array(left)[:, i, None]
+        truth[name] = [mean_b - mean_a, sd_a, sd_b]
     angle, _, _, scale = state.both(reference, base_image()[None])[1][0, 2:6]
     cos, sin = np.exp(-scale) * np.cos(np.deg2rad(angle)), np.exp(-scale) * np.sin(np.deg2rad(angle))
     seen = np.array([[cos, -sin], [sin, cos]])
     moves = np.array([truth["down"], truth["across"]])
     truth["down"], truth["across"] = np.c_[seen @ moves[:, 0], np.sqrt(seen**2 @ moves[:, 1:] ** 2)]
     return np.array([truth[name] for name in NAMES])
+
+
+@cache
+def through_blur(width: float) -> np.ndarray:
+    """Share of each field's coefficient (5,) that a blur of s.d. ``width`` leaves, as least squares see it."""
+    base, terms = base_image(), _legendre(grid(base_image()))
+
+    def lit(dose: float) -> jax.Array:
+        fields = jnp.exp(dose * terms)[..., None] * base[None]
+        return jnp.log(jax.vmap(lambda image: gaussian_blur({}, image, jnp.float32(width)))(fields))
+
+    slope = np.asarray(lit(0.1) - lit(-0.1)).reshape(len(terms), -1) / 0.2
+    design = np.concatenate([np.ones((1, base.size)), np.asarray(terms).reshape(len(terms), -1)])
+    return np.diag(np.linalg.lstsq(design.T, slope.T, rcond=None)[0][1:])
 
 
 def cohort_of(images: jax.Array) -> Cohort:

@@ -213,3 +213,30 @@ def test_scores_are_those_of_the_pictures_they_are_made_for():
     lines[np.rint(np.fft.fftfreq(n) * n).astype(int) % 3 == 0] *= 0.1
     assert score("ghosting", np.fft.ifft(lines, axis=0).real) == pytest.approx(1.5 * np.log(100), rel=0.1)
     assert score("characters", np.where(y < 12, 1, 0.5)) == pytest.approx(np.log(0.252))
+
+
+@pytest.mark.exhaustive
+def test_less_comes_back_of_what_was_there_before_noise_was_cut_at_black(monkeypatch):
+    """Dark, noisy images show less of their own gains than of gains added to them; bright, clean ones show the same."""
+    rng = np.random.default_rng(5)
+    code = np.repeat([0, 1], 80)
+    scale, noise = np.array([1.0, 0.6])[code], np.array([0.01, 0.09])[code]
+    gain = 0.15 * rng.normal(size=160)
+    lit = (0.03 + 1.5 * np.abs(scene()[:, ::2, ::2] - 0.3)) * (scale * np.exp(gain))[:, None, None, None]
+    images = np.clip(lit + noise[:, None, None, None] * rng.normal(size=lit.shape), 0, 1)
+    images = jnp.asarray(images, jnp.float32)
+    reference = state.reference(images)
+    found = injection.recover(jax.random.key(0), reference, images, code)
+    monkeypatch.setattr(injection, "_noise_last", lambda key, reference, found, *rest: found)
+    plain = injection.recover(jax.random.key(0), reference, images, code)
+    which = amounts.GAIN
+    assert found.identified[which]
+    ratio = found.response[:, which] / plain.response[:, which]
+    assert ratio[0] == pytest.approx(1, abs=0.04)
+    assert ratio[1] < 0.9
+    value = injection.measured(reference, found, images)[:, which]
+    for g in (0, 1):
+        true = np.polyfit(gain[code == g], value[code == g], 1)[0]
+        off, before = (abs(np.log(one.response[g, which] / true)) for one in (found, plain))
+        assert off < before
+    assert (found.response_error >= plain.response_error).all()
