@@ -326,12 +326,12 @@ def _plan(command: Plans, cohort: "Cohort") -> "Plan":
 
 
 def _remark(plan: "Plan") -> None:
-    """What tasks leave out of the images, said before anything is trained."""
-    from rafmodel.design import remark
+    """Who is in the cohort, what its test part can show, and what tasks leave out of the images."""
+    from rafmodel import design, power
 
-    for line in dict.fromkeys(remark(design, plan.cohort.image.shape[1:]) for design in plan.designs):
-        if line:
-            print(f"rafmodel: {line}", file=sys.stderr)
+    print(*power.in_words(plan.cohort, plan.group), sep="\n", flush=True)
+    remarks = dict.fromkeys(design.remark(one, plan.cohort.image.shape[1:]) for one in plan.designs)
+    print(*(f"rafmodel: {line}\n" for line in remarks if line), sep="", end="", file=sys.stderr)
 
 
 def _dry(command: Study, plan: "Plan") -> str:

@@ -10,6 +10,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from rafmodel import cohort as cohorts
+from rafmodel.cohort import Cohort
+from rafmodel.facts import ASSUMED_AUC
+
 POWER, LEVEL = 0.8, 0.05
 
 
@@ -59,6 +63,31 @@ def gap_in_mean(one: float, other: float, *, power: float = POWER, level: float 
     if min(one, other) < 2:
         return np.nan
     return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * np.sqrt(1 / one + 1 / other))
+
+
+def in_words(cohort: Cohort, group: str | None) -> list[str]:
+    """Who is in a cohort and, of cases and controls, what its test part can show, a line each."""
+    test = cohorts.part(cohort, "test")
+    sizes = [f"{len(some.label):,} images of {len(set(some.patient)):,} patients" for some in (cohort, test)]
+    lines = [f"{cohort.name}: {sizes[0]}, {sizes[1]} to test on"]
+    if cohort.asked.several or not {0, 1} <= set(test.label.tolist()):
+        return lines
+    names, code = cohorts.groups(test, group)
+
+    def patients(rows: np.ndarray) -> tuple[int, int]:
+        case, control = (len(set(test.patient[rows & (test.label == k)])) for k in (1, 0))
+        return case, control
+
+    width = norm.ppf(1 - LEVEL / 2) * np.sqrt(variance_of_auc(ASSUMED_AUC, *patients(np.ones(len(test.label), bool))))
+    told = f"an AUC of {ASSUMED_AUC} will be known to ±{width:.3f}"
+    if len(names) > 1:
+        found = [gap_in_auc(ASSUMED_AUC, patients(code != g), patients(code == g)) for g in range(len(names))]
+        gaps = ["none" if np.isnan(gap) else f"{gap:.2f}" for gap in found]
+        below = ", ".join(f"{name} {gap}" for name, gap in zip(names, gaps, strict=True))
+        told += (
+            f"; smallest gap in AUC, below the other images, that is found at {POWER:.0%} power, by {group}: {below}"
+        )
+    return [*lines, told]
 
 
 def _root(lacking: Callable[[float], float], most: float) -> float:

@@ -8,16 +8,19 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from rafmodel import card as cards
+from rafmodel import cohort as cohorts
 from rafmodel import confounding, metrics, portraits, power, questions, visual
 from rafmodel.audit import audit
 from rafmodel.cli import main
 from rafmodel.cohort import Cohort
+from rafmodel.phantoms import phantom
 
 PATIENTS = 400
 
@@ -554,3 +557,25 @@ def test_the_command_writes_a_card(tmp_path, capsys):
         main(["cohort", "audit", "--cohort", str(tmp_path / "mine.npz"), "--group", "shoe"])
     assert stopped.value.code == 2
     assert "no attribute 'shoe'" in capsys.readouterr().err
+
+
+def test_a_study_first_says_what_its_test_part_can_show():
+    """Patients by class and subgroup, counted by hand; intervals and gaps of the formulas that are tested above."""
+    cohort = phantom(jax.random.key(0), n_patients=200)
+    test = cohorts.part(cohort, "test")
+    site, case = test.attributes["site"], test.label == 1
+
+    def patients(rows) -> int:
+        return len(np.unique(test.patient[rows]))
+
+    first, second = power.in_words(cohort, "site")
+    assert f"{len(cohort.label):,} images of 200 patients" in first
+    assert f"{len(test.label):,} images of {patients(site != '')} patients to test on" in first
+    width = 1.96 * np.sqrt(power.variance_of_auc(0.85, patients(case), patients(~case)))
+    assert f"0.85 will be known to ±{width:.3f}" in second
+    a, b = ((patients((site == s) & case), patients((site == s) & ~case)) for s in "AB")
+    gap = power.gap_in_auc(0.85, a, b)
+    assert second.endswith("B none" if np.isnan(gap) else f"B {gap:.2f}")
+    assert power.in_words(cohort, None) == [first, second.partition(";")[0]]
+    alike = replace(cohort, label=np.full_like(cohort.label, -1))
+    assert power.in_words(alike, "site") == [first]
