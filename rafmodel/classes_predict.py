@@ -23,6 +23,7 @@ from rafmodel.charts import FEWEST, Chart
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, n_by_class
 from rafmodel.metrics import Outcome, probit
+from rafmodel.once import Once
 from rafmodel.predict import representations
 from rafmodel.variability import Variability
 
@@ -111,7 +112,7 @@ def survey(
     paired = cohorts.take(source, folds[-1][: charts.CLEAN])
     counts = _counts(asked.answers(test.label), metrics.members(test_code, len(names)))
     here, there = (tuple(one.chart for one in some) for some in (single, pools))
-    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts, alike, predict.Once())
+    images = predict.Survey(here, there, cohorts.pixels(paired), paired.label, labels, counts, alike, Once())
     return Survey(asked, single, pools, images)
 
 

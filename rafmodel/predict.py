@@ -5,10 +5,8 @@ The mathematics on moments is in ``theory``; this module takes the moments of a 
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -26,12 +24,12 @@ from rafmodel.encoder import Network, features, in_chunks, layer_statistics
 from rafmodel.experience import unstudied
 from rafmodel.metrics import Outcome, probit
 from rafmodel.on_disk import OnDisk
+from rafmodel.once import Once
 from rafmodel.teaching import Taught, flips, taught
 from rafmodel.variability import Variability
 
 TARGETS = 64  # principal directions of a target that has more
 LARGEST, SKETCHED = 2**16, 2**12  # numbers of a target above which it is sketched, and of the sketch
-LAWS = 4  # of pairs, whose moments are kept: designs of a grid, which share one, follow one another
 PAIRED = 3840  # pairs of a proxy task: a quarter of them hides most differences in the noise of its moments
 LEARNING_TIME = 0.04  # steps times learning rate after which a task of pace 1 has shaped half of the variance
 VIEW_RIDGE, LABEL_RIDGE, IMAGE_RIDGE = 0.0003, 0.1, 0.03
@@ -41,28 +39,6 @@ UNTRAINED = select(["untrained"])[0]
 
 # images (m, *space, C), their labels (m,), and the rows of those that a proxy task sees
 Shown = tuple[np.ndarray | OnDisk, np.ndarray, np.ndarray]
-
-
-class Once:
-    """What a few questions were answered lastly, each made once whichever thread asks."""
-
-    def __init__(self, most: int = LAWS):
-        self._most, self._lock, self._answers = most, Lock(), {}
-
-    def __call__(self, question: Any, make: Callable[[], Any]) -> Any:
-        """The answer to a question (hashable): one kept, or what ``make`` returns; what it raises is raised to all who ask."""
-        with self._lock:
-            answer = self._answers.get(question)
-            if mine := answer is None:
-                answer = self._answers[question] = Future()
-                for old in list(self._answers)[: -self._most]:
-                    del self._answers[old]
-        if mine:
-            try:
-                answer.set_result(make())
-            except Exception as problem:
-                answer.set_exception(problem)
-        return answer.result()
 
 
 class Survey(NamedTuple):

@@ -26,6 +26,7 @@ from rafmodel.encoder import Maps, Network, in_chunks, of_maps, widths_of_maps
 from rafmodel.experience import unstudied
 from rafmodel.masks import EACH, at_once, drawn, merged, moved, pixel_features, prevalence
 from rafmodel.metrics import Outcome, members, probit
+from rafmodel.once import Once
 from rafmodel.predict import representations
 from rafmodel.variability import Variability, alter
 
@@ -93,7 +94,7 @@ def survey(
     labels = cohorts.part(train, "train").label
     seen = tuple(p.chart for p in found)
     images = cohorts.pixels(paired), paired.label
-    return Survey(found, predict.Survey(seen, (), *images, labels, counts, charts.APART, predict.Once()))
+    return Survey(found, predict.Survey(seen, (), *images, labels, counts, charts.APART, Once()))
 
 
 def foresee(key: Array, survey: Survey, design: Design) -> Outcome:

@@ -164,7 +164,7 @@ PROGRAM = [
     ("predict", "law = design.proxy.pairs, design.proxy.siamese", "law = design.proxy.siamese", PREDICTION),
     ("predict", "law, tuple(map(id, here))", "law", PREDICTION),
     ("predict", "np.asarray(jax.random.key_data(key)).tobytes(), law", "law", PREDICTION),
-    ("predict", "for old in list(self._answers)[: -self._most]:", "for old in list(self._answers)[: -1]:", PREDICTION),
+    ("once", "for old in list(self._answers)[: -self._most]:", "for old in list(self._answers)[: -1]:", PREDICTION),
     ("encoder", "_moved(last, axis, 1) + middle", "_moved(last, axis, -1) + middle", NETWORKS),
     ("probes", "2.0 * label - 1", "1 - 2.0 * label", SIMULATION),
     ("probes", "np.where(label == 1, -1, 1)", "np.where(label == 1, 1, -1)", LESSONS),

@@ -27,6 +27,7 @@ from rafmodel import (
     variability,
 )
 from rafmodel.errors import InputError
+from rafmodel.once import Once
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=160, size=16)
@@ -353,7 +354,7 @@ def test_theory_makes_its_pairs_of_the_other_cohorts_training_images_only(monkey
     part = cohort.pixels(OTHER)[..., 0].mean((1, 2))  # each image gets a grey of its own
     flat = replace(OTHER, image=np.broadcast_to(part[:, None, None, None], OTHER.image.shape).astype(np.float32))
     seen, counts = (cohort.pixels(TRAIN), TRAIN.label, TRAIN.label), (np.ones(1), np.ones(1))
-    surveyed = predict.Survey((), (), *seen, counts, charts.APART, predict.Once())
+    surveyed = predict.Survey((), (), *seen, counts, charts.APART, Once())
     for name in ("jigsaw", "supervised"):
         one = replace(chosen(name), pretrain_on=flat)
         grey = predict._pairs(KEY, predict._shown(KEY, surveyed, one), one)[0].reshape(50, -1)

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from rafmodel import charts, cohort, design, labels, metrics, predict, probes, teaching, theory, variability
 from rafmodel.asked import BINARY
+from rafmodel.once import Once
 from rafmodel.phantoms import phantom
 
 IMAGES = phantom(jax.random.key(0), n_patients=400)
@@ -132,10 +133,10 @@ def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatc
     }
     alone = {}
     for name, variant in variants.items():
-        alone[name] = predict.foresee(KEY, survey._replace(moments=predict.Once()), variant).auc
+        alone[name] = predict.foresee(KEY, survey._replace(moments=Once()), variant).auc
     made, pairs = [], predict._pairs
     monkeypatch.setattr(predict, "_pairs", lambda *given: made.append(given[2].name) or pairs(*given))
-    fresh = survey._replace(moments=predict.Once(100))
+    fresh = survey._replace(moments=Once(100))
     predict.foresee(KEY, fresh, one)
     assert len(made) == 1
     for name, variant in variants.items():
@@ -148,7 +149,7 @@ def test_pairs_are_made_once_for_designs_that_share_their_law(survey, monkeypatc
 
 
 def test_questions_are_answered_once_and_the_last_few_kept():
-    once, made = predict.Once(2), []
+    once, made = Once(2), []
 
     def answer(question: str) -> str:
         return once(question, lambda: made.append(question) or question.upper())
