@@ -71,6 +71,8 @@ PREVALENCE = {
     "occlusion": (0.05, 0.2),
     "characters": (0.05, 0.2),
 }  # of artifacts, in subgroup A and in B, each by itself
+OF_PREVALENCE = """All of these at once leave 66 % of A's and 13 % of B's images without any, and noise comes after them:
+harder than a cohort whose images are mostly clean (VARIABILITY.md)."""
 
 
 @dataclass(frozen=True)
@@ -342,7 +344,9 @@ def written(found: dict) -> str:
         told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
         held.append([name, str(n), *told])
     prevalences = (
-        [] if presence is None else ["## 90 % intervals of prevalence that hold the truth", prevalent(presence)]
+        []
+        if presence is None
+        else ["## 90 % intervals of prevalence that hold the truth", prevalent(presence), OF_PREVALENCE]
     )
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
     replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
