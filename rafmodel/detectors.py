@@ -1,7 +1,8 @@
-"""Scores that grow with each artifact that can be told from an image.  What they are worth on a cohort, ``injection`` finds."""
+"""Scores that grow with each artifact that can be told from an image, and what they are worth on a cohort."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,15 @@ from jax import Array
 
 from rafmodel.encoder import in_chunks
 from rafmodel.state import CHUNK, Reference, powers
+from rafmodel.variability import CATALOGUE, alter
 from rafmodel.variability.beams import beams, on_beams
 from rafmodel.variability.fitted import ARTIFACTS
 from rafmodel.variability.law import axes
 
 SCORES = tuple(law.name for law in ARTIFACTS)  # artifacts with a detector
+LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
+FAR = 5.0  # robust s.d. above the median of the images without it from which a score counts as an artifact
+_TURNS = 10  # in which images with an artifact are set apart, at most
 _BLACK, _WHITE = 0.02, 0.985  # grey values beyond which a pixel counts as black or as burnt in
 _LIT = 0.15  # of the template, from which a black pixel is hidden and not background
 _BLOCK = 8  # pixels of a JPEG block
@@ -176,3 +181,58 @@ _LEAST = {
     "characters": 0.3,
 }
 LEAST = np.array([_LEAST[name] for name in SCORES])  # smallest s.d. that a score is taken to have
+
+
+# ---- what they are worth
+
+
+class Worth(NamedTuple):
+    """What each detector finds, (len(SCORES),) each.
+
+    threshold     score from which an artifact is called
+    found, tried  images with an injected artifact that were called, and how many there were that had not been before
+    crossed       (len(SCORES), len(SCORES)) share of such images with artifact j, made by hand, that detector i calls
+    curve         (len(SCORES), 5) mean score of images at each level of the artifact
+    grows         correlation of score and level over images with the artifact
+    """
+
+    threshold: np.ndarray
+    found: np.ndarray
+    tried: np.ndarray
+    crossed: np.ndarray
+    curve: np.ndarray
+    grows: np.ndarray
+
+
+def worth(key: Array, reference: Reference, images: Array, some: Array) -> Worth:
+    """What detectors find of artifacts injected into ``some`` of a cohort's images (N, H, W, 1)."""
+    threshold, curve = thresholds(scores(reference, images)), np.empty((len(SCORES), 5))
+    crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
+    clear = scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
+    tried = np.maximum(clear.sum(0), 1)
+    for j, name in enumerate(SCORES):
+        levels = jnp.array(CATALOGUE[name].levels, some.dtype)
+        altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
+        score = scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
+        called = ((score[LEVEL] > threshold) & clear).sum(0)
+        curve[j], crossed[:, j] = score[..., j].mean(1), called / tried
+        seen = score[..., j].ravel()
+        grows[j] = np.corrcoef(np.repeat(np.arange(5), len(some)), seen)[0, 1] if np.ptp(seen) else 0.0
+    found = np.rint(tried * np.diag(crossed)).astype(int)
+    return Worth(threshold, found, tried, crossed, curve, grows)
+
+
+def thresholds(own: np.ndarray) -> np.ndarray:
+    """From which a cohort's scores (N, len(SCORES)) count as artifacts.
+
+    FAR s.d. above the median, by the lower half of the images, which artifacts hardly reach; those that lie above are set apart
+    and the others asked again, until none is left.
+    """
+    kept = np.ones_like(own, bool)
+    for _ in range(_TURNS):
+        lower, middle = np.nanquantile(np.where(kept, own, np.nan), [0.25, 0.5], axis=0)
+        threshold = middle + FAR * np.maximum((middle - lower) / 0.6745, LEAST)
+        if ((own <= threshold) == kept).all():
+            break
+        kept = own <= threshold
+    return threshold

@@ -15,10 +15,9 @@ from jax import Array
 
 from rafmodel import amounts, detectors, state
 from rafmodel.amounts import BLUR, NAMES, NOISE, POSE
-from rafmodel.detectors import SCORES
+from rafmodel.detectors import Worth
 from rafmodel.registration import change_by_turning
 from rafmodel.state import Reference
-from rafmodel.variability import CATALOGUE, alter
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
@@ -31,15 +30,14 @@ ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
 LIKELY = 0.1  # s.d. that a response to changes before noise has about that to changes after it, log, before it is known
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
 FEW = 24  # images of a subgroup from which its own response and error are taken
-LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
-FAR = 5.0  # robust s.d. above the cohort's median from which a score counts as an artifact, or a change as a failure
+FAR = 5.0  # robust s.d. from the median from which a change counts as a failure
 LARGEST = np.array(
     [0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5]
 )  # s.d. of amounts at most; of noise: times its own
 
 
 class Recovery(NamedTuple):
-    """What each estimator recovers, (len(STATES),) each, and each detector, (len(SCORES),).
+    """What each estimator recovers, (len(STATES),) each.
 
     whole               whether the estimate is that of all states at once, else by parts
     undo                what an estimate is multiplied by, one over its slope; 0 where it is of no use
@@ -51,11 +49,7 @@ class Recovery(NamedTuple):
     response            (subgroups, len(STATES)) share of a change before an image's noise that comes back in a subgroup
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
     identified          whether the state can be told from these images
-    threshold           score from which an artifact is called
-    found, tried        images with an injected artifact that were called, and how many there were that had not been before
-    crossed             (len(SCORES), len(SCORES)) share of such images with artifact j, made by hand, that detector i calls
-    curve               (len(SCORES), 5) mean score of images at each level of the artifact
-    grows               (len(SCORES),) correlation of score and level over images with the artifact
+    detectors           what each artifact's detector is worth
     turning             1 − correlation of the mean image with itself turned by 20 degrees
     """
 
@@ -68,12 +62,7 @@ class Recovery(NamedTuple):
     response: np.ndarray
     response_error: np.ndarray
     identified: np.ndarray
-    threshold: np.ndarray
-    found: np.ndarray
-    tried: np.ndarray
-    crossed: np.ndarray
-    curve: np.ndarray
-    grows: np.ndarray
+    detectors: Worth
     turning: float
 
 
@@ -125,7 +114,7 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
     turning = float(change_by_turning(reference.template, 20.0))
     worth[-1][POSE.start] &= turning >= SYMMETRIC
-    found = Recovery(*worth, *_detectors(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
+    found = Recovery(*worth, detectors.worth(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
     return _noise_last(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
 
 
@@ -355,28 +344,7 @@ def _centre(values: np.ndarray) -> np.ndarray:
     return _tame(values).mean(0)
 
 
-# ---- artifacts
-
-
-def _detectors(key: Array, reference: Reference, images: Array, some: Array) -> tuple[np.ndarray, ...]:
-    """Thresholds from the cohort's own scores, what they find of injected artifacts, and mean score by level."""
-    own = detectors.scores(reference, images)
-    lower, middle = np.quantile(own, [0.25, 0.5], axis=0)
-    spread = np.maximum((middle - lower) / 0.6745, detectors.LEAST)  # of the lower half, which artifacts hardly reach
-    threshold, curve = middle + FAR * spread, np.empty((len(SCORES), 5))
-    crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
-    clear = detectors.scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
-    tried = np.maximum(clear.sum(0), 1)
-    for j, name in enumerate(SCORES):
-        levels = jnp.array(CATALOGUE[name].levels, some.dtype)
-        altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
-        score = detectors.scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
-        called = ((score[LEVEL] > threshold) & clear).sum(0)
-        curve[j], crossed[:, j] = score[..., j].mean(1), called / tried
-        number = np.repeat(np.arange(5.0), len(some))[:, None]
-        grows[j] = _correlation(number, score[..., j].reshape(-1, 1))[0]
-    found = np.rint(tried * np.diag(crossed)).astype(int)
-    return threshold, found, tried, crossed, curve, grows
+# ---- in words
 
 
 def why_not(name: str, recovery: Recovery) -> str:

@@ -37,6 +37,7 @@ PRESENCES = (*SCORES, "case")
 FEWEST = 24  # images that a fit needs
 CALLED = 8  # images with an artifact from which the law of its strength is told
 GROWS = 0.7  # correlation of score and injected level below which a strength is not told
+CROWDED = 0.5  # share of a subgroup's images called for some artifact above which prevalences are not to be relied on
 RHAT = 1.05  # of two chains from which they are said not to agree
 MOST = 1500  # images that are measured; a larger cohort is sampled
 
@@ -76,7 +77,7 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     wrong, doubt = injection.offsets(key_offset, reference, recovery, images, found, code)
     found = np.where(recovery.identified[None], injection.answered(recovery, found, code) - wrong[code], np.nan)
     score = detectors.scores(reference, images)
-    called = score > recovery.threshold[None]
+    called = score > recovery.detectors.threshold[None]
     share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)
     pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
     strength = np.stack([_strength(i, score[:, i], called[:, i], recovery) for i in range(len(SCORES))], 1)
@@ -89,7 +90,7 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
 
 def _strength(which: int, score: np.ndarray, called: np.ndarray, recovery: Recovery) -> np.ndarray:
     """Log strength of an artifact where it was called, read off the mean scores of injected levels; else nan."""
-    levels, curve = np.log(CATALOGUE[SCORES[which]].levels), np.maximum.accumulate(recovery.curve[which])
+    levels, curve = np.log(CATALOGUE[SCORES[which]].levels), np.maximum.accumulate(recovery.detectors.curve[which])
     return np.where(called, np.interp(score, curve, levels), np.nan)
 
 
@@ -161,8 +162,8 @@ def _counted(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups
     hits = np.stack([np.bincount(code, weight * p, n_groups) for p in measured.present.T])
     tries = np.broadcast_to(np.bincount(code, weight, n_groups), hits.shape)
     recovery = measured.recovery
-    crossed = np.pad(recovery.crossed, (0, 1))  # a class is called by hand
-    told = hits, tries, np.append(recovery.found, 0), np.append(recovery.tried, 0), crossed
+    crossed = np.pad(recovery.detectors.crossed, (0, 1))  # a class is called by hand
+    told = hits, tries, np.append(recovery.detectors.found, 0), np.append(recovery.detectors.tried, 0), crossed
     return tuple(jnp.asarray(x, float)[None] for x in told)
 
 
@@ -194,7 +195,9 @@ def _dataset(
     patients = np.array([len(set(cohort.patient[code == g].tolist())) for g in range(len(names))])
     found |= {"n_seen": (by[2:], seen), "n_extreme": (("quantity",), extreme), "n_patients": (("group",), patients)}
     found["n_images"] = ("group",), np.bincount(code, minlength=len(names))
-    found["sensitivity"] = ("presence",), np.append(recovery.found / recovery.tried, 1.0)
+    found["sensitivity"] = ("presence",), np.append(recovery.detectors.found / recovery.detectors.tried, 1.0)
+    artifact = (measured.present * told)[:, : len(SCORES)].any(1)
+    found["called"] = ("group",), np.bincount(code, artifact, len(names)) / np.bincount(code, minlength=len(names))
     coordinates = {
         "quantity": list(QUANTITIES),
         "presence": list(PRESENCES),
@@ -221,7 +224,7 @@ def reasons(recovery: Recovery, masked: bool, value: np.ndarray) -> tuple[list[s
     filled = "" if np.isfinite(value[:, len(STATES)]).any() else "masks are empty"
     why.append(filled if masked else "the cohort has no masks")
     why += [_weak(i, value[:, len(STATES) + 1 + i], recovery) for i in range(len(SCORES))]
-    pairs = zip(recovery.found, recovery.tried, strict=True)
+    pairs = zip(recovery.detectors.found, recovery.detectors.tried, strict=True)
     blind = [f"its detector calls {f} of {t} injected ones" if f < t / 2 else "" for f, t in pairs]
     return why, [*blind, ""]
 
@@ -235,7 +238,7 @@ def _weak(which: int, strength: np.ndarray, recovery: Recovery) -> str:
         return f"found in {len(found)} images, of {CALLED} needed"
     if 2 * beyond > len(found):
         return f"weaker or stronger than the levels that were injected in {beyond} of {len(found)} images"
-    grows = recovery.grows[which]
+    grows = recovery.detectors.grows[which]
     return f"its score hardly grows with it, correlation {grows:.2f}" if grows < GROWS else ""
 
 
@@ -281,6 +284,11 @@ def summary(posterior: xr.Dataset) -> str:
             missing.append((f"prevalence of {name}", str(one["why_presence"].item())))
             continue
         rows += [f"  {name:14s} {g:14s} {interval(one['prevalence'].sel(group=g).values)}" for g in groups]
+    rows += [
+        f"  {g}: {share:.0%} of images are called for an artifact; detectors take most to be clean: do not rely on this"
+        for g, share in zip(groups, posterior["called"].values, strict=True)
+        if share > CROWDED
+    ]
     rows.append("\ncannot be told from these images")
     rows += [f"  {name}: {why}" for name, why in missing] or ["  (nothing)"]
     rows += [f"  {what}" for what in UNSEEN]

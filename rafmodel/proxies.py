@@ -18,6 +18,7 @@ from rafmodel import grids
 from rafmodel.asked import BINARY, Asked
 from rafmodel.errors import InputError
 from rafmodel.variability import Variability
+from rafmodel.variability.law import settled
 
 ViewLaw = tuple[tuple[Variability, float], ...]
 Shape = tuple[int, ...]
@@ -96,8 +97,9 @@ class Proxy:
 
 def view(key: Array, image: Array, law: ViewLaw) -> Array:
     """One random view: each variability of the law in turn, its severity uniform between 0 and its maximum."""
-    for variability, strongest in law:
+    for number, (variability, strongest) in enumerate(law):
         key, key_law, severity = _severity(key, jnp.asarray(strongest, image.dtype))
+        image = settled(image) if number and variability.warp else image
         image = variability.apply(key_law, image, severity)
     return image
 

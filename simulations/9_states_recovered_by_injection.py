@@ -68,11 +68,26 @@ PREVALENCE = {
     "zipper": (0.05, 0.3),
     "ghosting": (0.1, 0.3),
     "rings": (0.05, 0.3),
+    "jpeg": (0.1, 0.3),
+    "dropout": (0.05, 0.2),
+    "shadow": (0.1, 0.3),
+    "black_corner": (0.05, 0.2),
+    "field_of_view": (0.1, 0.3),
     "occlusion": (0.05, 0.2),
     "characters": (0.05, 0.2),
 }  # of artifacts, in subgroup A and in B, each by itself
-OF_PREVALENCE = """All of these at once leave 66 % of A's and 13 % of B's images without any, and noise comes after them:
-harder than a cohort whose images are mostly clean (VARIABILITY.md)."""
+TOGETHER = {
+    "spikes": ("spike", "zipper"),
+    "ghosts": ("ghosting", "rings"),
+    "blocks": ("jpeg", "characters"),
+    "beams": ("dropout", "occlusion"),
+    "corners": ("shadow", "black_corner"),
+    "borders": ("field_of_view",),
+    "crowd": ("spike", "zipper", "ghosting", "rings", "occlusion", "characters"),
+}  # artifacts that one cohort has at once
+OF_PREVALENCE = """Noise comes before artifacts, as in the law.  The last six rows are of one cohort that has them all
+at once, which leaves 66 % of A's and 13 % of B's images without any."""
+GRAIN = (np.log(0.02), 0.15)  # log s.d. of noise, which comes before artifacts, mean and s.d.
 
 
 @dataclass(frozen=True)
@@ -100,8 +115,9 @@ def recovered(name: str) -> dict:
     images = state.grey_images(cohort.image)
     images = images[np.asarray(jax.random.permutation(jax.random.key(1), len(images)))[: own_variability.MOST]]
     found = injection.recover(jax.random.key(2), state.reference(images), images)
-    wanted = ("slope", "correlation", "error", "identified", "found", "tried", "turning", "whole", "grows")
-    return {name: np.asarray(getattr(found, name)).tolist() for name in wanted} | {"images": len(images)}
+    wanted = ("slope", "correlation", "error", "identified", "turning", "whole")
+    told = {name: np.asarray(getattr(found, name)).tolist() for name in wanted} | {"images": len(images)}
+    return told | {name: getattr(found.detectors, name).tolist() for name in ("found", "tried", "grows")}
 
 
 def kept(path: Path, make) -> dict:
@@ -115,27 +131,27 @@ def kept(path: Path, make) -> dict:
 # ---- known laws on phantoms
 
 
-def law_of(which: int, prevalence: dict[str, float], states: bool) -> Variability:
-    """The law of subgroup A (0) or B (1): of all states, or of artifacts alone."""
+def law_of(which: int, present: tuple[str, ...]) -> Variability:
+    """The law of subgroup A (0) or B (1): of artifacts where there are any, else of all states."""
     value = dict(zip(fitted._COLUMNS, fitted._nothing(), strict=True))
-    for name, pairs in LAWS.items() if states else ():
-        value[f"{name} offset"], value[f"{name} spread"] = pairs[which]
-    if states:
-        value["noise target"], value["noise spread"] = NOISE[which]
+    value["noise target"], value["noise spread"] = GRAIN if present else NOISE[which]
+    if not present:
+        for name, pairs in LAWS.items():
+            value[f"{name} offset"], value[f"{name} spread"] = pairs[which]
         value["blur added"], value["blur spread"] = BLUR[which]
-    for name, share in prevalence.items():
-        value[f"{name} prevalence"], value[f"{name} strength"] = share, np.log(CATALOGUE[name].levels[injection.LEVEL])
+    for name in present:
+        value[f"{name} prevalence"] = PREVALENCE[name][which]
+        value[f"{name} strength"] = np.log(CATALOGUE[name].levels[detectors.LEVEL])
     sets = (tuple(float(value[column]) for column in fitted._COLUMNS),)
     return Variability("known", "dose", Difference(sets, MIDDLE), fitted.altered, fitted.LEVELS, fitted.where_from)
 
 
-def replicate(key: jax.Array, base: jax.Array, *, states: bool) -> jax.Array:
+def replicate(key: jax.Array, base: jax.Array, present: tuple[str, ...] = ()) -> jax.Array:
     """Images (2 EACH, H, W, 1) of subgroup A, then of B."""
     parts = []
     for which, key_one in enumerate(jax.random.split(key)):
-        shares = {} if states else {name: pair[which] for name, pair in PREVALENCE.items()}
         images = jnp.broadcast_to(base, (EACH, *base.shape))
-        parts.append(alter(key_one, law_of(which, shares, states), images, jnp.ones(1, jnp.float32))[0])
+        parts.append(alter(key_one, law_of(which, present), images, jnp.ones(1, jnp.float32))[0])
     return jnp.concatenate(parts)
 
 
@@ -201,7 +217,7 @@ def cohort_of(images: jax.Array) -> Cohort:
 
 def one_of_states(number: int) -> dict:
     """What is measured of one replicate, and what its law was, with gains at the reference's mid-grey."""
-    images = replicate(jax.random.key(101 + number), base_image(), states=True)
+    images = replicate(jax.random.key(101 + number), base_image())
     seen = own_variability.measure(jax.random.key(8001 + number), cohort_of(images), CODE)
     k = len(NAMES)
     value = own_laws.without_extremes(seen.value[:, :k], CODE, 2)
@@ -258,38 +274,40 @@ def middle_of(values: np.ndarray) -> np.ndarray:
     return np.ma.median(np.ma.masked_invalid(values), 0).filled(np.nan)
 
 
-def one_of_presence(number: int) -> dict:
+def one_of_presence(number: int, present: tuple[str, ...]) -> dict:
     """Calls of every detector in one replicate, by subgroup, and what the detectors are worth on it."""
-    images = replicate(jax.random.key(1001 + number), base_image(), states=False)
-    grain = jax.random.normal(jax.random.key(5001 + number), images.shape)
-    images = jnp.clip(images + 0.02 * grain, 0, 1).astype(jnp.float32)
+    images = replicate(jax.random.key(1001 + number), base_image(), present)
     reference = state.reference(images)
-    threshold, found, tried, crossed, *_ = injection._detectors(
-        jax.random.key(9001 + number), reference, images, images
-    )
-    called = detectors.scores(reference, images) > threshold
+    worth = detectors.worth(jax.random.key(9001 + number), reference, images, images)
+    called = detectors.scores(reference, images) > worth.threshold
     hits = [np.bincount(CODE, c, 2).tolist() for c in called.T]
-    return {"hits": hits, "found": found.tolist(), "tried": tried.tolist(), "crossed": crossed.tolist()}
+    return {"hits": hits} | {name: getattr(worth, name).tolist() for name in ("found", "tried", "crossed")}
 
 
 def coverage_of_prevalence(options: Options) -> dict:
-    """Share of replicates whose 90 % interval holds the prevalence, (artifact, subgroup), and the median of its means."""
+    """Of each set of artifacts: share of replicates whose 90 % interval holds the prevalence, (artifact, subgroup), the median of
+    its means, and in how many the artifact's detector calls half of those injected, without which nothing is told."""
+    return {name: _coverage_of(options, name, present) for name, present in TOGETHER.items()}
+
+
+def _coverage_of(options: Options, name: str, present: tuple[str, ...]) -> dict:
     n = options.replicates
-    all_ = [kept(options.kept / f"presence_{r}.json", lambda r=r: one_of_presence(r)) for r in range(n)]
+    all_ = [kept(options.kept / f"presence_{name}_{r}.json", lambda r=r: one_of_presence(r, present)) for r in range(n)]
+    print(name, flush=True)
     hits, found, tried, crossed = (
         np.array([one[x] for one in all_], float) for x in ("hits", "found", "tried", "crossed")
     )
-    told = tuple(jnp.asarray(x) for x in (hits, np.full(hits.shape, EACH), found, tried, crossed))
-    share = np.asarray(own_laws.presence_chains(jax.random.key(6), told, n_groups=2, warmup=200, draws=250))
-    share = np.moveaxis(share, 1, 2)[
-        :, [SCORES.index(name) for name in PREVALENCE]
-    ]  # (replicate, artifact, draw, group)
+    counts = tuple(jnp.asarray(x) for x in (hits, np.full(hits.shape, EACH), found, tried, crossed))
+    share = np.asarray(own_laws.presence_chains(jax.random.key(6), counts, n_groups=2, warmup=200, draws=250))
+    which = [SCORES.index(one) for one in present]
+    share = np.moveaxis(share, 1, 2)[:, which]  # (replicate, artifact, draw, group)
+    told = (found >= tried / 2)[:, which]
     low, high = np.quantile(share, INTERVAL, axis=2)
-    truth = np.array(list(PREVALENCE.values()))
-    which = [SCORES.index(name) for name in PREVALENCE]
+    truth = np.array([PREVALENCE[one] for one in present])
     return {
-        "held": ((low <= truth) & (truth <= high)).mean(0).tolist(),
-        "median": np.median(share.mean(2), 0).tolist(),
+        "told": told.sum(0).tolist(),
+        "held": share_of(np.where(told[..., None], (low <= truth) & (truth <= high), np.nan)).tolist(),
+        "median": middle_of(np.where(told[..., None], share.mean(2), np.nan)).tolist(),
         "found": (found / tried).mean(0)[which].tolist(),
     }
 
@@ -313,13 +331,16 @@ def share(held: float) -> str:
 
 def prevalent(presence: dict) -> str:
     """The table of prevalences."""
-    rows = [
-        [name, *map(share, presence["held"][i])]
-        + [f"{number(m)} ({number(t)})" for m, t in zip(presence["median"][i], PREVALENCE[name], strict=True)]
-        + [f"{presence['found'][i]:.2f}"]
-        for i, name in enumerate(PREVALENCE)
-    ]
-    return table(["artifact", "A", "B", "A, median (true)", "B, median (true)", "sensitivity"], rows)
+    rows = []
+    for set_, one in presence.items():
+        for i, name in enumerate(TOGETHER[set_]):
+            beside = ", ".join(other for other in TOGETHER[set_] if other != name)
+            row = [name, beside or "–", str(one["told"][i])]
+            for held, median, truth in zip(one["held"][i], one["median"][i], PREVALENCE[name], strict=True):
+                row += [share(held), f"{number(median)} ({number(truth)})"] if one["told"][i] else ["–"] * 2
+            rows.append([*row, f"{one['found'][i]:.2f}"])
+    heads = ["artifact", "beside", "told in", "A", "median (true)", "B", "median (true)", "sensitivity"]
+    return table(heads, rows)
 
 
 def written(found: dict) -> str:
@@ -343,11 +364,6 @@ def written(found: dict) -> str:
         pairs = zip(states["held"][i], states["median"][i], states["truth"][i], strict=True)
         told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
         held.append([name, str(n), *told])
-    prevalences = (
-        []
-        if presence is None
-        else ["## 90 % intervals of prevalence that hold the truth", prevalent(presence), OF_PREVALENCE]
-    )
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
     replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
@@ -357,11 +373,13 @@ def written(found: dict) -> str:
         table(["state", *heads], by_state(worth)),
         "## Error of one measurement, in the state's unit",
         table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]) if one["identified"][i] else "–")),
-        f"## Injected artifacts that their detectors call, level {injection.LEVEL + 1} of 5",
+        f"## Injected artifacts that their detectors call, level {detectors.LEVEL + 1} of 5",
         table(["artifact", *heads], detectors),
         f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
         table(["state", "identified in", *pairs], held),
-        *prevalences,
+        "## 90 % intervals of prevalence that hold the truth, artifacts a few at a time",
+        prevalent(presence),
+        OF_PREVALENCE,
     ]) + "\n"  # fmt: skip
 
 

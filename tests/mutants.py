@@ -633,17 +633,18 @@ AMOUNTS = [
 ]
 IMAGE_STATES = [
     (
-        "injection",
-        "np.maximum((middle - lower) / 0.6745, detectors.LEAST)",
-        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, detectors.LEAST)",
+        "detectors",
+        "np.maximum((middle - lower) / 0.6745, LEAST)",
+        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, LEAST)",
     ),
-    ("injection", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
+    ("detectors", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
     ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
-    ("injection", "np.maximum(clear.sum(0), 1)", "len(some) + 0 * clear.sum(0)"),
+    ("detectors", "np.maximum(clear.sum(0), 1)", "len(some) + 0 * clear.sum(0)"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),
     ("state", "value * ndtr(value) + jnp.exp(", "value * ndtr(value) - jnp.exp("),
     ("state", "jnp.minimum(deviation, jnp.sqrt(", "jnp.maximum(deviation, jnp.sqrt("),
+    ("detectors", "kept = own <= threshold", "kept = kept"),
     ("detectors", "(line[:-2] + line[2:]) / 2 - line[1:-1]", "line[1:-1] - (line[:-2] + line[2:]) / 2"),
     ("detectors", "np.arange(_BLOCK - 1, len(step), _BLOCK)", "np.arange(_BLOCK, len(step), _BLOCK)"),
     ("detectors", "jnp.max(jnp.min(below, 0))", "jnp.max(jnp.max(below, 0))"),

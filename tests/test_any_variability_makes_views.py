@@ -1,5 +1,6 @@
 """``TASK[views=NAME+NAME]``: views vary as the line says, theory reads the same law, and no other cell has its name."""
 
+import re
 from dataclasses import replace
 
 import cloudpickle
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rafmodel import canvas, design, experience, predict, proxies, running
+from rafmodel import backend, canvas, design, experience, predict, proxies, running
 from rafmodel import cohort as cohorts
 from rafmodel.errors import InputError
 from rafmodel.phantoms import phantom
 from rafmodel.variability import CATALOGUE, GAIN, NOISE
+from rafmodel.variability.law import settled
 
 IMAGES = phantom(jax.random.key(0), n_patients=160, size=16)
 VOLUMES = phantom(jax.random.key(1), n_patients=20, size=8, volumes=True)
@@ -29,6 +31,22 @@ def views(text, image, n=400):
     """Both views of n pairs of one image, (2, n, *space, C)."""
     pairs = jax.vmap(chosen(text).proxy.pairs, (0, None, None))
     return np.asarray(pairs(jax.random.split(jax.random.key(2), n), image, jnp.zeros((), int)))
+
+
+@pytest.mark.skipif(not backend.on_cpu(), reason="of programs as a CPU's compiler makes them")
+def test_a_turn_reads_a_crop_and_does_not_make_it_again_for_each_neighbour():
+    """No loop of the compiled program looks up neighbours of both: 4 in two axes, where one loop had 4 within 4."""
+    law = chosen("contrastive+rotation").proxy.law
+    seen = jax.jit(jax.vmap(lambda key, image: proxies.view(key, image, law)))
+    compiled = seen.lower(jax.random.split(jax.random.key(0), 8), jnp.zeros((8, 28, 28, 1))).compile().as_text()
+    lookups = [len(re.findall(r" gather\(", loop)) for loop in compiled.split("\n\n")]
+    assert sorted(lookups)[-2:] == [4, 4]
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (7, 7, 3), (6, 5, 5, 1)])
+def test_a_settled_image_is_itself(shape):
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(4, *shape)), jnp.float32)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(settled))(image), image)
 
 
 def test_every_variability_of_the_catalogue_is_a_view_up_to_its_third_level():

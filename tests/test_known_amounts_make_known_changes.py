@@ -111,10 +111,10 @@ def detected():
     images = jnp.clip(0.4 + 0.2 * scene()[:, ::2, ::2] + noise, 0, 1).astype(jnp.float32)
     for name, rows in (("spike", slice(0, 80)), ("zipper", slice(140, 200))):
         law = CATALOGUE[name]
-        level = jnp.array([law.levels[injection.LEVEL]], images.dtype)
+        level = jnp.array([law.levels[detectors.LEVEL]], images.dtype)
         images = images.at[rows].set(alter(jax.random.key(1), law, images[rows], level)[0])
     reference = state.reference(images)
-    found = injection._detectors(jax.random.key(2), reference, images, images)
+    found = detectors.worth(jax.random.key(2), reference, images, images)
     return detectors.scores(reference, images) > found[0], found
 
 
@@ -125,6 +125,14 @@ def test_thresholds_stay_where_many_images_have_an_artifact(detected):
     assert spike[80:140].mean() < 0.05
     assert zipper[140:].mean() > 0.9
     assert zipper[:140].mean() < 0.05
+
+
+def test_a_threshold_is_that_of_the_images_without_artifact():
+    """Normal scores, of which a third or none are far above: five s.d. either way, where the lower half alone would say 7.6."""
+    clean = np.random.default_rng(0).normal(size=(6000, len(SCORES)))
+    some = clean + 30 * (np.arange(6000) % 3 == 0)[:, None]
+    for own in (clean, some):
+        np.testing.assert_allclose(detectors.thresholds(own), 5, atol=0.5)
 
 
 def test_what_was_there_before_is_no_false_alarm_of_an_injection(detected):
@@ -158,7 +166,7 @@ def plain():
     noise = 0.02 * jax.random.normal(keys[1], (200, SIDE, SIDE, 1))
     images = jnp.clip(level * (0.1 + scene()) + noise, 0, 1).astype(jnp.float32)
     reference = state.reference(images)
-    worth = injection._detectors(jax.random.key(4), reference, images, images[:100])
+    worth = detectors.worth(jax.random.key(4), reference, images, images[:100])
     return detectors.scores(reference, images), worth
 
 

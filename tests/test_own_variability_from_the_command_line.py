@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from rafmodel import injection, own_variability
-from rafmodel.detectors import SCORES
+from rafmodel.detectors import SCORES, Worth
 from rafmodel.phantoms import phantom
 from rafmodel.state import STATES
 from rafmodel.variability import fitted
@@ -72,30 +72,6 @@ def test_fit_then_predict_with_site_b_as_a_shift(folder, told):
     assert np.ptp(auc) > 1e-3  # a shift that left the images as they are would change nothing
 
 
-@pytest.mark.exhaustive
-def test_volumes_are_fitted_and_met(folder):
-    """Half of the phantom's volumes made darker: the fit says so, and the other half's law is a shift of volumes."""
-    cohort = phantom(jax.random.key(4), n_patients=40, size=12, volumes=True)
-    code = np.unique(cohort.patient, return_inverse=True)[1] % 2
-    image = np.asarray(cohort.image, float) * np.where(code, np.exp(-0.4), 1.0)[:, None, None, None, None]
-    names = {
-        "label": cohort.label,
-        "patient": cohort.patient,
-        "split": cohort.split,
-        "site": np.array(["A", "B"])[code],
-    }
-    np.savez(folder / "volumes.npz", images=image[..., 0].astype(np.float32), labels=names.pop("label"), **names)
-    told = rafmodel(folder, "cohort", "fit", "--cohort", "volumes.npz", "--group", "site", "--out", "volumes.nc")
-    assert told.returncode == 0, told.stderr
-    assert "measured in the middle plane of volumes (12, 12, 12)" in told.stdout
-    gain = xr.load_dataset(folder / "volumes.nc", engine="h5netcdf")["mean"].sel(quantity="gain")
-    assert float((gain.sel(group="B") - gain.sel(group="A")).mean()) == pytest.approx(-0.4, abs=0.15)
-    asked = ("predict", "--cohort", "volumes.npz", "--shifts", "volumes.nc:B", "--designs", "untrained", "--out", "3d")
-    done = rafmodel(folder, *asked)
-    assert done.returncode == 0, done.stderr
-    assert "site=B" in done.stdout
-
-
 def refused(done: subprocess.CompletedProcess, words: tuple[str, ...]) -> None:
     """Exit code 2 and one line that holds every word."""
     assert done.returncode == 2, done.stderr
@@ -136,6 +112,9 @@ def recovery(grows: float) -> injection.Recovery:
     """Estimators that are all good, and detectors that find everything."""
     k, n = len(STATES), len(SCORES)
     sound = {name: np.ones(k) for name in ("undo", "slope", "correlation")}
+    worth = Worth(
+        np.zeros(n), np.full(n, 50), np.full(n, 50), np.eye(n), np.tile(np.arange(5.0), (n, 1)), np.full(n, grows)
+    )
     return injection.Recovery(
         whole=np.zeros(k, bool),
         bias=np.zeros(k),
@@ -143,12 +122,7 @@ def recovery(grows: float) -> injection.Recovery:
         response=np.ones((1, k)),
         response_error=np.zeros((1, k)),
         identified=np.ones(k, bool),
-        threshold=np.zeros(n),
-        found=np.full(n, 50),
-        tried=np.full(n, 50),
-        crossed=np.eye(n),
-        curve=np.tile(np.arange(5.0), (n, 1)),
-        grows=np.full(n, grows),
+        detectors=worth,
         turning=1.0,
         **sound,
     )

@@ -112,7 +112,7 @@ def test_noise_has_the_size_that_was_added():
 
 def test_artifacts_are_called_where_they_are(measured):
     """Injected spikes and zippers are found; the untouched cohort is rarely called."""
-    found = measured.recovery.found / measured.recovery.tried
+    found = measured.recovery.detectors.found / measured.recovery.detectors.tried
     assert found[SCORES.index("spike")] > 0.6
     assert found[SCORES.index("zipper")] > 0.9
     assert measured.present[:, : len(SCORES)].mean() < 0.1
@@ -270,17 +270,31 @@ def test_artifacts_that_nobody_has_are_left_out_of_a_law():
     assert [name for name in drawn if name.endswith(" at")] == ["rings at"]
 
 
-def test_volumes_are_measured_in_their_middle_plane(hospital, measured):
-    """The same states as the images that lie in the middle of volumes of other things."""
+def test_volumes_are_measured_in_their_middle_plane(hospital, measured, tmp_path):
+    """The same states as the images that lie in the middle of volumes of other things; the fit is a shift of volumes."""
     rng = np.random.default_rng(0)
     volume = rng.uniform(size=(N, 5, *hospital.image.shape[1:])).astype(np.float32)
     volume[:, 2] = hospital.image
     np.testing.assert_array_equal(state.grey_images(volume), state.grey_images(hospital.image))
-    again = own_variability.measure(
-        jax.random.key(1), replace(hospital, image=volume, mask=None), cohorts.groups(hospital, "site")[1]
-    )
+    deep = replace(hospital, image=volume, mask=None)
+    again = measure(deep)
     k = len(STATES)
     np.testing.assert_allclose(again.value[:, :k], measured.value[:, :k])
+    found = fit_of(deep, again)
+    assert "measured in the middle plane of volumes (5, 28, 28)" in own_variability.summary(found)
+    assert difference(found, "gain") == pytest.approx(-0.35, abs=0.1)
+    path = tmp_path / "volumes.nc"
+    studies.save(found, path)
+    [law] = variability.suited([f"{path}:there:here"], volume.shape[1:])
+    assert law == fitted.shift_law(found, "there", "here")
+
+
+def test_a_subgroup_that_is_called_too_often_is_pointed_out(posterior):
+    """Where most of a subgroup's images are called for an artifact, and nowhere else."""
+    assert "do not rely" not in own_variability.summary(posterior)
+    crowded = posterior.assign(called=("group", np.where(posterior["group"] == "there", 0.62, 0.1)))
+    [line] = [line for line in own_variability.summary(crowded).splitlines() if "do not rely" in line]
+    assert line.strip().startswith("there: 62% of images are called")
 
 
 def test_a_fit_file_is_a_shift(posterior, tmp_path):

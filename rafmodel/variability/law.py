@@ -244,6 +244,17 @@ def sample(image: Array, positions: Array) -> Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
+def settled(image: Array) -> Array:
+    """The image itself, written to memory before anything reads it, where this is a CPU.
+
+    Programs are fused there: what reads an image at places that are drawn would work out its pixels again for each neighbour.
+    """
+    if not backend.on_cpu():
+        return image
+    parts = next(n for n in range(2, image.size + 1) if image.size % n == 0)
+    return jax.lax.map(lambda part: 1.0 * part, image.reshape(parts, -1)).reshape(image.shape)
+
+
 def geometric(
     name: str, unit: str, draw: Draw, warp: Warp, levels: tuple[float, float, float, float, float], *, source: str = ""
 ) -> Variability:
