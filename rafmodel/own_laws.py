@@ -6,6 +6,7 @@ is, plus an error, both known from injection with errors of their own (errors in
 """
 
 from functools import partial
+from itertools import combinations
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from jax import Array
 from numpyro.infer import MCMC, NUTS, init_to_median
 
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
+TOGETHER = 3  # artifacts that an image has at most
+_PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
 _FALSE = (1.0, 99.0)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
 
@@ -156,28 +159,68 @@ def _log_beta(x: Array, a: Array | float, b: Array | float) -> Array:
     return (a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x)
 
 
-def presence_law(hits: Array, tries: Array, found: Array, tried: Array, crossed: Array, n_groups: int) -> None:
+class Calls(NamedTuple):
+    """What detectors call, and what they are worth; a leading axis lane where there are several.
+
+    pattern        (patterns, detectors) 1 where a detector calls: what is called together is told together
+    weight         (patterns, subgroups) how many patients' images have this pattern
+    hits           (classes, subgroups) patients' images of a class, which is there where it is called
+    found, tried   (detectors,) of injected artifacts
+    crossed        (detectors, detectors) share of images with j alone that detector i calls by mistake; diagonal unused
+    """
+
+    pattern: Array
+    weight: Array
+    hits: Array
+    found: Array
+    tried: Array
+    crossed: Array
+
+
+def tallied(called: np.ndarray, code: np.ndarray, weight: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows of ``called`` (N, detectors), and how much weight (N,) of each subgroup has each; padded."""
+    rows, which = np.unique(called, axis=0, return_inverse=True)
+    pattern, total = (np.zeros((-(-len(rows) // _PATTERNS) * _PATTERNS, n)) for n in (called.shape[1], n_groups))
+    pattern[: len(rows)] = rows
+    np.add.at(total, (which.reshape(-1), code), weight)
+    return pattern, total
+
+
+def presence_law(calls: Calls, n_groups: int) -> None:
     """Prevalence of artifacts and classes by subgroup, from what their detectors call; subgroups pooled.
 
-    hits, tries    (presences, subgroups)
-    found, tried   (presences,) of injected ones; tried is 0 where what is called is what is there, as a class is
-    crossed        (presences, presences) share of images with j alone that detector i calls by mistake; diagonal unused
+    An image has at most TOGETHER artifacts, each by itself; what it has is summed over, and given that its calls are independent.
     """
-    size, exact = len(found), tried == 0
-    with numpyro.plate("presences", size):
-        middle = jnp.where(exact, 0.0, -3.0) + 2.5 * _drawn("middle", dist.Normal(0, 1))
+    size, n = len(calls.found), len(calls.found) + len(calls.hits)
+    with numpyro.plate("presences", n):
+        middle = jnp.where(jnp.arange(n) < size, -3.0, 0.0) + 2.5 * _drawn("middle", dist.Normal(0, 1))
         between = _drawn("between", dist.HalfNormal(2.0))
+    with numpyro.plate("detectors", size):
         sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
         false = _drawn("false_alarms", dist.Uniform(0, 1))
-    hit, miss = (jnp.where(exact, 1.0, n + 0.5) for n in (found, tried - found))
-    numpyro.factor("known", jnp.sum(_log_beta(sensitive, hit, miss) + _log_beta(false, *_FALSE)))
-    z = _drawn("z", dist.Normal(0, 1).expand([size, n_groups]).to_event(2))
+    known = _log_beta(sensitive, calls.found + 0.5, calls.tried - calls.found + 0.5)
+    numpyro.factor("known", jnp.sum(known + _log_beta(false, *_FALSE)))
+    z = _drawn("z", dist.Normal(0, 1).expand([n, n_groups]).to_event(2))
     share = jax.nn.sigmoid(middle[:, None] + between[:, None] * z)
     numpyro.deterministic("share", share)
-    sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], crossed)
-    silent = jnp.prod(1 - sets_off[:, :, None] * share[None], axis=1) * (1 - false)[:, None]
-    called = jnp.clip(jnp.where(exact[:, None], share, 1 - silent), 1e-6, 1 - 1e-6)
-    numpyro.factor("seen", jnp.sum(hits * jnp.log(called) + (tries - hits) * jnp.log1p(-called)))
+    there, absent = (jnp.log(jnp.clip(x, 1e-6)) for x in (share, 1 - share))
+    sets = jnp.asarray(_sets(size))
+    prior = sets @ there[:size] + (1 - sets) @ absent[:size]  # (sets, subgroups)
+    sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], calls.crossed)
+    silent, sound = jnp.log(jnp.clip(1 - sets_off, 1e-6)), jnp.log1p(-false)
+    quiet = sets @ silent.T + sound[None]  # (sets, detectors) log chance of no call
+    loud = jnp.log(jnp.clip(-jnp.expm1(quiet), 1e-6))
+    seen = calls.pattern @ loud.T + (1 - calls.pattern) @ quiet.T  # (patterns, sets)
+    most = jax.lax.stop_gradient(seen.max(1, keepdims=True))
+    whole = most + jnp.log(jnp.exp(seen - most) @ jax.nn.softmax(prior, axis=0))  # (patterns, subgroups)
+    classes = calls.hits * there[size:] + (calls.weight.sum(0)[None] - calls.hits) * absent[size:]
+    numpyro.factor("seen", jnp.sum(calls.weight * whole) + jnp.sum(classes))
+
+
+def _sets(n: int) -> np.ndarray:
+    """Every choice of at most TOGETHER of n things, (choices, n) of 0 and 1."""
+    some = [set_ for k in range(TOGETHER + 1) for set_ in combinations(range(n), k)]
+    return np.array([[float(i in set_) for i in range(n)] for set_ in some])
 
 
 @partial(jax.jit, static_argnames=("n_groups", "warmup", "draws"))
@@ -194,15 +237,16 @@ def state_chains(key: Array, sums: tuple[Array, ...], group: Array, *, n_groups:
 
 
 @partial(jax.jit, static_argnames=("n_groups", "warmup", "draws"))
-def presence_chains(key: Array, counts: tuple[Array, ...], *, n_groups: int, warmup: int, draws: int) -> Array:
-    """Draws (lane, draw, presence, group) of every prevalence; counts: as ``presence_law``, with leading axis lane."""
+def presence_chains(key: Array, calls: Calls, *, n_groups: int, warmup: int, draws: int) -> Array:
+    """Draws (lane, draw, presence, group) of every prevalence, artifacts and then classes; calls with a leading axis lane."""
 
-    def one(key: Array, *counts: Array) -> Array:
+    def one(lane: tuple[Array, Calls]) -> Array:
         run = _sampler(presence_law, warmup, draws)
-        run.run(key, *counts, n_groups)
+        run.run(*lane, n_groups)
         return run.get_samples()["share"]
 
-    return jax.vmap(one)(jax.random.split(key, len(counts[0])), *counts)
+    # one after another: together each would wait for the longest of all trajectories
+    return jax.lax.map(one, (jax.random.split(key, len(calls.found)), calls))
 
 
 def _sampler(law, warmup: int, draws: int) -> MCMC:

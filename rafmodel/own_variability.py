@@ -22,7 +22,7 @@ from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.imbalance import pixel_prevalence
 from rafmodel.injection import Recovery
-from rafmodel.own_laws import lanes, presence_chains, state_chains, without_extremes
+from rafmodel.own_laws import Calls, lanes, presence_chains, state_chains, tallied, without_extremes
 from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, FAMILIES
 
@@ -143,8 +143,8 @@ def posterior(
     laws = {name: np.stack([np.asarray(run[name]) for run in runs]) for name in runs[0]}
     laws["mean"] = laws["mean"] * sums.scale[:, None, None] + sums.centre[:, None, None]
     laws["sd"] = laws["sd"] * sums.scale[:, None, None]
-    counts = _counted(measured, cohort.patient, code, len(names))
-    shares = np.stack([np.asarray(presence_chains(k, counts, **options))[0] for k in keys[1]])
+    calls = _calls(measured, cohort.patient, code, len(names))
+    shares = np.stack([np.asarray(presence_chains(k, calls, **options))[0] for k in keys[1]])
     found = _dataset(measured, value, cohort, names, code, laws, shares)
     told = {"cohort": cohort.name, "group_attribute": group or "", "size": int(cohort.image.shape[-2])}
     if cohort.image.ndim == 5:
@@ -152,19 +152,17 @@ def posterior(
     return found.assign_attrs(told, middle=float(measured.reference.middle), rafmodel_version=rafmodel.__version__)
 
 
-def _counted(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups: int) -> tuple[Array, ...]:
+def _calls(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups: int) -> Calls:
     """What ``presence_law`` is told, with one lane.
 
     A patient counts once, with the share of its images, for these are not independent.
     """
     _, unit = np.unique([f"{c}\t{p}" for c, p in zip(code, patient, strict=True)], return_inverse=True)
-    weight = 1 / np.bincount(unit)[unit]
-    hits = np.stack([np.bincount(code, weight * p, n_groups) for p in measured.present.T])
-    tries = np.broadcast_to(np.bincount(code, weight, n_groups), hits.shape)
-    recovery = measured.recovery
-    crossed = np.pad(recovery.detectors.crossed, (0, 1))  # a class is called by hand
-    told = hits, tries, np.append(recovery.detectors.found, 0), np.append(recovery.detectors.tried, 0), crossed
-    return tuple(jnp.asarray(x, float)[None] for x in told)
+    weight, size, worth = 1 / np.bincount(unit)[unit], len(SCORES), measured.recovery.detectors
+    pattern, total = tallied(measured.present[:, :size], code, weight, n_groups)
+    hits = np.stack([np.bincount(code, weight * p, n_groups) for p in measured.present[:, size:].T])
+    told = pattern, total, hits, worth.found, worth.tried, worth.crossed
+    return Calls(*(jnp.asarray(x, float)[None] for x in told))
 
 
 def _dataset(

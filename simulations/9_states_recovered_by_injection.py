@@ -280,25 +280,36 @@ def one_of_presence(number: int, present: tuple[str, ...]) -> dict:
     reference = state.reference(images)
     worth = detectors.worth(jax.random.key(9001 + number), reference, images, images)
     called = detectors.scores(reference, images) > worth.threshold
-    hits = [np.bincount(CODE, c, 2).tolist() for c in called.T]
-    return {"hits": hits} | {name: getattr(worth, name).tolist() for name in ("found", "tried", "crossed")}
+    told = {"called": called.astype(int).tolist()}
+    return told | {name: getattr(worth, name).tolist() for name in ("found", "tried", "crossed")}
 
 
 def coverage_of_prevalence(options: Options) -> dict:
     """Of each set of artifacts: share of replicates whose 90 % interval holds the prevalence, (artifact, subgroup), the median of
     its means, and in how many the artifact's detector calls half of those injected, without which nothing is told."""
-    return {name: _coverage_of(options, name, present) for name, present in TOGETHER.items()}
+    each = TOGETHER.items()
+    return {
+        name: kept(
+            options.kept / f"prevalence_{name}.json",
+            lambda name=name, present=present: _coverage_of(options, name, present),
+        )
+        for name, present in each
+    }
 
 
 def _coverage_of(options: Options, name: str, present: tuple[str, ...]) -> dict:
     n = options.replicates
     all_ = [kept(options.kept / f"presence_{name}_{r}.json", lambda r=r: one_of_presence(r, present)) for r in range(n)]
     print(name, flush=True)
-    hits, found, tried, crossed = (
-        np.array([one[x] for one in all_], float) for x in ("hits", "found", "tried", "crossed")
+    found, tried, crossed = (np.array([one[x] for one in all_], float) for x in ("found", "tried", "crossed"))
+    tallies = [own_laws.tallied(np.array(one["called"]), CODE, np.ones(2 * EACH), 2) for one in all_]
+    most = max(len(pattern) for pattern, _ in tallies)
+    pattern, weight = (
+        np.stack([np.pad(x, ((0, most - len(x)), (0, 0))) for x in column]) for column in zip(*tallies, strict=True)
     )
-    counts = tuple(jnp.asarray(x) for x in (hits, np.full(hits.shape, EACH), found, tried, crossed))
-    share = np.asarray(own_laws.presence_chains(jax.random.key(6), counts, n_groups=2, warmup=200, draws=250))
+    told = pattern, weight, np.zeros((n, 0, 2)), found, tried, crossed
+    calls = own_laws.Calls(*map(jnp.asarray, told))
+    share = np.asarray(own_laws.presence_chains(jax.random.key(6), calls, n_groups=2, warmup=200, draws=250))
     which = [SCORES.index(one) for one in present]
     share = np.moveaxis(share, 1, 2)[:, which]  # (replicate, artifact, draw, group)
     told = (found >= tried / 2)[:, which]
@@ -355,7 +366,7 @@ def written(found: dict) -> str:
         mark = "" if one["identified"][i] else " ✗"
         return f"{one['slope'][i]:.2f} ({one['correlation'][i]:.2f}){mark}"
 
-    detectors = [
+    calls = [
         [name, *(f"{one['found'][i]} of {one['tried'][i]}" for one in of.values())] for i, name in enumerate(SCORES)
     ]
     held = []
@@ -374,7 +385,7 @@ def written(found: dict) -> str:
         "## Error of one measurement, in the state's unit",
         table(["state", *heads], by_state(lambda one, i: number(one["error"][0][i]) if one["identified"][i] else "–")),
         f"## Injected artifacts that their detectors call, level {detectors.LEVEL + 1} of 5",
-        table(["artifact", *heads], detectors),
+        table(["artifact", *heads], calls),
         f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
         table(["state", "identified in", *pairs], held),
         "## 90 % intervals of prevalence that hold the truth, artifacts a few at a time",

@@ -656,6 +656,16 @@ IMAGE_STATES = [
 ]
 
 
+PREVALENCE = [
+    ("(1 - calls.pattern) @ quiet.T", "0 * (1 - calls.pattern) @ quiet.T"),
+    ("sensitive[:, None], calls.crossed)", "sensitive[:, None], calls.crossed.T)"),
+    ("calls.hits * there[size:]", "calls.hits * absent[size:]"),
+    ("np.add.at(total, (which.reshape(-1), code), weight)", "np.add.at(total, (which.reshape(-1), code), 1)"),
+    ("calls.found + 0.5, calls.tried - calls.found + 0.5", "calls.tried - calls.found + 0.5, calls.found + 0.5"),
+    ("range(TOGETHER + 1)", "range(TOGETHER)"),
+]
+
+
 LISTS = {
     "experience": [
         *(("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE),
@@ -664,6 +674,7 @@ LISTS = {
     "states": [
         *(("amounts", *mutant, ("test_known_amounts_make_known_changes",)) for mutant in AMOUNTS),
         *((*mutant, ("test_known_amounts_make_known_changes",)) for mutant in IMAGE_STATES),
+        *(("own_laws", *mutant, ("test_prevalence_is_told_from_calls",)) for mutant in PREVALENCE),
     ],
     "theory": [(*mutant, FORMULAS) for mutant in THEORY],
     "program": PROGRAM,

@@ -196,23 +196,6 @@ def test_doubt_about_the_calibration_widens_the_intervals():
     assert 0.1 < np.log(found["sd"][0]).std() < 0.3
 
 
-def test_a_detector_that_another_artifact_sets_off_is_not_believed():
-    """Forty of a hundred images have a zipper; half of these set off the spike detector too: no spike is there."""
-    hits, tries = np.array([[[20.0], [40.0]]]), np.full((1, 2, 1), 100.0)
-    sure = np.array([[200.0, 200.0]])
-    alone = np.zeros((1, 2, 2))
-    told = alone.copy()
-    told[0, 0, 1] = 0.5  # the first detector calls half of the images that have the second artifact
-
-    def spikes(crossed: np.ndarray) -> float:
-        counts = tuple(jnp.asarray(x) for x in (hits, tries, sure, sure, crossed))
-        draws = own_laws.presence_chains(jax.random.key(0), counts, n_groups=1, warmup=150, draws=150)
-        return float(draws[0, :, 0, 0].mean())
-
-    assert spikes(alone) == pytest.approx(0.2, abs=0.06)
-    assert spikes(told) < 0.08
-
-
 # ---- as a law
 
 
