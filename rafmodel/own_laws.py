@@ -190,6 +190,7 @@ def presence_law(calls: Calls, n_groups: int) -> None:
     """Prevalence of artifacts and classes by subgroup, from what their detectors call; subgroups pooled.
 
     An image has at most TOGETHER artifacts, each by itself; what it has is summed over, and given that its calls are independent.
+    An artifact whose detector misses most of those injected could explain any call, and is taken not to be there.
     """
     size, n = len(calls.found), len(calls.found) + len(calls.hits)
     with numpyro.plate("presences", n):
@@ -205,7 +206,8 @@ def presence_law(calls: Calls, n_groups: int) -> None:
     numpyro.deterministic("share", share)
     there, absent = (jnp.log(jnp.clip(x, 1e-6)) for x in (share, 1 - share))
     sets = jnp.asarray(_sets(size))
-    prior = sets @ there[:size] + (1 - sets) @ absent[:size]  # (sets, subgroups)
+    blind = calls.found < calls.tried / 2
+    prior = sets @ there[:size] + (1 - sets) @ absent[:size] - 1e3 * (sets @ blind)[:, None]  # (sets, subgroups)
     sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], calls.crossed)
     silent, sound = jnp.log(jnp.clip(1 - sets_off, 1e-6)), jnp.log1p(-false)
     quiet = sets @ silent.T + sound[None]  # (sets, detectors) log chance of no call

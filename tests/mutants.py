@@ -659,6 +659,7 @@ IMAGE_STATES = [
 PREVALENCE = [
     ("(1 - calls.pattern) @ quiet.T", "0 * (1 - calls.pattern) @ quiet.T"),
     ("sensitive[:, None], calls.crossed)", "sensitive[:, None], calls.crossed.T)"),
+    ("calls.found < calls.tried / 2", "calls.found < 0"),
     ("calls.hits * there[size:]", "calls.hits * absent[size:]"),
     ("np.add.at(total, (which.reshape(-1), code), weight)", "np.add.at(total, (which.reshape(-1), code), 1)"),
     ("calls.found + 0.5, calls.tried - calls.found + 0.5", "calls.tried - calls.found + 0.5, calls.found + 0.5"),

@@ -10,11 +10,11 @@ from rafmodel import own_laws
 pytestmark = pytest.mark.exhaustive
 
 
-def prevalences(called: np.ndarray, crossed: list, label: np.ndarray | None = None) -> np.ndarray:
-    """Mean prevalence of two artifacts, and of a class, from what detectors call in images (N, 2); they find all injected."""
+def prevalences(called: np.ndarray, crossed: list, label: np.ndarray | None = None, found=(200, 200)) -> np.ndarray:
+    """Mean prevalence of two artifacts, and of a class, from what detectors call in images (N, 2), and find of 200 injected."""
     pattern, weight = own_laws.tallied(called, np.zeros(len(called), int), np.ones(len(called)), 1)
-    hits, sure = np.zeros((0, 1)) if label is None else np.array([[label.sum()]]), np.full(2, 200.0)
-    calls = own_laws.Calls(*(jnp.asarray(x, float)[None] for x in (pattern, weight, hits, sure, sure, crossed)))
+    hits, tried = np.zeros((0, 1)) if label is None else np.array([[label.sum()]]), np.full(2, 200.0)
+    calls = own_laws.Calls(*(jnp.asarray(x, float)[None] for x in (pattern, weight, hits, found, tried, crossed)))
     return own_laws.presence_chains(jax.random.key(0), calls, n_groups=1, warmup=150, draws=150)[0, :, :, 0].mean(0)
 
 
@@ -34,6 +34,11 @@ def test_what_is_called_together_tells_which_artifact_it_was():
     first, second = prevalences(np.array([[1, 1]] * 15 + [[0, 1]] * 15 + [[0, 0]] * 70), crossed)
     assert first < 0.15
     assert second == pytest.approx(0.3, abs=0.06)
+
+
+def test_what_is_hardly_ever_found_explains_no_call_of_another():
+    called = np.array([[1, 0]] * 20 + [[0, 0]] * 80)
+    assert prevalences(called, [[0, 1], [0, 0]], found=(200, 2))[0] == pytest.approx(0.2, abs=0.05)
 
 
 def test_equal_calls_are_counted_together():
