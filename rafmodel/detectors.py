@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations, product
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.stats import norm
 
 from rafmodel.encoder import in_chunks
 from rafmodel.state import CHUNK, Reference, powers
@@ -18,8 +20,12 @@ from rafmodel.variability.law import axes
 
 SCORES = tuple(law.name for law in ARTIFACTS)  # artifacts with a detector
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
-FAR = 5.0  # robust s.d. above the median of the images without it from which a score counts as an artifact
-_TURNS = 10  # in which images with an artifact are set apart, at most
+FEW = 32  # clean images below which artifacts are injected into all
+PAIRED = 64  # clean images, at most, that are given two
+FALSE = 0.005  # share of clean images that a detector is meant to call
+BODY = 0.35  # quantile of a cohort's scores below which all are clean
+_TURNS = 60  # of expectation maximization
+_FAINT = 1e-4  # density of an artifact's scores where none was seen, as a share of an even one
 _BLACK, _WHITE = 0.02, 0.985  # grey values beyond which a pixel counts as black or as burnt in
 _LIT = 0.15  # of the template, from which a black pixel is hidden and not background
 _BLOCK = 8  # pixels of a JPEG block
@@ -187,52 +193,125 @@ LEAST = np.array([_LEAST[name] for name in SCORES])  # smallest s.d. that a scor
 
 
 class Worth(NamedTuple):
-    """What each detector finds, (len(SCORES),) each.
+    """What detectors make of artifacts injected into clean images; calls of all of them together as ``codes``.
 
-    threshold     score from which an artifact is called
-    found, tried  images with an injected artifact that were called, and how many there were that had not been before
-    crossed       (len(SCORES), len(SCORES)) share of such images with artifact j, made by hand, that detector i calls
-    curve         (len(SCORES), 5) mean score of images at each level of the artifact
-    grows         correlation of score and level over images with the artifact
+    threshold   (len(SCORES),) score from which an artifact is called
+    alone       (len(SCORES), M) calls in images with one artifact
+    paired      (pairs, m) calls in images with two, in the order of ``combinations``
+    curve       (len(SCORES), 5) mean score of images at each level of the artifact
+    grows       (len(SCORES),) correlation of score and level over images with the artifact
     """
 
     threshold: np.ndarray
-    found: np.ndarray
-    tried: np.ndarray
-    crossed: np.ndarray
+    alone: np.ndarray
+    paired: np.ndarray
     curve: np.ndarray
     grows: np.ndarray
 
+    @property
+    def tried(self) -> int:
+        """Images that each artifact was injected into."""
+        return self.alone.shape[1]
+
+    @property
+    def found(self) -> np.ndarray:
+        """(len(SCORES),) how many of them its own detector calls."""
+        return np.diag(decoded(self.alone, len(self.alone)).sum(1))
+
+
+def codes(called: np.ndarray) -> np.ndarray:
+    """One number for what is called together, from calls (..., detectors) of 0 and 1."""
+    return called @ (1 << np.arange(called.shape[-1]))
+
+
+def decoded(code: np.ndarray, detectors: int) -> np.ndarray:
+    """Calls (..., detectors) of 0 and 1, from ``codes``."""
+    return (code[..., None] >> np.arange(detectors)) & 1
+
 
 def worth(key: Array, reference: Reference, images: Array, some: Array) -> Worth:
-    """What detectors find of artifacts injected into ``some`` of a cohort's images (N, H, W, 1)."""
-    threshold, curve = thresholds(scores(reference, images)), np.empty((len(SCORES), 5))
-    crossed, grows = np.empty((len(SCORES), len(SCORES))), np.zeros(len(SCORES))
-    clear = scores(reference, some) <= threshold  # what is called before anything was injected tells nothing
-    tried = np.maximum(clear.sum(0), 1)
-    for j, name in enumerate(SCORES):
-        levels = jnp.array(CATALOGUE[name].levels, some.dtype)
-        altered = alter(jax.random.fold_in(key, 99 + j), CATALOGUE[name], some, levels)
-        score = scores(reference, altered.reshape(-1, *some.shape[1:])).reshape(5, len(some), -1)
-        called = ((score[LEVEL] > threshold) & clear).sum(0)
-        curve[j], crossed[:, j] = score[..., j].mean(1), called / tried
-        seen = score[..., j].ravel()
-        grows[j] = np.corrcoef(np.repeat(np.arange(5), len(some)), seen)[0, 1] if np.ptp(seen) else 0.0
-    found = np.rint(tried * np.diag(crossed)).astype(int)
-    return Worth(threshold, found, tried, crossed, curve, grows)
+    """What detectors find of artifacts injected into those of ``some`` of a cohort's images (N, H, W, 1) that are clean.
 
-
-def thresholds(own: np.ndarray) -> np.ndarray:
-    """From which a cohort's scores (N, len(SCORES)) count as artifacts.
-
-    FAR s.d. above the median, by the lower half of the images, which artifacts hardly reach; those that lie above are set apart
-    and the others asked again, until none is left.
+    Clean are images in which nothing is called; where these are fewer than FEW, all.
     """
-    kept = np.ones_like(own, bool)
+    own, before = scores(reference, images), scores(reference, some)
+    keys = [jax.random.fold_in(key, 99 + j) for j in range(len(SCORES))]
+    after = np.stack([_injected(k, reference, some, j) for j, k in enumerate(keys)])
+    itself = np.moveaxis(np.diagonal(after, axis1=0, axis2=3), 2, 0)  # (artifact, level, image), by its own detector
+    threshold = np.array([_threshold(*one) for one in zip(own.T, itself[:, LEVEL:], LEAST, strict=True)])
+    clean = np.flatnonzero((before <= threshold).all(1))
+    clean = clean if len(clean) >= FEW else np.arange(len(some))
+    alone = codes(after[:, LEVEL][:, clean] > threshold)
+    paired = codes(_two(key, reference, some[clean[:PAIRED]]) > threshold)
+    level = np.repeat(np.arange(5), len(some))
+    grows = np.array([np.corrcoef(level, x.ravel())[0, 1] if np.ptp(x) else 0.0 for x in itself])
+    return Worth(threshold, alone, paired, itself.mean(2), grows)
+
+
+def _injected(key: Array, reference: Reference, images: Array, which: int) -> np.ndarray:
+    """Scores (level, N, len(SCORES)) of images with an artifact at each of its levels."""
+    law = CATALOGUE[SCORES[which]]
+    altered = alter(key, law, images, jnp.array(law.levels, images.dtype))
+    return scores(reference, altered.reshape(-1, *images.shape[1:])).reshape(5, len(images), -1)
+
+
+def _two(key: Array, reference: Reference, images: Array) -> np.ndarray:
+    """Scores (pairs, N, len(SCORES)) of images with two artifacts at the level at which they are judged."""
+    levels = [jnp.array(CATALOGUE[name].levels[LEVEL : LEVEL + 1], images.dtype) for name in SCORES]
+    keys = jax.random.split(jax.random.fold_in(key, 98), (len(SCORES), len(SCORES)))
+    first = [alter(keys[i, i], CATALOGUE[name], images, levels[i])[0] for i, name in enumerate(SCORES)]
+    pairs = combinations(range(len(SCORES)), 2)
+    both = (alter(keys[i, j], CATALOGUE[SCORES[j]], first[i], levels[j])[0] for i, j in pairs)
+    return np.stack([scores(reference, one) for one in both])
+
+
+# ---- from which score an artifact is called
+
+
+def _threshold(own: np.ndarray, injected: np.ndarray, least: float) -> float:
+    """Score from which FALSE of a cohort's clean images are expected, given all of its scores (N,).
+
+    injected  (levels, M) scores of its images with the artifact
+    least     smallest scale
+    Which images are clean is not known.  Above BODY's quantile scores are a mixture of the upper tail of clean images,
+    exponential or half normal, and of the densities of injected ones (kernels, Silverman 1986), by expectation maximization
+    (Dempster et al. 1977); of both tails and four starts the likeliest.
+    """
+    start, low, middle = np.quantile(own, [BODY, 0.25, 0.5])
+    narrow, above = max((middle - low) / 0.6745, least), own[own > start] - start
+    if not above.size:
+        return float(start + narrow)
+    artifact = np.stack([_density(above, one - start, least) for one in injected]) + _FAINT / (above.max() + least)
+    starts = product((1, 2), (narrow, max(above.mean(), least)), (0.02, 0.3))
+    _, scale, clean, power = max(_mixed(above, artifact, narrow, *one) for one in starts)
+    tail = clean / (clean + (own <= start).sum())  # share of the clean images that is above
+    return float(start + scale * (power * np.log(max(tail / FALSE, 2))) ** (1 / power))
+
+
+def _density(at: np.ndarray, seen: np.ndarray, least: float) -> np.ndarray:
+    """Density (N,) at values (N,) of what others (M,) are drawn from, by a normal kernel."""
+    low, high = np.quantile(seen, [0.25, 0.75])
+    width = max(1.06 * min(seen.std(), (high - low) / 1.349) * len(seen) ** -0.2, least / 2)
+    return norm.pdf(at[:, None], seen[None], width).mean(1)
+
+
+def _mixed(
+    above: np.ndarray, artifact: np.ndarray, narrow: float, power: int, scale: float, share: float
+) -> tuple[float, float, float, int]:
+    """Log likelihood, scale of the clean tail, how many are of it, and its power.
+
+    above (N,) > 0, artifact (levels, N) densities there
+    narrow        scale of one image more, for where hardly any is of the tail
+    power         1, exponential, or 2, half normal
+    scale, share  of the tail, and of images with the artifact, to start with
+    """
+    weight = np.r_[1 - share, np.full(len(artifact), share / len(artifact))]
+    high = (1.0, np.sqrt(2 / np.pi))[power - 1]
     for _ in range(_TURNS):
-        lower, middle = np.nanquantile(np.where(kept, own, np.nan), [0.25, 0.5], axis=0)
-        threshold = middle + FAR * np.maximum((middle - lower) / 0.6745, LEAST)
-        if ((own <= threshold) == kept).all():
-            break
-        kept = own <= threshold
-    return threshold
+        tail = high / scale * np.exp(-((above / scale) ** power) / power)
+        part = weight[:, None] * np.concatenate([tail[None], artifact])
+        whole = part.sum(0)
+        part /= whole
+        weight = np.maximum(part.mean(1), 1e-6)
+        scale = ((part[0] @ above**power + narrow**power) / (part[0].sum() + 1)) ** (1 / power)
+    return float(np.log(whole).sum()), float(scale), float(part[0].sum()), power

@@ -17,11 +17,14 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.infer import MCMC, NUTS, init_to_median
 
+from rafmodel.detectors import FALSE, Worth, codes, decoded
+
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
 TOGETHER = 3  # artifacts that an image has at most
+DOUBT = 2.0  # images with independent calls that count beside those injected
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
-_FALSE = (1.0, 99.0)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
+_FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
 
 
 class Lanes(NamedTuple):
@@ -166,7 +169,9 @@ class Calls(NamedTuple):
     weight         (patterns, subgroups) how many patients' images have this pattern
     hits           (classes, subgroups) patients' images of a class, which is there where it is called
     found, tried   (detectors,) of injected artifacts
-    crossed        (detectors, detectors) share of images with j alone that detector i calls by mistake; diagonal unused
+    crossed        (detectors, detectors) share of images with j alone that detector i calls
+    likely, left   (patterns, sets) how often a pattern was seen among injected images, and the weight left for independent calls,
+                   see ``seen_together``
     """
 
     pattern: Array
@@ -175,6 +180,36 @@ class Calls(NamedTuple):
     found: Array
     tried: Array
     crossed: Array
+    likely: Array
+    left: Array
+
+
+def told_by(pattern: np.ndarray, weight: np.ndarray, hits: np.ndarray, worth: Worth) -> Calls:
+    """What ``presence_law`` is told, from patterns, weights and hits of ``Calls`` and what the detectors are worth."""
+    crossed = decoded(worth.alone, pattern.shape[1]).mean(1).T
+    tried = np.full(len(crossed), worth.tried)
+    told = pattern, weight, hits, worth.found, tried, crossed, *seen_together(pattern, worth)
+    return Calls(*(jnp.asarray(x, float) for x in told))
+
+
+def seen_together(pattern: np.ndarray, worth: Worth) -> tuple[np.ndarray, np.ndarray]:
+    """Share of injected images with one or two artifacts that show each pattern (patterns, detectors), smoothed by DOUBT images
+    of which the calls are independent; and the share of these.  (patterns, sets) each, sets as in ``_sets``.
+
+    Of one artifact: among those images which its own detector calls, or does not call, as in the pattern.
+    """
+    code, n = codes(pattern.astype(int)), pattern.shape[1]
+    likely, left = np.zeros((2, len(pattern), len(_sets(n))))
+    left[:] = 1.0
+    for j, seen in enumerate(worth.alone):
+        alike = (seen >> j & 1) == pattern[:, j, None]
+        whole = alike.sum(1) + DOUBT
+        likely[:, 1 + j] = (seen == code[:, None]).sum(1) / whole
+        left[:, 1 + j] = DOUBT / whole
+    whole, pairs = worth.paired.shape[1] + DOUBT, slice(1 + n, 1 + n + len(worth.paired))
+    likely[:, pairs] = (worth.paired == code[:, None, None]).sum(2) / whole
+    left[:, pairs] = DOUBT / whole
+    return likely, left
 
 
 def tallied(called: np.ndarray, code: np.ndarray, weight: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,8 +224,9 @@ def tallied(called: np.ndarray, code: np.ndarray, weight: np.ndarray, n_groups: 
 def presence_law(calls: Calls, n_groups: int) -> None:
     """Prevalence of artifacts and classes by subgroup, from what their detectors call; subgroups pooled.
 
-    An image has at most TOGETHER artifacts, each by itself; what it has is summed over, and given that its calls are independent.
-    An artifact whose detector misses most of those injected could explain any call, and is taken not to be there.
+    An image has at most TOGETHER artifacts, each by itself; what it has is summed over.  Given one or two artifacts calls are as
+    those of injected images; given three they are independent.  An artifact whose detector misses most of those injected could
+    explain any call, and is taken not to be there.
     """
     size, n = len(calls.found), len(calls.found) + len(calls.hits)
     with numpyro.plate("presences", n):
@@ -209,10 +245,15 @@ def presence_law(calls: Calls, n_groups: int) -> None:
     blind = calls.found < calls.tried / 2
     prior = sets @ there[:size] + (1 - sets) @ absent[:size] - 1e3 * (sets @ blind)[:, None]  # (sets, subgroups)
     sets_off = jnp.where(jnp.eye(size, dtype=bool), sensitive[:, None], calls.crossed)
-    silent, sound = jnp.log(jnp.clip(1 - sets_off, 1e-6)), jnp.log1p(-false)
-    quiet = sets @ silent.T + sound[None]  # (sets, detectors) log chance of no call
+    missed, sound = jnp.log(jnp.clip(1 - sets_off, 1e-6)), jnp.log1p(-false)
+    quiet = sets @ missed.T + sound[None]  # (sets, detectors) log chance of no call
     loud = jnp.log(jnp.clip(-jnp.expm1(quiet), 1e-6))
-    seen = calls.pattern @ loud.T + (1 - calls.pattern) @ quiet.T  # (patterns, sets)
+    silent = 1 - calls.pattern
+    apart = calls.pattern @ loud.T + silent @ quiet.T  # (patterns, sets), calls being independent
+    one = sets * (sets.sum(1, keepdims=True) == 1)
+    itself = calls.pattern @ (one * jnp.log(sensitive)[None]).T + silent @ (one * jnp.log1p(-sensitive)[None]).T
+    joint = jnp.log(calls.likely + 1e-12) + itself + silent @ sound[:, None]
+    seen = jnp.logaddexp(jnp.log(calls.left) + apart, joint)
     most = jax.lax.stop_gradient(seen.max(1, keepdims=True))
     whole = most + jnp.log(jnp.exp(seen - most) @ jax.nn.softmax(prior, axis=0))  # (patterns, subgroups)
     classes = calls.hits * there[size:] + (calls.weight.sum(0)[None] - calls.hits) * absent[size:]

@@ -7,7 +7,6 @@ others; their laws are those of ``own_laws``.  Artifacts are found by detectors 
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
@@ -22,7 +21,7 @@ from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.imbalance import pixel_prevalence
 from rafmodel.injection import Recovery
-from rafmodel.own_laws import Calls, lanes, presence_chains, state_chains, tallied, without_extremes
+from rafmodel.own_laws import Calls, lanes, presence_chains, state_chains, tallied, told_by, without_extremes
 from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, FAMILIES
 
@@ -158,11 +157,10 @@ def _calls(measured: Measured, patient: np.ndarray, code: np.ndarray, n_groups: 
     A patient counts once, with the share of its images, for these are not independent.
     """
     _, unit = np.unique([f"{c}\t{p}" for c, p in zip(code, patient, strict=True)], return_inverse=True)
-    weight, size, worth = 1 / np.bincount(unit)[unit], len(SCORES), measured.recovery.detectors
+    weight, size = 1 / np.bincount(unit)[unit], len(SCORES)
     pattern, total = tallied(measured.present[:, :size], code, weight, n_groups)
     hits = np.stack([np.bincount(code, weight * p, n_groups) for p in measured.present[:, size:].T])
-    told = pattern, total, hits, worth.found, worth.tried, worth.crossed
-    return Calls(*(jnp.asarray(x, float)[None] for x in told))
+    return jax.tree.map(lambda x: x[None], told_by(pattern, total, hits, measured.recovery.detectors))
 
 
 def _dataset(
@@ -222,8 +220,8 @@ def reasons(recovery: Recovery, masked: bool, value: np.ndarray) -> tuple[list[s
     filled = "" if np.isfinite(value[:, len(STATES)]).any() else "masks are empty"
     why.append(filled if masked else "the cohort has no masks")
     why += [_weak(i, value[:, len(STATES) + 1 + i], recovery) for i in range(len(SCORES))]
-    pairs = zip(recovery.detectors.found, recovery.detectors.tried, strict=True)
-    blind = [f"its detector calls {f} of {t} injected ones" if f < t / 2 else "" for f, t in pairs]
+    found, tried = recovery.detectors.found, recovery.detectors.tried
+    blind = [f"its detector calls {f} of {tried} injected ones" if f < tried / 2 else "" for f in found]
     return why, [*blind, ""]
 
 

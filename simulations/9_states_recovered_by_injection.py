@@ -117,7 +117,8 @@ def recovered(name: str) -> dict:
     found = injection.recover(jax.random.key(2), state.reference(images), images)
     wanted = ("slope", "correlation", "error", "identified", "turning", "whole")
     told = {name: np.asarray(getattr(found, name)).tolist() for name in wanted} | {"images": len(images)}
-    return told | {name: getattr(found.detectors, name).tolist() for name in ("found", "tried", "grows")}
+    worth = found.detectors
+    return told | {"found": worth.found.tolist(), "tried": worth.tried, "grows": worth.grows.tolist()}
 
 
 def kept(path: Path, make) -> dict:
@@ -281,7 +282,7 @@ def one_of_presence(number: int, present: tuple[str, ...]) -> dict:
     worth = detectors.worth(jax.random.key(9001 + number), reference, images, images)
     called = detectors.scores(reference, images) > worth.threshold
     told = {"called": called.astype(int).tolist()}
-    return told | {name: getattr(worth, name).tolist() for name in ("found", "tried", "crossed")}
+    return told | {name: np.asarray(value).tolist() for name, value in worth._asdict().items()}
 
 
 def coverage_of_prevalence(options: Options) -> dict:
@@ -301,25 +302,26 @@ def _coverage_of(options: Options, name: str, present: tuple[str, ...]) -> dict:
     n = options.replicates
     all_ = [kept(options.kept / f"presence_{name}_{r}.json", lambda r=r: one_of_presence(r, present)) for r in range(n)]
     print(name, flush=True)
-    found, tried, crossed = (np.array([one[x] for one in all_], float) for x in ("found", "tried", "crossed"))
+    worths = [detectors.Worth(*(np.array(one[field]) for field in detectors.Worth._fields)) for one in all_]
     tallies = [own_laws.tallied(np.array(one["called"]), CODE, np.ones(2 * EACH), 2) for one in all_]
-    most = max(len(pattern) for pattern, _ in tallies)
-    pattern, weight = (
-        np.stack([np.pad(x, ((0, most - len(x)), (0, 0))) for x in column]) for column in zip(*tallies, strict=True)
-    )
-    told = pattern, weight, np.zeros((n, 0, 2)), found, tried, crossed
-    calls = own_laws.Calls(*map(jnp.asarray, told))
+    most, none = max(len(pattern) for pattern, _ in tallies), np.zeros((0, 2))
+    each = []
+    for worth, tally in zip(worths, tallies, strict=True):
+        pattern, weight = (np.pad(x, ((0, most - len(x)), (0, 0))) for x in tally)
+        each.append(own_laws.told_by(pattern, weight, none, worth))
+    calls = jax.tree.map(lambda *lanes: jnp.stack(lanes), *each)
     share = np.asarray(own_laws.presence_chains(jax.random.key(6), calls, n_groups=2, warmup=200, draws=250))
     which = [SCORES.index(one) for one in present]
     share = np.moveaxis(share, 1, 2)[:, which]  # (replicate, artifact, draw, group)
-    told = (found >= tried / 2)[:, which]
+    found = np.array([worth.found / worth.tried for worth in worths])[:, which]
+    told = found >= 0.5
     low, high = np.quantile(share, INTERVAL, axis=2)
     truth = np.array([PREVALENCE[one] for one in present])
     return {
         "told": told.sum(0).tolist(),
         "held": share_of(np.where(told[..., None], (low <= truth) & (truth <= high), np.nan)).tolist(),
         "median": middle_of(np.where(told[..., None], share.mean(2), np.nan)).tolist(),
-        "found": (found / tried).mean(0)[which].tolist(),
+        "found": found.mean(0).tolist(),
     }
 
 
@@ -366,9 +368,7 @@ def written(found: dict) -> str:
         mark = "" if one["identified"][i] else " ✗"
         return f"{one['slope'][i]:.2f} ({one['correlation'][i]:.2f}){mark}"
 
-    calls = [
-        [name, *(f"{one['found'][i]} of {one['tried'][i]}" for one in of.values())] for i, name in enumerate(SCORES)
-    ]
+    calls = [[name, *(f"{one['found'][i]} of {one['tried']}" for one in of.values())] for i, name in enumerate(SCORES)]
     held = []
     for i, name in enumerate(NAMES):
         n = states["identified"][i]

@@ -632,19 +632,16 @@ AMOUNTS = [
     ("0.5 * np.log(kept + (", "0.5 * np.log((1 + 0 * kept) + ("),
 ]
 IMAGE_STATES = [
-    (
-        "detectors",
-        "np.maximum((middle - lower) / 0.6745, LEAST)",
-        "np.maximum((np.quantile(own, 0.75, axis=0) - middle) / 0.6745, LEAST)",
-    ),
-    ("detectors", "((score[LEVEL] > threshold) & clear).sum(0)", "(score[LEVEL] > threshold).sum(0)"),
+    ("detectors", "(before <= threshold).all(1)", "(before <= threshold).any(1)"),
     ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
-    ("detectors", "np.maximum(clear.sum(0), 1)", "len(some) + 0 * clear.sum(0)"),
+    ("detectors", "first[i], levels[j]", "first[j], levels[j]"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),
     ("state", "value * ndtr(value) + jnp.exp(", "value * ndtr(value) - jnp.exp("),
     ("state", "jnp.minimum(deviation, jnp.sqrt(", "jnp.maximum(deviation, jnp.sqrt("),
-    ("detectors", "kept = own <= threshold", "kept = kept"),
+    ("detectors", "(part[0] @ above**power + narrow**power) / (part[0].sum() + 1)", "(above**power).mean()"),
+    ("detectors", "np.log(max(tail / FALSE, 2))", "np.log(max(FALSE / tail, 2))"),
+    ("detectors", "product((1, 2),", "product((2,),"),
     ("detectors", "(line[:-2] + line[2:]) / 2 - line[1:-1]", "line[1:-1] - (line[:-2] + line[2:]) / 2"),
     ("detectors", "np.arange(_BLOCK - 1, len(step), _BLOCK)", "np.arange(_BLOCK, len(step), _BLOCK)"),
     ("detectors", "jnp.max(jnp.min(below, 0))", "jnp.max(jnp.max(below, 0))"),
@@ -657,7 +654,10 @@ IMAGE_STATES = [
 
 
 PREVALENCE = [
-    ("(1 - calls.pattern) @ quiet.T", "0 * (1 - calls.pattern) @ quiet.T"),
+    ("silent @ quiet.T", "0 * silent @ quiet.T"),
+    ("jnp.log(calls.likely + 1e-12) + itself", "jnp.log(calls.likely + 1e-12) + 0 * itself"),
+    ("(seen >> j & 1) == pattern[:, j, None]", "(seen >> j & 1) != pattern[:, j, None]"),
+    ("(worth.paired == code[:, None, None]).sum(2)", "(worth.alone[:1] == code[:, None, None]).sum(2)"),
     ("sensitive[:, None], calls.crossed)", "sensitive[:, None], calls.crossed.T)"),
     ("calls.found < calls.tried / 2", "calls.found < 0"),
     ("calls.hits * there[size:]", "calls.hits * absent[size:]"),

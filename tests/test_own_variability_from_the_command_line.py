@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import combinations
 
 import jax
 import numpy as np
@@ -112,9 +113,9 @@ def recovery(grows: float) -> injection.Recovery:
     """Estimators that are all good, and detectors that find everything."""
     k, n = len(STATES), len(SCORES)
     sound = {name: np.ones(k) for name in ("undo", "slope", "correlation")}
-    worth = Worth(
-        np.zeros(n), np.full(n, 50), np.full(n, 50), np.eye(n), np.tile(np.arange(5.0), (n, 1)), np.full(n, grows)
-    )
+    alone, pairs = np.repeat(1 << np.arange(n), 50).reshape(n, 50), combinations(range(n), 2)
+    paired = np.array([[(1 << i) + (1 << j)] * 50 for i, j in pairs])
+    worth = Worth(np.zeros(n), alone, paired, np.tile(np.arange(5.0), (n, 1)), np.full(n, grows))
     return injection.Recovery(
         whole=np.zeros(k, bool),
         bias=np.zeros(k),

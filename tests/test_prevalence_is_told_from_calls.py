@@ -6,16 +6,30 @@ import numpy as np
 import pytest
 
 from rafmodel import own_laws
+from rafmodel.detectors import Worth, codes
 
 pytestmark = pytest.mark.exhaustive
 
 
 def prevalences(called: np.ndarray, crossed: list, label: np.ndarray | None = None, found=(200, 200)) -> np.ndarray:
-    """Mean prevalence of two artifacts, and of a class, from what detectors call in images (N, 2), and find of 200 injected."""
+    """Mean prevalence of two artifacts, and of a class, from what detectors call in images (N, 2), and find of 200 injected;
+    calls being independent."""
     pattern, weight = own_laws.tallied(called, np.zeros(len(called), int), np.ones(len(called)), 1)
-    hits, tried = np.zeros((0, 1)) if label is None else np.array([[label.sum()]]), np.full(2, 200.0)
-    calls = own_laws.Calls(*(jnp.asarray(x, float)[None] for x in (pattern, weight, hits, found, tried, crossed)))
-    return own_laws.presence_chains(jax.random.key(0), calls, n_groups=1, warmup=150, draws=150)[0, :, :, 0].mean(0)
+    hits = np.zeros((0, 1)) if label is None else np.array([[label.sum()]])
+    likely = np.zeros((len(pattern), len(own_laws._sets(2))))
+    told = pattern, weight, hits, found, np.full(2, 200.0), crossed, likely, 1 - likely
+    return drawn(own_laws.Calls(*(jnp.asarray(x, float) for x in told)))
+
+
+def drawn(calls: own_laws.Calls) -> np.ndarray:
+    lanes = jax.tree.map(lambda x: x[None], calls)
+    return own_laws.presence_chains(jax.random.key(0), lanes, n_groups=1, warmup=150, draws=150)[0, :, :, 0].mean(0)
+
+
+def worth(alone: list, paired: list) -> Worth:
+    """Of two detectors, from what both call in images with one artifact, with the other, with both."""
+    none = np.zeros(2)
+    return Worth(none, codes(np.array(alone)), codes(np.array([paired])), none, none)
 
 
 def test_a_detector_that_another_artifact_sets_off_is_not_believed():
@@ -59,3 +73,55 @@ def test_sets_of_artifacts_are_all_small_ones():
 def test_a_class_is_there_where_it_is_called():
     called = np.zeros((100, 2))
     assert prevalences(called, [[0, 0], [0, 0]], np.arange(100) < 60)[2] == pytest.approx(0.6, abs=0.05)
+
+
+def told(called: list, worth: Worth) -> np.ndarray:
+    n = len(called)
+    pattern, weight = own_laws.tallied(np.array(called), np.zeros(n, int), np.ones(n), 1)
+    return drawn(own_laws.told_by(pattern, weight, np.zeros((0, 1)), worth))
+
+
+def test_calls_that_come_together_are_one_artifact():
+    """Half of the first artifact's images are called by both detectors and half by its own: never is it a second one, as seen
+    when injected.  Where the second hides the first, images that only it is called in have both as often as not."""
+    first, second = [[1, 1], [1, 0]] * 60, [[0, 1]] * 120
+    seen = worth([first, second], [[1, 1]] * 64)
+    found = told([[1, 1]] * 20 + [[1, 0]] * 20 + [[0, 0]] * 60, seen)
+    assert found[0] == pytest.approx(0.4, abs=0.06)
+    assert found[1] < 0.06
+
+
+def test_what_a_detector_misses_is_added():
+    """It finds nine in ten, and calls 27 of a hundred images."""
+    first, second = [[1, 0]] * 108 + [[0, 0]] * 12, [[0, 1]] * 120
+    found = told([[1, 0]] * 27 + [[0, 0]] * 73, worth([first, second], [[1, 1]] * 64))
+    assert found[0] == pytest.approx(0.3, abs=0.05)
+
+
+def test_an_artifact_that_another_hides_is_still_counted():
+    """Both are in half of the images at random; where the second is, the first is not called."""
+    called = [[0, 0]] * 100 + [[1, 0]] * 100 + [[0, 1]] * 200
+    first, second = [[1, 0]] * 128, [[0, 1]] * 128
+    hidden = told(called, worth([first, second], [[0, 1]] * 64))
+    np.testing.assert_allclose(hidden, 0.5, atol=0.1)
+    shown = told(called, worth([first, second], [[1, 1]] * 64))
+    assert shown[0] < 0.35
+
+
+def test_how_often_a_pattern_was_seen():
+    """By hand: 3 of 4 of the first artifact's images are called by its detector, two of these by both."""
+    seen = worth([[[1, 1], [1, 1], [1, 0], [0, 1]], [[0, 1]] * 4], [[1, 1], [1, 0]])
+    assert seen.tried == 4
+    np.testing.assert_array_equal(seen.found, [3, 4])
+    patterns, doubt = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT
+    likely, left = own_laws.seen_together(patterns, seen)
+    called, missed, sure, two = 3 + doubt, 1 + doubt, 4 + doubt, 2 + doubt
+    np.testing.assert_allclose(likely[:, 0], 0)
+    np.testing.assert_allclose(likely[:, 1], [0, 1 / missed, 1 / called, 2 / called])
+    np.testing.assert_allclose(likely[:, 2], [0, 4 / sure, 0, 0])
+    np.testing.assert_allclose(likely[:, 3], [0, 0, 1 / two, 1 / two])
+    np.testing.assert_allclose(left[0], doubt / np.array([doubt, missed, doubt, two]))
+    np.testing.assert_allclose(left[3], doubt / np.array([doubt, called, sure, two]))
+    told = own_laws.told_by(patterns, np.ones((4, 1)), np.zeros((0, 1)), seen)
+    np.testing.assert_allclose(told.crossed, [[0.75, 0], [0.75, 1]])
+    np.testing.assert_allclose(told.found, [3, 4])
