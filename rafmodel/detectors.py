@@ -138,11 +138,12 @@ def _dip(image: Array) -> tuple[Array, Array]:
 
 
 def black_corner(reference: Reference, image: Array, log_power: Array) -> Array:
-    """Share of the corners, beyond 1.2 half sides from the centre, that is nearly black."""
+    """Share of the corner that is least black, beyond 1.28 half sides from the centre, that is: a round field leaves none lit."""
     del reference, log_power
     rows, columns = axes(image[..., None])
-    corner = jnp.hypot(rows, columns) > 1.2
-    return jnp.sum(corner * (image < 2 * _BLACK)) / jnp.sum(corner)
+    far, black = jnp.hypot(rows, columns) > 1.28, image < 2 * _BLACK
+    corners = [far & (rows * down > 0) & (columns * right > 0) for down in (-1, 1) for right in (-1, 1)]
+    return jnp.min(jnp.stack([jnp.sum(one * black) / jnp.sum(one) for one in corners]))
 
 
 def field_of_view(reference: Reference, image: Array, log_power: Array) -> Array:

@@ -21,7 +21,7 @@ from rafmodel.detectors import FALSE, Worth, codes, decoded
 
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
 TOGETHER = 3  # artifacts that an image has at most
-DOUBT = 2.0  # images with independent calls that count beside those injected
+DOUBT = 100.0  # images with independent calls that count beside those injected: what foretells left-out ones best
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
 _FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
@@ -170,8 +170,7 @@ class Calls(NamedTuple):
     hits           (classes, subgroups) patients' images of a class, which is there where it is called
     found, tried   (detectors,) of injected artifacts
     crossed        (detectors, detectors) share of images with j alone that detector i calls
-    likely, left   (patterns, sets) how often a pattern was seen among injected images, and the weight left for independent calls,
-                   see ``seen_together``
+    likely         (patterns, sets) chance of a pattern where that set was injected, else nan: see ``seen_together``
     """
 
     pattern: Array
@@ -181,35 +180,47 @@ class Calls(NamedTuple):
     tried: Array
     crossed: Array
     likely: Array
-    left: Array
 
 
 def told_by(pattern: np.ndarray, weight: np.ndarray, hits: np.ndarray, worth: Worth) -> Calls:
     """What ``presence_law`` is told, from patterns, weights and hits of ``Calls`` and what the detectors are worth."""
     crossed = decoded(worth.alone, pattern.shape[1]).mean(1).T
     tried = np.full(len(crossed), worth.tried)
-    told = pattern, weight, hits, worth.found, tried, crossed, *seen_together(pattern, worth)
+    told = pattern, weight, hits, worth.found, tried, crossed, seen_together(pattern, worth)
     return Calls(*(jnp.asarray(x, float) for x in told))
 
 
-def seen_together(pattern: np.ndarray, worth: Worth) -> tuple[np.ndarray, np.ndarray]:
-    """Share of injected images with one or two artifacts that show each pattern (patterns, detectors), smoothed by DOUBT images
-    of which the calls are independent; and the share of these.  (patterns, sets) each, sets as in ``_sets``.
+def seen_together(pattern: np.ndarray, worth: Worth) -> np.ndarray:
+    """Chance of each pattern (patterns, detectors) in images with one or two artifacts, as injected ones show it and DOUBT more
+    that have each call as often as these, by itself.  (patterns, sets) as in ``_sets``; nan for sets that were not injected.
 
     Of one artifact: among those images which its own detector calls, or does not call, as in the pattern.
     """
-    code, n = codes(pattern.astype(int)), pattern.shape[1]
-    likely, left = np.zeros((2, len(pattern), len(_sets(n))))
-    left[:] = 1.0
+    n = pattern.shape[1]
+    likely = np.full((len(pattern), len(_sets(n))), np.nan)
     for j, seen in enumerate(worth.alone):
-        alike = (seen >> j & 1) == pattern[:, j, None]
-        whole = alike.sum(1) + DOUBT
-        likely[:, 1 + j] = (seen == code[:, None]).sum(1) / whole
-        left[:, 1 + j] = DOUBT / whole
-    whole, pairs = worth.paired.shape[1] + DOUBT, slice(1 + n, 1 + n + len(worth.paired))
-    likely[:, pairs] = (worth.paired == code[:, None, None]).sum(2) / whole
-    left[:, pairs] = DOUBT / whole
-    return likely, left
+        others = np.arange(n) != j
+        for call in (0, 1):
+            rows = pattern[:, j] == call
+            likely[rows, 1 + j] = _share(pattern[rows], seen[seen >> j & 1 == call], seen, others)
+    for k, seen in enumerate(worth.paired, 1 + n):
+        likely[:, k] = _share(pattern, seen, seen, np.full(n, True))
+    return likely
+
+
+def _share(pattern: np.ndarray, seen: np.ndarray, whole: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Chance of each pattern (patterns, detectors) among images of codes (M,), from these and a part of DOUBT more.
+
+    whole  codes of all images, of which those are a part
+    which  detectors whose calls are not given
+    """
+    n = pattern.shape[1]
+    often = (decoded(seen, n).sum(0) + decoded(whole, n).mean(0)) / (len(seen) + 1)
+    often = np.clip(often, FALSE, 1 - FALSE)
+    by_itself = np.where(pattern == 1, often, 1 - often)[:, which].prod(1)
+    more = DOUBT * max(len(seen), 1) / len(whole)
+    same = (seen == codes(pattern.astype(int))[:, None]).sum(1)
+    return (same + more * by_itself) / (len(seen) + more)
 
 
 def tallied(called: np.ndarray, code: np.ndarray, weight: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -252,8 +263,7 @@ def presence_law(calls: Calls, n_groups: int) -> None:
     apart = calls.pattern @ loud.T + silent @ quiet.T  # (patterns, sets), calls being independent
     one = sets * (sets.sum(1, keepdims=True) == 1)
     itself = calls.pattern @ (one * jnp.log(sensitive)[None]).T + silent @ (one * jnp.log1p(-sensitive)[None]).T
-    joint = jnp.log(calls.likely + 1e-12) + itself + silent @ sound[:, None]
-    seen = jnp.logaddexp(jnp.log(calls.left) + apart, joint)
+    seen = jnp.where(jnp.isnan(calls.likely), apart, jnp.log(calls.likely) + itself)
     most = jax.lax.stop_gradient(seen.max(1, keepdims=True))
     whole = most + jnp.log(jnp.exp(seen - most) @ jax.nn.softmax(prior, axis=0))  # (patterns, subgroups)
     classes = calls.hits * there[size:] + (calls.weight.sum(0)[None] - calls.hits) * absent[size:]

@@ -648,16 +648,19 @@ IMAGE_STATES = [
     ("detectors", "jnp.max(below[1] - jnp.maximum(below[0], 0))", "jnp.max(below[1])"),
     ("detectors", "(jnp.sum(jnp.sum(fine, 0) ** 2) - own)", "jnp.sum(jnp.sum(fine, 0) ** 2)"),
     ("detectors", "jnp.sum(lit * (image < _BLACK))", "jnp.sum(image < _BLACK)"),
-    ("detectors", "jnp.hypot(rows, columns) > 1.2", "jnp.hypot(rows, columns) < 1.2"),
+    ("detectors", "jnp.hypot(rows, columns) > 1.28", "jnp.hypot(rows, columns) < 1.28"),
+    ("detectors", "jnp.min(jnp.stack([jnp.sum(one * black)", "jnp.max(jnp.stack([jnp.sum(one * black)"),
     ("detectors", "sides += [turned[:deep].mean(), turned[-deep:].mean()]", "sides += [turned[:deep].mean()]"),
 ]
 
 
 PREVALENCE = [
     ("silent @ quiet.T", "0 * silent @ quiet.T"),
-    ("jnp.log(calls.likely + 1e-12) + itself", "jnp.log(calls.likely + 1e-12) + 0 * itself"),
-    ("(seen >> j & 1) == pattern[:, j, None]", "(seen >> j & 1) != pattern[:, j, None]"),
-    ("(worth.paired == code[:, None, None]).sum(2)", "(worth.alone[:1] == code[:, None, None]).sum(2)"),
+    ("apart, jnp.log(calls.likely) + itself)", "apart, jnp.log(calls.likely) + 0 * itself)"),
+    ("apart, jnp.log(calls.likely) + itself)", "apart, apart)"),
+    ("np.where(pattern == 1, often, 1 - often)", "np.where(pattern == 0, often, 1 - often)"),
+    ("seen[seen >> j & 1 == call]", "seen[seen >> j & 1 != call]"),
+    ("enumerate(worth.paired, 1 + n)", "enumerate(worth.alone[:1], 1 + n)"),
     ("sensitive[:, None], calls.crossed)", "sensitive[:, None], calls.crossed.T)"),
     ("calls.found < calls.tried / 2", "calls.found < 0"),
     ("calls.hits * there[size:]", "calls.hits * absent[size:]"),

@@ -277,6 +277,9 @@ def test_scores_are_those_of_the_pictures_they_are_made_for():
     assert score("field_of_view", hidden) == pytest.approx(12 / n)
     round_ = np.where(np.hypot(y - 23.5, x - 23.5) > 26, 0, 0.5)
     assert score("black_corner", round_) > 0.8
+    framed = np.where((y < 10) | (x < 10), 0, 0.5)  # a field of view leaves a corner lit, a round one none
+    assert score("field_of_view", framed) == 1
+    assert score("black_corner", framed) == 0
     rng = np.random.default_rng(0)
     tune = rng.normal(size=n)[np.rint(np.hypot(y - 23.5, x - 23.5)).astype(int)]
     assert score("rings", 0.5 + 0.02 * tune) > 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rafmodel import own_laws
-from rafmodel.detectors import Worth, codes
+from rafmodel.detectors import FALSE, Worth, codes
 
 pytestmark = pytest.mark.exhaustive
 
@@ -16,8 +16,8 @@ def prevalences(called: np.ndarray, crossed: list, label: np.ndarray | None = No
     calls being independent."""
     pattern, weight = own_laws.tallied(called, np.zeros(len(called), int), np.ones(len(called)), 1)
     hits = np.zeros((0, 1)) if label is None else np.array([[label.sum()]])
-    likely = np.zeros((len(pattern), len(own_laws._sets(2))))
-    told = pattern, weight, hits, found, np.full(2, 200.0), crossed, likely, 1 - likely
+    never = np.full((len(pattern), len(own_laws._sets(2))), np.nan)
+    told = pattern, weight, hits, found, np.full(2, 200.0), crossed, never
     return drawn(own_laws.Calls(*(jnp.asarray(x, float) for x in told)))
 
 
@@ -108,20 +108,26 @@ def test_an_artifact_that_another_hides_is_still_counted():
     assert shown[0] < 0.35
 
 
-def test_how_often_a_pattern_was_seen():
+def test_how_often_a_pattern_is_to_be_seen():
     """By hand: 3 of 4 of the first artifact's images are called by its detector, two of these by both."""
     seen = worth([[[1, 1], [1, 1], [1, 0], [0, 1]], [[0, 1]] * 4], [[1, 1], [1, 0]])
     assert seen.tried == 4
     np.testing.assert_array_equal(seen.found, [3, 4])
-    patterns, doubt = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT
-    likely, left = own_laws.seen_together(patterns, seen)
-    called, missed, sure, two = 3 + doubt, 1 + doubt, 4 + doubt, 2 + doubt
-    np.testing.assert_allclose(likely[:, 0], 0)
-    np.testing.assert_allclose(likely[:, 1], [0, 1 / missed, 1 / called, 2 / called])
-    np.testing.assert_allclose(likely[:, 2], [0, 4 / sure, 0, 0])
-    np.testing.assert_allclose(likely[:, 3], [0, 0, 1 / two, 1 / two])
-    np.testing.assert_allclose(left[0], doubt / np.array([doubt, missed, doubt, two]))
-    np.testing.assert_allclose(left[3], doubt / np.array([doubt, called, sure, two]))
+    patterns, more, few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT, FALSE
+    likely = own_laws.seen_together(patterns, seen)
+    assert np.isnan(likely[:, 0]).all()
+    missed, called = (
+        np.array([1 - 0.875, 0.875]),
+        np.array([1 - 0.6875, 0.6875]),
+    )  # the other: (1 + 3/4) / 2, (2 + 3/4) / 4
+    missed, called = (
+        ([0, 1] + more / 4 * missed) / (1 + more / 4),
+        ([1, 2] + more * 3 / 4 * called) / (3 + more * 3 / 4),
+    )
+    first = np.r_[missed, called]
+    second = np.array([1 - few, (4 + more * (1 - few)) / (4 + more), few, more * few / (4 + more)])
+    both = np.array([more * few / 2, more * few / 2, 1 + more * (1 - few) / 2, 1 + more * (1 - few) / 2]) / (2 + more)
+    np.testing.assert_allclose(likely[:, 1:], np.stack([first, second, both], 1))
     told = own_laws.told_by(patterns, np.ones((4, 1)), np.zeros((0, 1)), seen)
     np.testing.assert_allclose(told.crossed, [[0.75, 0], [0.75, 1]])
     np.testing.assert_allclose(told.found, [3, 4])
