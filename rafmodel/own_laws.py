@@ -21,7 +21,9 @@ from rafmodel.detectors import FALSE, Worth, codes, decoded
 
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
 TOGETHER = 3  # artifacts that an image has at most
-DOUBT = 100.0  # images with independent calls that count beside those injected: what foretells left-out ones best
+DOUBT = (
+    100.0  # images with independent calls that count beside those injected; 50 to 300 foretell most left-out ones best
+)
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
 _FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
@@ -209,10 +211,11 @@ def seen_together(pattern: np.ndarray, worth: Worth) -> np.ndarray:
 
 
 def _share(pattern: np.ndarray, seen: np.ndarray, whole: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Chance of each pattern (patterns, detectors) among images of codes (M,), from these and a part of DOUBT more.
+    """Chance of each pattern (patterns, detectors) in images like some injected ones: shares of these, smoothed.
 
-    whole  codes of all images, of which those are a part
-    which  detectors whose calls are not given
+    seen   (M,) codes of these images
+    whole  (all,) codes of all with that artifact, of which these are a part; DOUBT is divided in proportion
+    which  (detectors,) whose calls count; the others' are given
     """
     n = pattern.shape[1]
     often = (decoded(seen, n).sum(0) + decoded(whole, n).mean(0)) / (len(seen) + 1)

@@ -116,14 +116,12 @@ def test_how_often_a_pattern_is_to_be_seen():
     patterns, more, few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT, FALSE
     likely = own_laws.seen_together(patterns, seen)
     assert np.isnan(likely[:, 0]).all()
-    missed, called = (
-        np.array([1 - 0.875, 0.875]),
-        np.array([1 - 0.6875, 0.6875]),
-    )  # the other: (1 + 3/4) / 2, (2 + 3/4) / 4
-    missed, called = (
-        ([0, 1] + more / 4 * missed) / (1 + more / 4),
-        ([1, 2] + more * 3 / 4 * called) / (3 + more * 3 / 4),
-    )
+    often, seldom = (
+        (2 + 3 / 4) / 4,
+        (1 + 3 / 4) / 2,
+    )  # the second's calls where the first is called, and where it is not
+    missed = ([0, 1] + more / 4 * np.array([1 - seldom, seldom])) / (1 + more / 4)
+    called = ([1, 2] + more * 3 / 4 * np.array([1 - often, often])) / (3 + more * 3 / 4)
     first = np.r_[missed, called]
     second = np.array([1 - few, (4 + more * (1 - few)) / (4 + more), few, more * few / (4 + more)])
     both = np.array([more * few / 2, more * few / 2, 1 + more * (1 - few) / 2, 1 + more * (1 - few) / 2]) / (2 + more)
