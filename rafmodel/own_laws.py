@@ -21,9 +21,7 @@ from rafmodel.detectors import FALSE, Worth, codes, decoded
 
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
 TOGETHER = 3  # artifacts that an image has at most
-DOUBT = (
-    100.0  # images with independent calls that count beside those injected; 50 to 300 foretell most left-out ones best
-)
+DOUBT = 100.0  # images with independent calls beside those injected; 50 to 300 foretell most left-out ones best
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
 _FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean

@@ -116,10 +116,7 @@ def test_how_often_a_pattern_is_to_be_seen():
     patterns, more, few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT, FALSE
     likely = own_laws.seen_together(patterns, seen)
     assert np.isnan(likely[:, 0]).all()
-    often, seldom = (
-        (2 + 3 / 4) / 4,
-        (1 + 3 / 4) / 2,
-    )  # the second's calls where the first is called, and where it is not
+    often, seldom = (2 + 3 / 4) / 4, (1 + 3 / 4) / 2  # the second is called where the first is, and where it is not
     missed = ([0, 1] + more / 4 * np.array([1 - seldom, seldom])) / (1 + more / 4)
     called = ([1, 2] + more * 3 / 4 * np.array([1 - often, often])) / (3 + more * 3 / 4)
     first = np.r_[missed, called]
