@@ -221,7 +221,7 @@ def cohort_of(images: jax.Array) -> Cohort:
 
 def one_of_states(number: int) -> dict:
     """What is measured of one replicate, and what its law was, with gains at the reference's mid-grey."""
-    images = replicate(jax.random.key(101 + number), base_image())
+    images = replicate(jax.random.key(20101 + number), base_image())
     seen = own_variability.measure(jax.random.key(8001 + number), cohort_of(images), CODE)
     k = len(NAMES)
     value = own_laws.without_extremes(seen.value[:, :k], CODE, 2)

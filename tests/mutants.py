@@ -634,6 +634,8 @@ AMOUNTS = [
 IMAGE_STATES = [
     ("detectors", "(before <= threshold).all(1)", "(before <= threshold).any(1)"),
     ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
+    ("injection", "rest.mean(0) - resampled", "rest.mean(0) + resampled"),
+    ("injection", "unsure**2 + AT_BEST**2", "unsure**2"),
     ("detectors", "first[i], levels[j]", "first[j], levels[j]"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),

@@ -326,3 +326,41 @@ def test_less_comes_back_of_what_was_there_before_noise_was_cut_at_black(monkeyp
         off, before = (abs(np.log(one.response[g, which] / true)) for one in (found, plain))
         assert off < before
     assert (found.response_error >= plain.response_error).all()
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """Fine pictures of two subgroups, drawn where they are: the second is further down and across, and as sharp."""
+    rng = np.random.default_rng(7)
+    code = np.repeat([0, 1], 100)
+    at = 0.03 * rng.normal(size=(200, 2)) + 0.08 * code[:, None]
+    y, x = np.meshgrid(*[np.linspace(-1, 1, 32)] * 2, indexing="ij")
+    image = np.full((200, 32, 32), 0.2)
+    for row, column, width in zip(*rng.uniform(-0.7, 0.7, (2, 14)), rng.uniform(0.07, 0.11, 14), strict=True):
+        apart = (y - row - at[:, :1, None]) ** 2 + (x - column - at[:, 1:, None]) ** 2
+        image += 0.4 * np.exp(-apart / (2 * width**2))
+    image = np.clip(image + 0.02 * rng.normal(size=image.shape), 0, 1)[..., None]
+    images = jnp.asarray(image, jnp.float32)
+    reference = state.reference(images)
+    return code, reference, injection.recover(jax.random.key(0), reference, images, code), images
+
+
+@pytest.mark.exhaustive
+def test_moving_an_image_for_a_comparison_does_not_count_as_blur(moved, monkeypatch):
+    """Images are read between their pixels to be taken to another subgroup, which blurs them; their difference is not that."""
+    code, reference, recovery, images = moved
+    recovery = recovery._replace(undo=np.where(recovery.undo == 0, 1.0, recovery.undo))  # blur as it is read
+    value = injection.measured(reference, recovery, images)
+
+    def difference() -> float:
+        wrong, _ = injection.offsets(jax.random.key(1), reference, recovery, images, value, code)
+        first, second = (value[code == g].mean(0) - wrong[g] for g in (0, 1))
+        return float((second - first)[BLUR])
+
+    found = difference()
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, **_: np.zeros(shape))  # nothing is moved
+    assert abs(found) < 0.7 * abs(difference())
+
+
+def test_no_spread_is_said_to_be_known_better_than_any_was(moved):
+    assert (moved[2].response_error >= injection.AT_BEST).all()
