@@ -74,7 +74,7 @@ def test_altered_images(accelerated, name):
     levels = jnp.asarray(law.levels[1:3], jnp.float32)
     altered = v.alter(jax.random.key(0), law, images, levels)
     accelerated()
-    np.testing.assert_allclose(v.alter(jax.random.key(0), law, images, levels), altered, atol=1e-6)
+    np.testing.assert_allclose(v.alter(jax.random.key(0), law, images, levels), altered, atol=1e-5)
 
 
 def test_many_large_images_are_encoded_together(accelerated):
