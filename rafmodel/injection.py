@@ -29,9 +29,7 @@ SHARE = 0.5  # of the subgroup's own spread that amounts have
 ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
 LIKELY = 0.1  # s.d. that a response to changes before noise has about that to changes after it, log, before it is known
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
-AT_BEST = (
-    0.032  # share of an s.d. that it is wrong by beyond chance: root mean square of 24 on phantoms with known laws
-)
+AT_BEST = 0.032  # share of an s.d. that it is wrong by beyond chance: root mean square of 24 of phantoms' known ones
 FEW = 24  # images of a subgroup from which its own response and error are taken
 FAR = 5.0  # robust s.d. from the median from which a change counts as a failure
 LARGEST = np.array(
