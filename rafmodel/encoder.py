@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from rafmodel import backend
+from rafmodel import backend, native
 from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk
 
 AT_ONCE = 2**20  # bytes of images encoded together: with what their layers answer they stay in a cache
-IN_TURN = 2**17  # bytes of images that are learned from together: with their patches they stay in a cache
+IN_TURN = 2**18  # bytes of images that are learned from together: with their patches they stay in a cache
 TURNS = 8  # a batch of fewer turns is learned from at once
 NO_MAPS = "says something of an image as a whole and nothing of its pixels; use an encoder with maps (n, *positions, d)"
 
@@ -111,6 +111,8 @@ convolved.defvjp(_ahead, _back)
 
 def _patches(x: Array, *, stride: int = 2) -> Array:
     """Every 3x3 (3x3x3) patch at a stride: (N, *space, C) -> (N, *ceil(space / stride), 3^dims C)."""
+    if native.fits(x):
+        return native.patches(x, stride=stride)
     dims = x.ndim - 2
     x = jnp.pad(x, ((0, 0), *((1, 1),) * dims, (0, 0)))
     reach = [stride * ((side - 3) // stride) + 1 for side in x.shape[1:-1]]
@@ -125,6 +127,8 @@ def _unpatched(slope: Array, shape: tuple[int, ...], stride: int) -> Array:
     One axis of space after the other.  With stride 2 an even pixel is in the middle of one patch, and an odd one is the last
     of that patch and the first of the next.
     """
+    if native.fits(slope):
+        return native.unpatched(slope, shape, stride=stride)
     dims = len(shape) - 2
     slope = slope.reshape(*slope.shape[:-1], *(3,) * dims, shape[-1])
     for axis, side in enumerate(shape[1:-1], 1):

@@ -43,11 +43,11 @@ TRIES = 3  # worker processes that a cell may lose before it counts as failed
 WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
-    *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "backend"),
-    *("architectures", "alignment", "external", "collapse"),
+    *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "backend", "native"),
+    *("architectures", "alignment", "external", "collapse", "machine_code"),
     *("labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
 )
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba")
 _SCALARS = ("threshold", "rank", "spread")
 _SETTINGS = ("jax_enable_x64", "jax_numpy_rank_promotion", "jax_default_matmul_precision", "jax_threefry_partitionable")
 

@@ -62,10 +62,10 @@ def test_many_images_in_turn_have_the_features_of_all_at_once():
 
 @pytest.mark.parametrize("name", ["plain", "residual", "vit"])
 def test_a_batch_learned_from_in_turns_has_the_gradient_of_all_at_once(name):
-    many = jnp.asarray(np.random.default_rng(2).uniform(size=(96, 64, 64, 1)), jnp.float32)
-    assert many.nbytes > TURNS * IN_TURN  # twelve turns of eight images
+    many = jnp.asarray(np.random.default_rng(2).uniform(size=(192, 64, 64, 1)), jnp.float32)
+    assert many.nbytes > TURNS * IN_TURN  # twelve turns of sixteen images
     graph, state = nnx.split(architectures.named(name)[0].build(jax.random.key(0), (64, 64, 1), (8, 16)))
-    wanted = jnp.asarray(np.random.default_rng(3).normal(size=(96, 16)), jnp.float32)
+    wanted = jnp.asarray(np.random.default_rng(3).normal(size=(192, 16)), jnp.float32)
 
     def loss(read):
         return jax.jit(jax.grad(lambda state: jnp.sum(wanted * read(nnx.merge(graph, state), many) ** 2)))
