@@ -16,8 +16,6 @@ from rafmodel.errors import InputError
 from rafmodel.on_disk import OnDisk
 
 AT_ONCE = 2**20  # bytes of images encoded together: with what their layers answer they stay in a cache
-IN_TURN = 2**18  # bytes of images that are learned from together: with their patches they stay in a cache
-TURNS = 8  # a batch of fewer turns is learned from at once
 NO_MAPS = "says something of an image as a whole and nothing of its pixels; use an encoder with maps (n, *positions, d)"
 
 
@@ -44,7 +42,7 @@ class Maps(NamedTuple):
 class Encoder(nnx.Module):
     """Convolutions 3x3 (3x3x3) with stride 2 and ReLU, then the mean over positions: ``(N, *space, C) -> (N, d)``.
 
-    Convolutions are patches times a matrix with a gradient rule of their own, see ``convolved``.
+    Convolutions have a gradient rule of their own, see ``convolved``.
     """
 
     def __init__(self, n_channels: int, widths: tuple[int, ...], *, dims: int = 2, rngs: nnx.Rngs):
@@ -76,12 +74,13 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
     """Convolution 3x3 (3x3x3) with one pixel of zeros around: (N, *space, C) -> (N, *ceil(space / stride), width).
 
     weight  (3^dims C, width); stride 1 or 2
-    On accelerators, and where nothing is differentiated, it is ``lax.conv``; on a CPU that takes half the time of what follows.
-    Where something is, it is patches times a matrix there, since a CPU's gradient of ``lax.conv`` is slow inside ``lax.scan``.
-    This gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices
-    of adjacent memory: the transposed slices that JAX would derive step over every other pixel.  Reverse mode only.
+    On accelerators it is ``lax.conv``, on a CPU compiled code (``native``) where that fits.  Where it does not, it is
+    ``lax.conv``, too, and where something is differentiated patches times a matrix, since a CPU's gradient of ``lax.conv`` is slow in loops:
+    the gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices
+    of adjacent memory.  Reverse mode only.
     """
-    return _by_library(stride, x, weight)
+    by_code = backend.on_cpu() and native.fits(x, weight)
+    return native.convolved(x, weight, stride) if by_code else _by_library(stride, x, weight)
 
 
 def _by_library(stride: int, x: Array, weight: Array) -> Array:
@@ -94,15 +93,22 @@ def _by_library(stride: int, x: Array, weight: Array) -> Array:
 
 
 def _ahead(x: Array, weight: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return (_patches(x, stride=stride) @ weight if backend.on_cpu() else _by_library(stride, x, weight)), (x, weight)
+    if backend.on_cpu() and not native.fits(x, weight):
+        return _patches(x, stride=stride) @ weight, (x, weight)
+    return convolved(x, weight, stride), (x, weight)
 
 
 def _back(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, weight = kept
     if not backend.on_cpu():
         return jax.vjp(partial(_by_library, stride), x, weight)[1](slope)
-    patches = _patches(x, stride=stride)
-    to_weight = patches.reshape(-1, len(weight)).T @ slope.reshape(-1, slope.shape[-1])
+    by_code = native.fits(x, weight)
+    if by_code:
+        to_weight = native.to_weight(x, slope, stride)
+    else:
+        to_weight = _patches(x, stride=stride).reshape(-1, len(weight)).T @ slope.reshape(-1, slope.shape[-1])
+    if by_code and x.shape[-1] % native.LANES == 0:
+        return native.to_images(slope, weight, x.shape, stride), to_weight
     return _unpatched(slope @ weight.T, x.shape, stride), to_weight
 
 
@@ -111,8 +117,6 @@ convolved.defvjp(_ahead, _back)
 
 def _patches(x: Array, *, stride: int = 2) -> Array:
     """Every 3x3 (3x3x3) patch at a stride: (N, *space, C) -> (N, *ceil(space / stride), 3^dims C)."""
-    if native.fits(x):
-        return native.patches(x, stride=stride)
     dims = x.ndim - 2
     x = jnp.pad(x, ((0, 0), *((1, 1),) * dims, (0, 0)))
     reach = [stride * ((side - 3) // stride) + 1 for side in x.shape[1:-1]]
@@ -127,8 +131,6 @@ def _unpatched(slope: Array, shape: tuple[int, ...], stride: int) -> Array:
     One axis of space after the other.  With stride 2 an even pixel is in the middle of one patch, and an odd one is the last
     of that patch and the first of the next.
     """
-    if native.fits(slope):
-        return native.unpatched(slope, shape, stride=stride)
     dims = len(shape) - 2
     slope = slope.reshape(*slope.shape[:-1], *(3,) * dims, shape[-1])
     for axis, side in enumerate(shape[1:-1], 1):
@@ -175,24 +177,6 @@ def features(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: in
 def few(images: Array | np.ndarray | OnDisk, most: int = 256) -> int:
     """How many images (N, *space, C) are encoded together: AT_ONCE bytes as float32 on a CPU, at most so many, at least one."""
     return max(1, min(most, backend.together(AT_ONCE) // (4 * int(np.prod(images.shape[1:])))))
-
-
-def in_turns(network: nnx.Module, images: Array) -> Array:
-    """Features (N, d) of a batch that is learned from, IN_TURN bytes of images at a time where this machine is one CPU.
-
-    A large batch's patches fill memory many times over; those of a few images stay in a cache.  Products with weights are kept
-    for the gradient, everything else is made again.  Each image must be encoded by itself, as all encoders here do.
-    Batches of fewer than TURNS turns, or that do not divide into equal ones, are encoded at once.
-    """
-    n = len(images)
-    most = max(1, IN_TURN // (images.dtype.itemsize * int(np.prod(images.shape[1:]))))
-    each = next(k for k in range(min(most, n), 0, -1) if n % k == 0)
-    if not backend.on_cpu() or jax.local_device_count() > 1 or n < TURNS * most or each < most / 4:
-        return network(images)
-    graph, state = nnx.split(network)
-    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    some = jax.checkpoint(lambda images: nnx.merge(graph, state)(images), policy=kept)
-    return jax.lax.map(some, images.reshape(-1, each, *images.shape[1:])).reshape(n, -1)
 
 
 def layer_statistics(network: Network, images: Array | np.ndarray | OnDisk, *, chunk: int | None = None) -> np.ndarray:

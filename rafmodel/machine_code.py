@@ -1,173 +1,190 @@
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false
-"""What ``native`` calls: copying patches and adding them up, compiled by numba for this machine.
+"""What ``native`` calls: convolutions 3x3 (3x3x3) and their slopes, compiled by numba for this machine.
 
-XLA hands over a call frame (``xla/ffi/api/c_api.h``, which jaxlib ships), structures of which every field is a word of eight
-bytes, and lends its threads by functions in a table.  Addresses are int64 here, as numba knows no structures of C.  A job is a
-block of words of its own: threads take image after image of it, and who is the last to leave frees it, since a thread that XLA
-lends may come when all is done.  Tensors are deep, (..., depth, height, width, channels), of one plane for a picture.
+All three are sums of products that one loop does, a tile of rows and channels in registers: rows are read where they lie in a
+padded image, and no patch is ever made.  XLA hands over a call frame (``xla/ffi/api/c_api.h``, which jaxlib ships), structures
+of which every field is a word of eight bytes, and lends its threads by functions in a table.  Addresses are int64 here, as numba
+knows no structures of C.  A job is a block of words: threads take part after part of it, and who is the last to leave frees it,
+since a thread that XLA lends may come when all is done.  Parts do not depend on who takes them, nor do sums on how many threads
+there are.  Tensors are deep, (N, depth, height, width, channels): a picture is a volume of one plane.
 """
 
-from llvmlite import binding, ir
-from numba import carray, cfunc, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from llvmlite import binding
+from numba import cfunc, njit, types
 
-SMALL = 2**16  # numbers in patches below which no other thread is asked for help
-TASK = "rafmodel_helped"
-_WORD, _BYTES, _FLOATS = ir.IntType(64), ir.IntType(8).as_pointer(), ir.FloatType().as_pointer()
+from rafmodel.instructions import LANES, ROWS, TASK, add, call, clear, copy, free, memory, task, tile, words
+
+SMALL = 2**20  # products below which no other thread is asked for help
+TOGETHER = 128  # places of images that are worked on together, so that weights are read from a cache for many
 # words of a job; SPACE and PLACES are of three axes, ASK is XLA's structure of up to five words
-NEXT, USERS, DONE, N, IMAGE, PATCH, STRIDE, PLANES, BACK, CHANNELS, SPACE, PLACES, THREADS, ASK, WORDS = (
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 17, 22,
+NEXT, USERS, DONE, PARTS, KIND, N, IMAGE, PLACE, WEIGHT, STRIDE, PLANES, CHANNELS, WIDTH, SPACE, PLACES, THREADS, ASK, WORDS = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 20, 25,
 )  # fmt: skip
+AHEAD, BACK, TO_WEIGHT = 0, 1, 2
 # words of XLA's call frame and of its table of functions
 EXTENSION, TABLE, CONTEXT, ARGUMENTS, RESULTS, ATTRIBUTES = 1, 2, 3, 9, 14, 20
 LEND, COUNT = 17, 18
 
 
-# ---- instructions that numba has no words for
+# ---- many rows
 
 
-@intrinsic
-def _at(context, address):
-    """Words at an address."""
-    return types.CPointer(types.int64)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _WORD.as_pointer())
-
-
-@intrinsic
-def _numbers(context, address):
-    """Single-precision numbers at an address."""
-    return types.CPointer(types.float32)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _FLOATS)
-
-
-@intrinsic
-def _add(context, address, by):
-    """The word at an address, to which so much is added; no other thread comes between."""
-
-    def emit(c, b, s, a):
-        return b.atomic_rmw("add", b.inttoptr(a[0], _WORD.as_pointer()), a[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), emit
-
-
-@intrinsic
-def _call(context, function, argument):
-    """What a function of C with one pointer returns."""
-
-    def emit(c, b, s, a):
-        return b.call(b.inttoptr(a[0], ir.FunctionType(_WORD, [_WORD]).as_pointer()), [a[1]])
-
-    return types.int64(types.int64, types.int64), emit
-
-
-@intrinsic
-def _task(context):
-    """The address of ``_helped``, by its name, so that what is compiled can be kept on disk."""
-
-    def emit(c, b, s, a):
-        kind = ir.FunctionType(ir.VoidType(), [_WORD])
-        return b.ptrtoint(cgutils.get_or_insert_function(b.module, kind, TASK), _WORD)
-
-    return types.int64(), emit
-
-
-@intrinsic
-def _memory(context, size):
-    """The address of so many new bytes."""
-
-    def emit(c, b, s, a):
-        malloc = cgutils.get_or_insert_function(b.module, ir.FunctionType(_BYTES, [_WORD]), "malloc")
-        return b.ptrtoint(b.call(malloc, a), _WORD)
-
-    return types.int64(types.int64), emit
-
-
-@intrinsic
-def _free(context, address):
-    def emit(c, b, s, a):
-        free = cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), [_BYTES]), "free")
-        b.call(free, [b.inttoptr(a[0], _BYTES)])
-        return c.get_dummy_value()
-
-    return types.void(types.int64), emit
-
-
-@intrinsic
-def _copy(context, to, source, n):
-    """n numbers."""
-
-    def emit(c, b, s, a):
-        cgutils.raw_memcpy(b, b.inttoptr(a[0], _FLOATS), b.inttoptr(a[1], _FLOATS), a[2], 4)
-        return c.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def _clear(context, to, n):
-    """n zeros."""
-
-    def emit(c, b, s, a):
-        cgutils.memset(b, b.inttoptr(a[0], _FLOATS), b.mul(a[1], ir.Constant(_WORD, 4)), 0)
-        return c.get_dummy_value()
-
-    return types.void(types.int64, types.int64), emit
-
-
-# ---- one image
+_tile_1, _tile_2, _line_1, _line_2 = (tile(*size, False) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
+_turn_1, _turn_2, _one_1, _one_2 = (tile(*size, True) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
 
 
 @njit(error_model="numpy")
-def _move(image, patch, n, back):
-    """n numbers of an image copied to a patch, or those of a patch added to the image's."""
-    if not back:
-        _copy(patch, image, n)
-        return
-    total, slope = carray(_numbers(image), n), carray(_numbers(patch), n)
-    for k in range(n):
-        total[k] += slope[k]
+def _rows(a, many, offset, b, step, out, n, width):
+    """Rows at a (n numbers ``offset`` after each of many addresses) times b (n, width), added to rows at out."""
+    for w in range(0, width, 2 * LANES):
+        two, r = w + 2 * LANES <= width, 0
+        while r < many:
+            full = r + ROWS <= many
+            if full and two:
+                _tile_2(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
+            elif full:
+                _tile_1(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
+            elif two:
+                _line_2(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
+            else:
+                _line_1(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
+            r += ROWS if full else 1
 
 
 @njit(error_model="numpy")
-def _edge(row, patch, first, width, channels, back):
-    """Three pixels of an image's row from ``first`` on, of which one or two may lie beyond its ends."""
-    low, high = max(first, 0), min(first + 3, width)
-    _move(row + 4 * low * channels, patch + 4 * (low - first) * channels, (high - low) * channels, back)
-    if not back:
-        _clear(patch, (low - first) * channels)
-        _clear(patch + 4 * (high - first) * channels, (first + 3 - high) * channels)
+def _by_place(a, many, offset, b, step, out, n, width):
+    """n numbers ``offset`` after each of many addresses, transposed, times b (many, width), added to n rows at out."""
+    for w in range(0, width, 2 * LANES):
+        two, r = w + 2 * LANES <= width, 0
+        while r < n:
+            full = r + ROWS <= n
+            if full and two:
+                _turn_2(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
+            elif full:
+                _turn_1(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
+            elif two:
+                _one_2(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
+            else:
+                _one_1(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
+            r += ROWS if full else 1
+
+
+# ---- some images
 
 
 @njit(error_model="numpy")
-def _row(row, patch, step, places, stride, width, channels, back):
-    """The same row of all patches along a row of an image; a patch's lies ``step`` bytes after the one before it."""
-    _edge(row, patch, -1, width, channels, back)
-    inner = max(1, min(places, (width - 2) // stride + 1))
-    for x in range(1, inner):
-        _move(row + 4 * (x * stride - 1) * channels, patch + x * step, 3 * channels, back)
-    for x in range(inner, places):
-        _edge(row, patch + x * step, x * stride - 1, width, channels, back)
+def _padded(source, to, n, deep, depth, height, width, channels):
+    """n volumes of so many pixels, with zeros around (before and behind only where deep is 1)."""
+    line = (width + 2) * channels
+    clear(to, n * (depth + 2 * deep) * (height + 2) * line)
+    for i in range(n):
+        for z in range(depth):
+            for y in range(height):
+                inside = ((i * (depth + 2 * deep) + z + deep) * (height + 2) + y + 1) * line + channels
+                copy(to + 4 * inside, source + 4 * ((i * depth + z) * height + y) * width * channels, width * channels)
 
 
 @njit(error_model="numpy")
-def _image(image, patch, job):
-    """All patches of one image; backwards, the sum over patches at every pixel."""
-    stride, planes, channels, back = job[STRIDE], job[PLANES], job[CHANNELS], job[BACK]
-    depth, height, width, places = job[SPACE], job[SPACE + 1], job[SPACE + 2], job[PLACES + 2]
-    three = 4 * 3 * channels  # bytes of a patch's row
-    step = 3 * planes * three  # from a patch to the next
-    if back:
-        _clear(image, depth * height * width * channels)
-    for i in range(job[PLACES]):
-        for j in range(job[PLACES + 1]):
-            line = patch + (i * job[PLACES + 1] + j) * places * step
-            for k in range(3 * planes):
-                z, y = i * stride + k // 3 - planes // 2, j * stride + k % 3 - 1
-                if 0 <= z < depth and 0 <= y < height:
-                    row = image + 4 * (z * height + y) * width * channels
-                    _row(row, line + k * three, step, places, stride, width, channels, back)
-                elif not back:
-                    for x in range(places):
-                        _clear(line + k * three + x * step, 3 * channels)
+def _size(job, at, channels):
+    """Numbers in one padded image, or in one image's padded slopes."""
+    return (job[at] + job[PLANES] - 1) * (job[at + 1] + 2) * (job[at + 2] + 2) * channels
+
+
+@njit(error_model="numpy")
+def _table(job, table, pad, n):
+    """Addresses of the first pixel of each place's patch, (n, *places), in padded images."""
+    stride, m, row = job[STRIDE], 0, (job[SPACE + 2] + 2) * job[CHANNELS]
+    for i in range(n):
+        for z in range(job[PLACES]):
+            for y in range(job[PLACES + 1]):
+                line = ((i * (job[SPACE] + job[PLANES] - 1) + z * stride) * (job[SPACE + 1] + 2) + y * stride) * row
+                for x in range(job[PLACES + 2]):
+                    table[m] = pad + 4 * (line + x * stride * job[CHANNELS])
+                    m += 1
+
+
+@njit(error_model="numpy")
+def _shift(job, k):
+    """From a patch's first row to its k-th, in bytes."""
+    return 4 * (k // 3 * (job[SPACE + 1] + 2) + k % 3) * (job[SPACE + 2] + 2) * job[CHANNELS]
+
+
+@njit(error_model="numpy")
+def _ahead(job, first, n):
+    """Answers (n, *places, width) of images from the first on."""
+    channels, width = job[CHANNELS], job[WIDTH]
+    pixels, places = job[SPACE] * job[SPACE + 1] * job[SPACE + 2], job[PLACES] * job[PLACES + 1] * job[PLACES + 2]
+    image, answer = job[IMAGE] + 4 * first * pixels * channels, job[PLACE] + 4 * first * places * width
+    many = n * places
+    scratch = memory(16 * many + 4 * n * _size(job, SPACE, channels))
+    rows, out, pad = words(scratch), words(scratch + 8 * many), scratch + 16 * many
+    _padded(image, pad, n, job[PLANES] // 2, job[SPACE], job[SPACE + 1], job[SPACE + 2], channels)
+    _table(job, rows, pad, n)
+    for m in range(many):
+        out[m] = answer + 4 * m * width
+    clear(answer, many * width)
+    for k in range(3 * job[PLANES]):
+        b = job[WEIGHT] + 4 * k * 3 * channels * width
+        _rows(scratch, many, _shift(job, k), b, 4 * width, scratch + 8 * many, 3 * channels, width)
+    free(scratch)
+
+
+@njit(error_model="numpy")
+def _back(job, first, n):
+    """Slopes (n, *space, C) of images from the first on; pixels of one parity have the same places in patches."""
+    channels, width, stride, deep = job[CHANNELS], job[WIDTH], job[STRIDE], job[PLANES] // 2
+    depth, height, long = job[SPACE], job[SPACE + 1], job[SPACE + 2]
+    places = job[PLACES] * job[PLACES + 1] * job[PLACES + 2]
+    image, slope = job[IMAGE] + 4 * first * depth * height * long * channels, job[PLACE] + 4 * first * places * width
+    most = n * depth * height * long
+    scratch = memory(16 * most + 4 * n * _size(job, PLACES, width))
+    rows, out, pad = words(scratch), words(scratch + 8 * most), scratch + 16 * most
+    _padded(slope, pad, n, deep, job[PLACES], job[PLACES + 1], job[PLACES + 2], width)
+    clear(image, most * channels)
+    across, down = job[PLACES + 2] + 2, job[PLACES + 1] + 2
+    for parity in range(stride**3):
+        pz, py, px = parity // stride**2, parity // stride % stride, parity % stride
+        many = 0
+        for i in range(n):
+            for z in range(pz, depth, stride):
+                for y in range(py, height, stride):
+                    line = ((i * (job[PLACES] + 2 * deep) + z // stride + deep) * down + y // stride + 1) * across + 1
+                    for x in range(px, long, stride):
+                        rows[many] = pad + 4 * (line + x // stride) * width
+                        out[many] = image + 4 * (((i * depth + z) * height + y) * long + x) * channels
+                        many += 1
+        for tap in range(9 * job[PLANES] if many else 0):
+            z, y, x = pz + deep - tap // 9, py + 1 - tap // 3 % 3, px + 1 - tap % 3
+            if z % stride == 0 and y % stride == 0 and x % stride == 0:
+                offset = 4 * ((z // stride * down + y // stride) * across + x // stride) * width
+                b = job[WEIGHT] + 4 * tap * width * channels
+                _rows(scratch, many, offset, b, 4 * channels, scratch + 8 * most, width, channels)
+    free(scratch)
+
+
+@njit(error_model="numpy")
+def _to_weight(job, part):
+    """Slopes (9 planes C, width) of weights by a part of the images."""
+    channels, width = job[CHANNELS], job[WIDTH]
+    pixels, places = job[SPACE] * job[SPACE + 1] * job[SPACE + 2], job[PLACES] * job[PLACES + 1] * job[PLACES + 2]
+    depth, first, end = 9 * job[PLANES] * channels, job[N] * part // job[PARTS], job[N] * (part + 1) // job[PARTS]
+    at_once = max(1, TOGETHER // places)
+    many = at_once * places
+    scratch = memory(8 * many + 8 * depth + 4 * at_once * _size(job, SPACE, channels))
+    out, pad = words(scratch + 8 * many), scratch + 8 * many + 8 * depth
+    for k in range(depth):
+        out[k] = job[WEIGHT] + 4 * (part * depth + k) * width
+    clear(out[0], depth * width)
+    while first < end:
+        n = min(at_once, end - first)
+        image, slope = job[IMAGE] + 4 * first * pixels * channels, job[PLACE] + 4 * first * places * width
+        _padded(image, pad, n, job[PLANES] // 2, job[SPACE], job[SPACE + 1], job[SPACE + 2], channels)
+        _table(job, words(scratch), pad, n)
+        for k in range(3 * job[PLANES]):
+            to = scratch + 8 * many + 8 * k * 3 * channels
+            _by_place(scratch, n * places, _shift(job, k), slope, 4 * width, to, 3 * channels, width)
+        first += n
+    free(scratch)
 
 
 # ---- a job
@@ -175,26 +192,30 @@ def _image(image, patch, job):
 
 @njit(error_model="numpy")
 def _work(address):
-    """Image after image of a job, until none is left."""
-    job = _at(address)
-    pixels = 4 * job[CHANNELS] * job[SPACE] * job[SPACE + 1] * job[SPACE + 2]
-    places = 4 * job[CHANNELS] * job[PLACES] * job[PLACES + 1] * job[PLACES + 2] * 9 * job[PLANES]
-    n = _add(address + 8 * NEXT, 1)
-    while n < job[N]:
-        _image(job[IMAGE] + n * pixels, job[PATCH] + n * places, job)
-        _add(address + 8 * DONE, 1)
-        n = _add(address + 8 * NEXT, 1)
+    """Part after part of a job, until none is left."""
+    job = words(address)
+    part = add(address + 8 * NEXT, 1)
+    while part < job[PARTS]:
+        first, end = job[N] * part // job[PARTS], job[N] * (part + 1) // job[PARTS]
+        if job[KIND] == AHEAD:
+            _ahead(job, first, end - first)
+        elif job[KIND] == BACK:
+            _back(job, first, end - first)
+        else:
+            _to_weight(job, part)
+        add(address + 8 * DONE, 1)
+        part = add(address + 8 * NEXT, 1)
 
 
 @njit(error_model="numpy")
 def _leave(address):
-    if _add(address + 8 * USERS, -1) == 1:
-        _free(address)
+    if add(address + 8 * USERS, -1) == 1:
+        free(address)
 
 
 @cfunc(types.void(types.int64), cache=True)
 def helped(address):
-    """What a thread that XLA lends does."""
+    """What every thread does; XLA's own call goes through this address, too, so that all is compiled once."""
     _work(address)
     _leave(address)
 
@@ -205,54 +226,71 @@ binding.add_symbol(TASK, helped.address)
 @njit(error_model="numpy")
 def _ask(frame, address, most):
     """Other threads are asked to help, at most so many, if XLA has them."""
-    job, table = _at(address), _at(frame[TABLE])
+    job, table = words(address), words(frame[TABLE])
     asking = address + 8 * ASK  # the size of the structure, its extensions, the context, then what is asked for
     job[ASK], job[ASK + 1], job[ASK + 2], job[ASK + 3] = 32, 0, frame[CONTEXT], address + 8 * THREADS
-    if _call(table[COUNT], asking) != 0:
+    if call(table[COUNT], asking) != 0:
         return
-    job[ASK], job[ASK + 3], job[ASK + 4] = 40, _task(), address
+    job[ASK], job[ASK + 3], job[ASK + 4] = 40, task(), address
     for _ in range(min(most, job[THREADS] - 1)):
-        _add(address + 8 * USERS, 1)
-        if _call(table[LEND], asking) != 0:
-            _add(address + 8 * USERS, -1)
+        add(address + 8 * USERS, 1)
+        if call(table[LEND], asking) != 0:
+            add(address + 8 * USERS, -1)
             return
 
 
 @njit(error_model="numpy")
-def _answer(frame, back):
+def _answer(frame, kind):
     """A call of XLA by its frame; 0, as nothing can fail."""
     if frame[EXTENSION] != 0:  # XLA asks for the version of the interface: 0.1, two numbers in one word
-        _at(_at(frame[EXTENSION])[3])[3] = 1 << 32
+        words(words(frame[EXTENSION])[3])[3] = 1 << 32
         return 0
-    given, made = _at(_at(frame[ARGUMENTS])[0]), _at(_at(frame[RESULTS])[0])
-    image, patch = (made, given) if back else (given, made)
-    address = _memory(8 * WORDS)
-    job, last, space, places = _at(address), image[4] - 4, _at(image[5]), _at(patch[5])
-    job[NEXT], job[USERS], job[DONE], job[N] = 0, 1, 0, 1
-    for axis in range(last):
-        job[N] *= space[axis]
-    job[IMAGE], job[PATCH], job[BACK], job[CHANNELS] = image[3], patch[3], back, space[last + 3]
+    arguments, made = words(frame[ARGUMENTS]), words(words(frame[RESULTS])[0])
+    given, other = words(arguments[0]), words(arguments[1])
+    if kind == AHEAD:
+        image, weight, place = given, other, made
+    elif kind == BACK:
+        image, weight, place = made, other, given
+    else:
+        image, weight, place = given, made, other
+    address = memory(8 * WORDS)
+    job, space, places = words(address), words(image[5]), words(place[5])
+    job[NEXT], job[USERS], job[DONE], job[KIND], job[N] = 0, 1, 0, kind, space[0]
+    job[IMAGE], job[PLACE], job[WEIGHT] = image[3], place[3], weight[3]
+    job[CHANNELS], job[WIDTH] = space[4], places[4]
     for axis in range(3):
-        job[SPACE + axis], job[PLACES + axis] = space[last + axis], places[last + axis]
-    job[PLANES] = places[last + 3] // max(1, 9 * space[last + 3])
-    job[STRIDE] = _at(_at(_at(frame[ATTRIBUTES])[0])[1])[0]
-    n = job[N]
-    if n * places[last] * places[last + 1] * places[last + 2] * places[last + 3] > SMALL:
-        _ask(frame, address, n - 1)
-    _work(address)
-    while _add(address + 8 * DONE, 0) < n:  # a thread that helps is at its last image
+        job[SPACE + axis], job[PLACES + axis] = space[1 + axis], places[1 + axis]
+    settings = words(frame[ATTRIBUTES])  # in the order of their names
+    job[PLANES], job[STRIDE] = words(words(settings[0])[1])[0], words(words(settings[1])[1])[0]
+    positions = places[1] * places[2] * places[3]
+    if kind == TO_WEIGHT:
+        job[PARTS] = words(weight[5])[0]
+    else:
+        job[PARTS] = max(1, space[0] // max(1, TOGETHER // max(1, positions)))
+    parts = job[PARTS]
+    if space[0] * positions * space[4] * places[4] * 9 * job[PLANES] > SMALL:
+        _ask(frame, address, parts - 1)
+    add(address + 8 * USERS, 1)
+    call(task(), address)
+    while add(address + 8 * DONE, 0) < parts:  # a thread that helps is at its last part
         pass
     _leave(address)
     return 0
 
 
 @cfunc(types.int64(types.CPointer(types.int64)), cache=True)
-def patches(frame):
-    """XLA's call: images (..., *space, C) to patches (..., *places, 9 planes C)."""
-    return _answer(frame, 0)
+def ahead(frame):
+    """XLA's call: images (N, *space, C) and weights (9 planes C, width) to answers (N, *places, width)."""
+    return _answer(frame, AHEAD)
 
 
 @cfunc(types.int64(types.CPointer(types.int64)), cache=True)
-def unpatched(frame):
-    """XLA's call: slopes of patches to slopes of images."""
-    return _answer(frame, 1)
+def back(frame):
+    """XLA's call: slopes of answers and weights transposed, (9 planes, width, C), to slopes of images."""
+    return _answer(frame, BACK)
+
+
+@cfunc(types.int64(types.CPointer(types.int64)), cache=True)
+def to_weight(frame):
+    """XLA's call: images and slopes of answers to slopes of weights, (parts, 9 planes C, width), by parts of the images."""
+    return _answer(frame, TO_WEIGHT)

@@ -1,8 +1,8 @@
-"""Patches of images, cut and added up by machine code inside XLA's programs on a CPU.
+"""Convolutions of a CPU's training by machine code inside XLA's programs.
 
-XLA makes the patches of a convolution by slicing a padded image nine times and concatenating the slices, which takes two cores
-twice as long as copying them, and adds up what a pixel gets from its patches no faster.  ``machine_code`` does both.  Where it
-cannot be compiled, or jaxlib's foreign-function interface is another one, ``fits`` is false and XLA does all.
+XLA has no fast gradient of a convolution on a CPU: its own is slow within loops, and products of patches with weights spend half
+of their time on making patches and adding up their slopes.  ``machine_code`` needs no patches.  Where it cannot be compiled, or
+jaxlib's foreign-function interface is another one, ``fits`` is false and patches are what there is.
 """
 
 import ctypes
@@ -17,33 +17,45 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-
-def fits(x: Array) -> bool:
-    """Whether patches of x are cut here: single precision, one device, a machine on which this compiles."""
-    return x.dtype == jnp.float32 and jax.local_device_count() == 1 and ready()
+PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
+LANES = 16  # channels that an answer must have a multiple of
 
 
-def patches(x: Array, *, stride: int) -> Array:
-    """Every 3x3 (3x3x3) patch at a stride, zeros around: (N, *space, C) -> (N, *ceil(space / stride), 3^dims C), float32."""
-    n, *space, channels = x.shape
-    shape = (n, *(-(-side // stride) for side in space), 3 ** len(space) * channels)
-    return _called("patches", x, shape, stride)
+def fits(x: Array, weight: Array) -> bool:
+    """Whether images are convolved with these weights here: single precision, one device, a machine on which this compiles."""
+    single = x.dtype == weight.dtype == jnp.float32
+    return single and weight.shape[1] % LANES == 0 and jax.local_device_count() == 1 and ready()
 
 
-def unpatched(slope: Array, shape: tuple[int, ...], *, stride: int) -> Array:
-    """The transpose of ``patches``: every pixel (N, *space, C) of ``shape`` gets the sum over its places in patches, float32."""
-    return _called("unpatched", slope, shape, stride)
+def convolved(x: Array, weight: Array, stride: int) -> Array:
+    """``encoder.convolved``: (N, *space, C) -> (N, *ceil(space / stride), width)."""
+    n, *space, _ = x.shape
+    shape = (n, *(-(-side // stride) for side in space), weight.shape[1])
+    return _called("ahead", shape, stride, len(space), _deep(x), weight)
 
 
-def _called(name: str, x: Array, shape: tuple[int, ...], stride: int) -> Array:
-    made = jax.ShapeDtypeStruct(_deep(shape), x.dtype)
-    call = jax.ffi.ffi_call(f"rafmodel_{name}", made, vmap_method="broadcast_all")
-    return call(x.reshape(_deep(x.shape)), stride=np.int64(stride)).reshape(shape)
+def to_images(slope: Array, weight: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """Slopes of images of a shape (N, *space, C) from those of what they are convolved to; C must be a multiple of LANES."""
+    taps = weight.reshape(-1, shape[-1], weight.shape[1]).transpose(0, 2, 1)
+    return _called("back", shape, stride, len(shape) - 2, _deep(slope), taps)
 
 
-def _deep(shape: tuple[int, ...]) -> tuple[int, ...]:
+def to_weight(x: Array, slope: Array, stride: int) -> Array:
+    """Slopes of weights (3^dims C, width)."""
+    dims = x.ndim - 2
+    shape = (min(len(x), PARTS), 3**dims * x.shape[-1], slope.shape[-1])
+    return _called("to_weight", shape, stride, dims, _deep(x), _deep(slope)).sum(0)
+
+
+def _called(name: str, shape: tuple[int, ...], stride: int, dims: int, *given: Array) -> Array:
+    deep = (shape[0], 1, *shape[1:]) if len(shape) == 4 else shape
+    call = jax.ffi.ffi_call(f"rafmodel_{name}", jax.ShapeDtypeStruct(deep, jnp.float32), vmap_method="sequential")
+    return call(*given, planes=np.int64(3 if dims == 3 else 1), stride=np.int64(stride)).reshape(shape)
+
+
+def _deep(x: Array) -> Array:
     """(N, depth, height, width, C): a picture is a volume of one plane."""
-    return shape if len(shape) == 5 else (shape[0], 1, *shape[1:])
+    return x[:, None] if x.ndim == 4 else x
 
 
 @cache
@@ -57,7 +69,7 @@ def ready() -> bool:
             raise ImportError("jaxlib's foreign-function interface is not of version 0")
         from rafmodel import machine_code
 
-        for name in ("patches", "unpatched"):
+        for name in ("ahead", "back", "to_weight"):
             address = ctypes.c_void_p(getattr(machine_code, name).address)
             jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
     except Exception as problem:  # whatever numba raises on a machine that it was not tried on

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rafmodel import cohort as cohorts
 from rafmodel.cohort import Cohort
 from rafmodel.design import Design, check, fits
-from rafmodel.encoder import Network, in_turns
+from rafmodel.encoder import Network
 from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
 
@@ -42,7 +42,7 @@ class Learner(nnx.Module):
 
     def __call__(self, images: Array) -> Array:
         """Head's output (B, k) for inputs (B, *space, C) or (B, patches, *cell, C)."""
-        x = in_turns(self.encoder, images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
+        x = self.encoder(images.reshape(-1, *images.shape[-self.axes :])).reshape(len(images), -1)
         return self.out(self._bent(self.hidden(x)) if self.hidden else x)
 
     def _bent(self, x: Array) -> Array:
@@ -52,7 +52,7 @@ class Learner(nnx.Module):
     def pair(self, inputs: Array, targets: Array) -> tuple[Array, Array]:
         """Outputs for two batches of images: by one head, or by the targets' own where the input is many patches."""
         if self.match:
-            return self(inputs), self.match(in_turns(self.encoder, targets))
+            return self(inputs), self.match(self.encoder(targets))
         both = self(jnp.concatenate([inputs, targets]))
         return both[: len(inputs)], both[len(inputs) :]
 

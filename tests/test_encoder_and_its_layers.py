@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from rafmodel import architectures
-from rafmodel.encoder import AT_ONCE, IN_TURN, TURNS, convolved, encoder, features, in_turns, layer_statistics
+from rafmodel.encoder import AT_ONCE, convolved, encoder, features, layer_statistics
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 28, 27, 2)), jnp.float32)
 
@@ -58,32 +56,6 @@ def test_many_images_in_turn_have_the_features_of_all_at_once():
     assert 6 * AT_ONCE < many.nbytes < 7 * AT_ONCE  # seven turns, the last one padded
     np.testing.assert_allclose(features(network, many), network(many), rtol=1e-5, atol=1e-6)
     assert layer_statistics(network, many).shape == (100, 48)
-
-
-@pytest.mark.parametrize("name", ["plain", "residual", "vit"])
-def test_a_batch_learned_from_in_turns_has_the_gradient_of_all_at_once(name):
-    many = jnp.asarray(np.random.default_rng(2).uniform(size=(192, 64, 64, 1)), jnp.float32)
-    assert many.nbytes > TURNS * IN_TURN  # twelve turns of sixteen images
-    graph, state = nnx.split(architectures.named(name)[0].build(jax.random.key(0), (64, 64, 1), (8, 16)))
-    wanted = jnp.asarray(np.random.default_rng(3).normal(size=(192, 16)), jnp.float32)
-
-    def loss(read):
-        return jax.jit(jax.grad(lambda state: jnp.sum(wanted * read(nnx.merge(graph, state), many) ** 2)))
-
-    def turn_by_turn(network, images):
-        assert "scan" in str(jax.make_jaxpr(lambda x: in_turns(network, x))(images))
-        return in_turns(network, images)
-
-    once, turns = loss(lambda network, images: network(images))(state), loss(turn_by_turn)(state)
-    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(once))
-    for one, other in zip(jax.tree.leaves(once), jax.tree.leaves(turns), strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6 * largest)
-
-
-@pytest.mark.parametrize("n", [97, 40], ids=["a prime", "few"])
-def test_batches_without_equal_turns_are_encoded_at_once(n):
-    network, images = encoder(jax.random.key(0), 1, (8, 16)), jnp.ones((n, 64, 64, 1), jnp.float32)
-    assert "scan" not in str(jax.make_jaxpr(lambda x: in_turns(network, x))(images))
 
 
 def test_layer_statistics_are_first_and_second_moments_over_positions():

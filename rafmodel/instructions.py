@@ -1,0 +1,150 @@
+# pyright: reportCallIssue=false
+"""Instructions that numba has no words for, of addresses and counts, which are all int64."""
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+TASK = "rafmodel_helped"  # the name by which code finds what its threads do
+LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers in a register, or in two
+ROWS = 8 if LANES == 16 else 4  # of a tile, which is in registers as a whole
+_WORD, _BYTES, _FLOAT = ir.IntType(64), ir.IntType(8).as_pointer(), ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+@intrinsic
+def words(context, address):
+    """Words at an address."""
+    return types.CPointer(types.int64)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _WORD.as_pointer())
+
+
+@intrinsic
+def add(context, address, by):
+    """The word at an address, to which so much is added; no other thread comes between."""
+
+    def emit(c, b, s, a):
+        return b.atomic_rmw("add", b.inttoptr(a[0], _WORD.as_pointer()), a[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def call(context, function, argument):
+    """What a function of C with one pointer returns."""
+
+    def emit(c, b, s, a):
+        return b.call(b.inttoptr(a[0], ir.FunctionType(_WORD, [_WORD]).as_pointer()), [a[1]])
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def task(context):
+    """The address of what threads do, by its name, so that what is compiled can be kept on disk."""
+
+    def emit(c, b, s, a):
+        kind = ir.FunctionType(ir.VoidType(), [_WORD])
+        return b.ptrtoint(cgutils.get_or_insert_function(b.module, kind, TASK), _WORD)
+
+    return types.int64(), emit
+
+
+@intrinsic
+def memory(context, size):
+    """The address of so many new bytes."""
+
+    def emit(c, b, s, a):
+        malloc = cgutils.get_or_insert_function(b.module, ir.FunctionType(_BYTES, [_WORD]), "malloc")
+        return b.ptrtoint(b.call(malloc, a), _WORD)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def free(context, address):
+    def emit(c, b, s, a):
+        free = cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), [_BYTES]), "free")
+        b.call(free, [b.inttoptr(a[0], _BYTES)])
+        return c.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@intrinsic
+def copy(context, to, source, n):
+    """n numbers."""
+
+    def emit(c, b, s, a):
+        cgutils.raw_memcpy(b, b.inttoptr(a[0], _FLOAT.as_pointer()), b.inttoptr(a[1], _FLOAT.as_pointer()), a[2], 4)
+        return c.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def clear(context, to, n):
+    """n zeros."""
+
+    def emit(c, b, s, a):
+        cgutils.memset(b, b.inttoptr(a[0], _FLOAT.as_pointer()), b.mul(a[1], ir.Constant(_WORD, 4)), 0)
+        return c.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+def tile(rows: int, vectors: int, by_place: bool) -> Any:
+    """Adds products to a tile of so many rows and registers of channels: ``(a, offset, b, step, out, shift, n)``.
+
+    What is multiplied by the i-th row of b (``step`` bytes apart), and added to ``shift`` bytes after the r-th address at out, is
+    the i-th number ``offset`` bytes after the r-th address at a, or, by place, the r-th number after the i-th address.
+    """
+
+    @intrinsic
+    def tile(context, a, offset, b, step, out, shift, n):
+        def emit(c, builder, s, given):
+            a, offset, b, step, out, shift, n = given
+
+            def word(address, i):
+                place = builder.inttoptr(address, _WORD.as_pointer())
+                return builder.load(builder.gep(place, [i if isinstance(i, ir.Value) else ir.Constant(_WORD, i)]))
+
+            def behind(address, by):
+                return builder.add(address, by if isinstance(by, ir.Value) else ir.Constant(_WORD, by))
+
+            def vectors_at(address):
+                return [builder.inttoptr(behind(address, 4 * LANES * v), _VECTOR.as_pointer()) for v in range(vectors)]
+
+            ends = [vectors_at(behind(word(out, r), shift)) for r in range(rows)]
+            sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]
+            starts = [] if by_place else [behind(word(a, r), offset) for r in range(rows)]
+            for r in range(rows):
+                for v in range(vectors):
+                    builder.store(builder.load(ends[r][v], align=4), sums[r][v])
+            with cgutils.for_range(builder, n) as loop:
+                i = loop.index
+                others = [builder.load(place, align=4) for place in vectors_at(behind(b, builder.mul(i, step)))]
+                here = behind(word(a, i), offset) if by_place else builder.mul(i, ir.Constant(_WORD, 4))
+                for r in range(rows):
+                    address = behind(here, 4 * r if by_place else starts[r])
+                    number = builder.load(builder.inttoptr(address, _FLOAT.as_pointer()), align=4)
+                    one = builder.insert_element(
+                        ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+                    )
+                    all_ = builder.shuffle_vector(
+                        one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+                    )
+                    for v in range(vectors):
+                        product = builder.fmul(all_, others[v], flags=("contract",))
+                        total = builder.fadd(builder.load(sums[r][v]), product, flags=("contract",))
+                        builder.store(total, sums[r][v])
+            for r in range(rows):
+                for v in range(vectors):
+                    builder.store(builder.load(sums[r][v]), ends[r][v], align=4)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), emit
+
+    return tile
