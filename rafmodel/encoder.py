@@ -75,9 +75,9 @@ def convolved(x: Array, weight: Array, stride: int = 2) -> Array:
 
     weight  (3^dims C, width); stride 1 or 2
     On accelerators it is ``lax.conv``, on a CPU compiled code (``native``) where that fits.  Where it does not, it is
-    ``lax.conv``, too, and where something is differentiated patches times a matrix, since a CPU's gradient of ``lax.conv`` is slow in loops:
-    the gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in by slices
-    of adjacent memory.  Reverse mode only.
+    ``lax.conv``, too, and where something is differentiated patches times a matrix, as a CPU's gradient of ``lax.conv`` is slow
+    in loops: the gradient makes the patches again rather than keep them, and adds what a pixel gets from the patches it lies in
+    by slices of adjacent memory.  Reverse mode only.
     """
     by_code = backend.on_cpu() and native.fits(x, weight)
     return native.convolved(x, weight, stride) if by_code else _by_library(stride, x, weight)

@@ -2,7 +2,7 @@
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
-experience, states, sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+experience, states, convolutions, sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
 FILE says was caught is not tried again, what was missed is.
 """
 
@@ -153,7 +153,6 @@ PROGRAM = [
     ("pretrain", "seen(i + 1)", "seen(i)", SIMULATION),
     ("pretrain", "split(_keys(key, i)[1], len", "split(_keys(key, i)[0], len", SIMULATION),
     ("pretrain", "if patch else shown, label[now]", "if patch else shown, label[now][::-1]", SIMULATION),
-    ("encoder", "some, images.reshape(-1, each, *images.shape[1:])", "some, images[::-1].reshape(-1, each, *images.shape[1:])", NETWORKS),
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
     # ---- accelerators; pairs made once
     ("backend", "return on_a_cpu if on_cpu() else ROOMY", "return ROOMY if on_cpu() else on_a_cpu", ACCELERATED),
@@ -672,7 +671,47 @@ PREVALENCE = [
 ]
 
 
+CONVOLUTIONS = [
+    ("machine_code", "+ y + 1) * line + channels", "+ y) * line + channels"),
+    ("machine_code", "clear(to, n * (depth + 2 * deep) * (height + 2) * line)", "clear(to, line)"),
+    (
+        "machine_code",
+        "z * stride) * (job[SPACE + 1] + 2) + y * stride) * row",
+        "z) * (job[SPACE + 1] + 2) + y * stride) * row",
+    ),
+    ("machine_code", "(line + x * stride * job[CHANNELS])", "(line + x * job[CHANNELS])"),
+    ("machine_code", "(k // 3 * (job[SPACE + 1] + 2) + k % 3)", "(k % 3 * (job[SPACE + 1] + 2) + k // 3)"),
+    (
+        "machine_code",
+        "job[WEIGHT] + 4 * k * 3 * channels * width",
+        "job[WEIGHT] + 4 * (8 - k) % 3 * 3 * channels * width",
+    ),
+    ("machine_code", "clear(answer, many * width)", "clear(answer, width)"),
+    ("machine_code", "clear(image, most * channels)", "clear(image, channels)"),
+    ("machine_code", "py + 1 - tap // 3 % 3", "py - 1 + tap // 3 % 3"),
+    ("machine_code", "z // stride + deep) * down", "z // stride) * down"),
+    ("machine_code", "range(px, long, stride)", "range(1 - px, long, stride)"),
+    ("machine_code", "y % stride == 0 and x % stride == 0", "y % stride == 0"),
+    ("machine_code", "job[WEIGHT] + 4 * tap * width * channels", "job[WEIGHT] + 4 * (8 - tap) * width * channels"),
+    ("machine_code", "job[WEIGHT] + 4 * (part * depth + k) * width", "job[WEIGHT] + 4 * k * width"),
+    ("machine_code", "n = min(at_once, end - first)", "n = min(at_once, max(1, end - first - 1))"),
+    ("machine_code", "r += ROWS if full else 1\n\n\n@njit", "r += ROWS\n\n\n@njit"),
+    ("machine_code", "if job[KIND] == AHEAD:", "if job[KIND] != BACK:"),
+    ("machine_code", "while add(address + 8 * DONE, 0) < parts:", "while False:"),
+    ("machine_code", "add(address + 8 * USERS, -1) == 1", "add(address + 8 * USERS, -1) >= 1"),
+    (
+        "instructions",
+        "builder.load(ends[r][v], align=4), sums[r][v]",
+        "ir.Constant(_VECTOR, [0.0] * LANES), sums[r][v]",
+    ),
+    ("instructions", "behind(here, 4 * r if by_place", "behind(here, 0 if by_place"),
+    ("native", ".transpose(0, 2, 1)", ".transpose(0, 1, 2)"),
+    ("native", "x.dtype == weight.dtype == jnp.float32", "x.dtype == jnp.float32"),
+    ("native", "np.int64(3 if dims == 3 else 1)", "np.int64(1)"),
+    ("encoder", "if by_code and x.shape[-1] % native.LANES == 0", "if by_code and x.shape[-1] % 4 == 0"),
+]
 LISTS = {
+    "convolutions": [(*mutant, ("test_convolutions_by_machine_code",)) for mutant in CONVOLUTIONS],
     "experience": [
         *(("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE),
         ("choices", 'stem.partition("@")[0]', "stem", ("test_experience_is_read_with_theory",)),
