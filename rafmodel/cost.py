@@ -104,8 +104,11 @@ def operations(design: Design, shape: tuple[int, ...]) -> float:
         return 0.0
     network = design.encoder.build(jax.random.key(0), shape, design.widths)
     graph, state = nnx.split(network)
-    batch = jax.ShapeDtypeStruct((8, *shape), jnp.float32)
-    lowered = jax.jit(lambda state, images: nnx.merge(graph, state)(images)).lower(state, batch)
+    half = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), state
+    )  # XLA does not see into native code
+    batch = jax.ShapeDtypeStruct((8, *shape), jnp.bfloat16)
+    lowered = jax.jit(lambda state, images: nnx.merge(graph, state)(images)).lower(half, batch)
     return float(cast(dict[str, Any], lowered.cost_analysis() or {}).get("flops", 0.0)) / 8
 
 
