@@ -46,7 +46,7 @@ def task(context):
     """The address of what threads do, by its name, so that what is compiled can be kept on disk."""
 
     def emit(c, b, s, a):
-        kind = ir.FunctionType(ir.VoidType(), [_WORD])
+        kind = ir.FunctionType(_WORD, [_WORD])
         return b.ptrtoint(cgutils.get_or_insert_function(b.module, kind, TASK), _WORD)
 
     return types.int64(), emit

@@ -213,11 +213,12 @@ def _leave(address):
         free(address)
 
 
-@cfunc(types.void(types.int64), cache=True)
+@cfunc(types.int64(types.int64), cache=True)
 def helped(address):
     """What every thread does; XLA's own call goes through this address, too, so that all is compiled once."""
     _work(address)
     _leave(address)
+    return 0
 
 
 binding.add_symbol(TASK, helped.address)
