@@ -694,7 +694,7 @@ CONVOLUTIONS = [
     ("machine_code", "y % stride == 0 and x % stride == 0", "y % stride == 0"),
     ("machine_code", "job[WEIGHT] + 4 * tap * width * channels", "job[WEIGHT] + 4 * (8 - tap) * width * channels"),
     ("machine_code", "job[WEIGHT] + 4 * (part * depth + k) * width", "job[WEIGHT] + 4 * k * width"),
-    ("machine_code", "n = min(at_once, end - first)", "n = min(at_once, max(1, end - first - 1))"),
+    ("machine_code", "n = min(at_once, end - first)", "n = at_once"),
     ("machine_code", "r += ROWS if full else 1\n\n\n@njit", "r += ROWS\n\n\n@njit"),
     ("machine_code", "if job[KIND] == AHEAD:", "if job[KIND] != BACK:"),
     ("machine_code", "while add(address + 8 * DONE, 0) < parts:", "while False:"),
