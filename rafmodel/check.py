@@ -81,7 +81,7 @@ def check(
         score[row, 5 : 5 + n] = inside.mean((1, 2, 3))
         score[row, -1] = fit.log_density(one, fit.cells(study).observed)[:, 1:].mean()
 
-    weight = fit.fit(study, key=key_full)["weight"].values
+    weight = fit.fit(study, key=key_full, warmup=warmup, draws=draws, chains=4)["weight"].values
     under_shift = by_seed.sel(severity=slice(1, None))
     variables = {
         "score": (("level", "measure"), score),

@@ -10,7 +10,9 @@ Test images are the same for all designs, so most of the sampling error sits in 
 between designs, seed noise included, is in the residual.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -43,7 +45,7 @@ class Cells(NamedTuple):
     dose      (cell,) level over 5, 0 for clean
     used      (cell,) 1 where two designs have an outcome beside any one that is held out, else 0
     holes     (2, n) design and cell of each absent outcome that has others beside it
-    abroad    (design, cell) mean effect of the design on other cohorts, 0 where not known; None: not asked
+    abroad    (design, cell) mean effect of the design on other cohorts, 0 where not known
     """
 
     observed: Array
@@ -52,7 +54,7 @@ class Cells(NamedTuple):
     dose: Array
     used: Array
     holes: Array
-    abroad: Array | None = None
+    abroad: Array
 
 
 def cells(study: xr.Dataset, known: xr.Dataset | None = None) -> Cells:
@@ -73,6 +75,7 @@ def cells(study: xr.Dataset, known: xr.Dataset | None = None) -> Cells:
             f"{n_designs}; run more --designs"
         )
     middle = np.nansum(theory, 0) / np.maximum(np.isfinite(theory).sum(0), 1)
+    elsewhere = np.zeros_like(seen) if known is None else _flat(experience.effects(known, study))
     return Cells(
         jnp.asarray(seen),
         jnp.asarray(np.nan_to_num(theory - middle)),
@@ -80,7 +83,7 @@ def cells(study: xr.Dataset, known: xr.Dataset | None = None) -> Cells:
         jnp.asarray(np.concatenate([[0.0], np.tile(np.arange(1, 6) / 5, n_shifts)])),
         jnp.asarray(used, float),
         jnp.asarray(np.stack(np.nonzero(~has & has.any(1, keepdims=True) & used[None, :]))),
-        None if known is None else jnp.asarray(np.nan_to_num(_flat(experience.effects(known, study)))),
+        jnp.asarray(np.nan_to_num(elsewhere)),
     )
 
 
@@ -128,9 +131,11 @@ def model(studies: Sequence[Cells], included: Sequence[Array]) -> None:
 
     included  (design,) of each study: 1 where its outcomes are known, 0 where they are held out
     A held-out design enters through its prediction only (the centring of ``theory``), which uses no outcome.
-    An absent outcome is a parameter under a nearly flat prior, which integrates it out.
+    An absent outcome is a parameter under a nearly flat prior, which integrates it out.  So is the weight of what designs did on
+    other cohorts where nothing is known of that: it keeps its prior and changes no other parameter's law, and one compiled
+    program serves both.
     """
-    foreign = _drawn("weight_abroad", dist.Normal(0.5, 0.5)) if studies[0].abroad is not None else 0.0
+    foreign = _drawn("weight_abroad", dist.Normal(0.5, 0.5))
     n_terms = 1 + studies[0].shift.shape[0] // 5  # shifts, which all studies share, and clean
     weight = _drawn("weight", dist.Normal(0.5, 0.5))
     by_shift = _drawn("weight_spread", dist.HalfNormal(0.3))
@@ -162,8 +167,7 @@ def unexplained(study: Cells, outcomes: Array, weights: Array, foreign: Array | 
 
 def explained(study: Cells, weights: Array, foreign: Array | float) -> Array:
     """What theory, and other cohorts where they are asked, say of each design's effect, (design, cell)."""
-    told = weights[study.shift][None, :] * study.theory
-    return told if study.abroad is None else told + foreign * study.abroad
+    return weights[study.shift][None, :] * study.theory + foreign * study.abroad
 
 
 def restricted(study: Cells, known: Array, rest: Array, spread: Spread) -> Array:
@@ -214,6 +218,17 @@ def chain(
     return run.get_samples()
 
 
+def _chains(keys: Array, studies: Sequence[Cells], included: Sequence[Sequence[Array]], **size: int) -> list[dict[str, Array]]:
+    """A chain for each key and choice of designs, on all cores, as one uses a single core; the first alone, which compiles."""
+    first = jax.block_until_ready(chain(keys[0], studies, included[0], **size))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [
+            pool.submit(lambda *given: jax.block_until_ready(chain(*given, **size)), key, studies, some)
+            for key, some in zip(keys[1:], included[1:], strict=True)
+        ]
+        return [first, *(one.result() for one in waiting)]
+
+
 def fit(
     studies: xr.Dataset | Sequence[xr.Dataset],
     *,
@@ -237,8 +252,8 @@ def fit(
             )
     data = [cells(table) for table in tables]
     known = [reported(d) for d in data]
-    runs = [chain(k, data, known, warmup=warmup, draws=draws) for k in jax.random.split(key, chains)]
-    names = [n for n in runs[0] if not n.endswith("_z") and not n.startswith("absent")]
+    runs = _chains(jax.random.split(key, chains), data, [known] * chains, warmup=warmup, draws=draws)
+    names = [n for n in runs[0] if not n.endswith(("_z", "_abroad")) and not n.startswith("absent")]
     values = {n: np.stack([np.asarray(run[n]) for run in runs]) for n in names}
     variables = {}
     for name, value in values.items():
@@ -294,11 +309,10 @@ def leave_one_design_out(
     """
     data = cells(study, known)
     _complete(study, data)
-    laws = []
-    for which, key_chain in enumerate(jax.random.split(key, len(data.observed))):
-        rest = reported(data).at[which].set(0)
-        found = chain(key_chain, [data], [rest], warmup=warmup, draws=draws)
-        laws.append(foretold(data, rest, which, found))
+    n = len(data.observed)
+    rest = [reported(data).at[which].set(0) for which in range(n)]
+    runs = _chains(jax.random.split(key, n), [data], [[one] for one in rest], warmup=warmup, draws=draws)
+    laws = [foretold(data, rest[which], which, runs[which]) for which in range(n)]
     return HeldOut(jnp.stack([law.mean for law in laws]), jnp.stack([law.sd for law in laws]))
 
 
@@ -317,7 +331,7 @@ def foretold(study: Cells, known: Array, which: int, draws: dict[str, Array]) ->
 
     def law(draw: dict[str, Array]) -> HeldOut:
         weights = draw["weight_by_shift"]
-        foreign = draw.get("weight_abroad", 0.0)
+        foreign = draw["weight_abroad"]
         level = known @ unexplained(study, filled(study, draw.get("absent_0")), weights, foreign) / known.sum()
         mean = level + explained(study, weights, foreign)[which]
         own = variance(study, Spread(draw["design_sd"], draw["curve_sd_by_shift"], draw["residual_sd"]))

@@ -4,7 +4,6 @@ Reads tables only.  Every number on the page comes from the study or from its ch
 """
 
 import base64
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rafmodel import findings, plot
-from rafmodel.canvas import render, style
 from rafmodel.files import atomically
 
 FEW = 20  # cases or controls below which a subgroup is flagged
@@ -78,14 +76,14 @@ def write(study: xr.Dataset, check: xr.Dataset | None, folder: Path) -> Path:
     check  held-out predictions, or None where there were too few designs
     """
     name = findings.called(study)
-    plot.figures(study, check, folder / "figures")
+    drawn = plot.figures(study, check, folder / "figures")
     page = _template().render(
         study=study.attrs,
         metric=name,
         question=findings.question(study),
         questions=[str(q) for q in study["question"].values] if "question" in study.dims else [],
         answers=findings.answers(study, check),
-        figures=_figures(study, check),
+        figures=_figures(drawn, name),
         check=_check_rows(check),
         levels={level: LEVELS[level] for level, _ in _check_rows(check)},
         measures={k: (short, text.replace("AUC", name)) for k, (short, text) in MEASURES.items()},
@@ -109,19 +107,19 @@ def _template():
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html.jinja")
 
 
-def _figures(study: xr.Dataset, check: xr.Dataset | None) -> list[dict[str, str]]:
-    """Title, caption and PNG (base64) of each figure, in reading order."""
-    with style():
-        drawn = plot.sheets(study, check)
-        found = []
-        for name, (title, caption) in CAPTIONS.items():
-            if name in drawn:
-                file = io.BytesIO()
-                render(drawn[name], file, "png")
-                data = base64.b64encode(file.getvalue()).decode()
-                told = caption.replace("AUC", findings.called(study))
-                found.append({"name": name, "title": title, "caption": told, "data": data})
-    return found
+def _figures(drawn: list[Path], metric: str) -> list[dict[str, str]]:
+    """Title, caption and PNG (base64) of each figure that was drawn, in reading order."""
+    pictures = {path.stem: path for path in drawn if path.suffix == ".png"}
+    return [
+        {
+            "name": name,
+            "title": title,
+            "caption": caption.replace("AUC", metric),
+            "data": base64.b64encode(pictures[name].read_bytes()).decode(),
+        }
+        for name, (title, caption) in CAPTIONS.items()
+        if name in pictures
+    ]
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -151,6 +151,7 @@ def test_the_predictive_law_of_known_parameters():
     data = fit.cells(study(7, 1.0, n_shifts=2))
     weights, curve = np.array([0.5, 1.0, 0.8]), np.array([0.2, 0.4, 0.3])
     draw = {"weight_by_shift": weights, "curve_sd_by_shift": curve, "design_sd": 0.1, "residual_sd": 0.05}
+    draw |= {"weight_abroad": 3.0}  # of nothing
     known = np.ones(10)
     known[4] = 0
     law = fit.foretold(data, jnp.asarray(known), 4, {k: jnp.asarray(v)[None] for k, v in draw.items()})
