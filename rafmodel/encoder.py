@@ -107,7 +107,7 @@ def _back(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, 
         to_weight = native.to_weight(x, slope, stride)
     else:
         to_weight = _patches(x, stride=stride).reshape(-1, len(weight)).T @ slope.reshape(-1, slope.shape[-1])
-    if by_code and x.shape[-1] % native.LANES == 0:
+    if by_code and x.shape[-1] % native.EVEN == 0:
         return native.to_images(slope, weight, x.shape, stride), to_weight
     return _unpatched(slope @ weight.T, x.shape, stride), to_weight
 

@@ -218,7 +218,9 @@ def chain(
     return run.get_samples()
 
 
-def _chains(keys: Array, studies: Sequence[Cells], included: Sequence[Sequence[Array]], **size: int) -> list[dict[str, Array]]:
+def _chains(
+    keys: Array, studies: Sequence[Cells], included: Sequence[Sequence[Array]], **size: int
+) -> list[dict[str, Array]]:
     """A chain for each key and choice of designs, on all cores, as one uses a single core; the first alone, which compiles."""
     first = jax.block_until_ready(chain(keys[0], studies, included[0], **size))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

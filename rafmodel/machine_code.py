@@ -9,9 +9,14 @@ since a thread that XLA lends may come when all is done.  Parts do not depend on
 there are.  Tensors are deep, (N, depth, height, width, channels): a picture is a volume of one plane.
 """
 
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
 from llvmlite import binding
 from numba import cfunc, njit, types
 
+from rafmodel import instructions
 from rafmodel.instructions import LANES, ROWS, TASK, add, call, clear, copy, free, memory, task, tile, words
 
 SMALL = 2**20  # products below which no other thread is asked for help
@@ -21,6 +26,8 @@ NEXT, USERS, DONE, PARTS, KIND, N, IMAGE, PLACE, WEIGHT, STRIDE, PLANES, CHANNEL
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 20, 25,
 )  # fmt: skip
 AHEAD, BACK, TO_WEIGHT = 0, 1, 2
+# what is kept on disk is known by this file's text and by values that functions enclose: so by the other file's text, too
+OTHER = crc32(Path(instructions.__file__).read_bytes())
 # words of XLA's call frame and of its table of functions
 EXTENSION, TABLE, CONTEXT, ARGUMENTS, RESULTS, ATTRIBUTES = 1, 2, 3, 9, 14, 20
 LEND, COUNT = 17, 18
@@ -29,44 +36,36 @@ LEND, COUNT = 17, 18
 # ---- many rows
 
 
-_tile_1, _tile_2, _line_1, _line_2 = (tile(*size, False) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
-_turn_1, _turn_2, _one_1, _one_2 = (tile(*size, True) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
+def _swept(by_place: bool) -> Any:
+    """Tile after tile of a sum of products, some of them narrow: ``(a, many, offset, b, step, out, n, width)``.
+
+    Rows at a (n numbers ``offset`` after each of many addresses) times b (n, width), added to many rows at out; or, by place,
+    the transpose of these rows times b (many, width), added to n rows.
+    """
+    full_1, full_2, one_1, one_2 = (tile(*size, by_place) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
+
+    @njit(error_model="numpy")
+    def sweep(a, many, offset, b, step, out, n, width):
+        rows, depth = (n, many) if by_place else (many, n)
+        for w in range(0, width, 2 * LANES):
+            two, r = w + 2 * LANES <= width, 0
+            while r < rows:
+                full = r + ROWS <= rows
+                start, behind = (a, offset + 4 * r) if by_place else (a + 8 * r, offset)
+                if full and two:
+                    full_2(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
+                elif full:
+                    full_1(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
+                elif two:
+                    one_2(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
+                else:
+                    one_1(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
+                r += ROWS if full else 1
+
+    return sweep
 
 
-@njit(error_model="numpy")
-def _rows(a, many, offset, b, step, out, n, width):
-    """Rows at a (n numbers ``offset`` after each of many addresses) times b (n, width), added to rows at out."""
-    for w in range(0, width, 2 * LANES):
-        two, r = w + 2 * LANES <= width, 0
-        while r < many:
-            full = r + ROWS <= many
-            if full and two:
-                _tile_2(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
-            elif full:
-                _tile_1(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
-            elif two:
-                _line_2(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
-            else:
-                _line_1(a + 8 * r, offset, b + 4 * w, step, out + 8 * r, 4 * w, n)
-            r += ROWS if full else 1
-
-
-@njit(error_model="numpy")
-def _by_place(a, many, offset, b, step, out, n, width):
-    """n numbers ``offset`` after each of many addresses, transposed, times b (many, width), added to n rows at out."""
-    for w in range(0, width, 2 * LANES):
-        two, r = w + 2 * LANES <= width, 0
-        while r < n:
-            full = r + ROWS <= n
-            if full and two:
-                _turn_2(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
-            elif full:
-                _turn_1(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
-            elif two:
-                _one_2(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
-            else:
-                _one_1(a, offset + 4 * r, b + 4 * w, step, out + 8 * r, 4 * w, many)
-            r += ROWS if full else 1
+_rows, _by_place = _swept(False), _swept(True)
 
 
 # ---- some images
@@ -213,14 +212,19 @@ def _leave(address):
         free(address)
 
 
-@cfunc(types.int64(types.int64), cache=True)
-def helped(address):
-    """What every thread does; XLA's own call goes through this address, too, so that all is compiled once."""
-    _work(address)
-    _leave(address)
-    return 0
+def _helped(other: int) -> Any:
+    @cfunc(types.int64(types.int64), cache=True)
+    def helped(address):
+        _work(address)
+        _leave(address)
+        return 0 * other
+
+    return helped
 
 
+helped = _helped(
+    OTHER
+)  # what every thread does; XLA's own call goes through this address, too, so that all is compiled once
 binding.add_symbol(TASK, helped.address)
 
 
@@ -279,19 +283,16 @@ def _answer(frame, kind):
     return 0
 
 
-@cfunc(types.int64(types.CPointer(types.int64)), cache=True)
-def ahead(frame):
-    """XLA's call: images (N, *space, C) and weights (9 planes C, width) to answers (N, *places, width)."""
-    return _answer(frame, AHEAD)
+def _called(kind: int, other: int) -> Any:
+    @cfunc(types.int64(types.CPointer(types.int64)), cache=True)
+    def called(frame):
+        return _answer(frame, kind) + 0 * other
+
+    return called
 
 
-@cfunc(types.int64(types.CPointer(types.int64)), cache=True)
-def back(frame):
-    """XLA's call: slopes of answers and weights transposed, (9 planes, width, C), to slopes of images."""
-    return _answer(frame, BACK)
-
-
-@cfunc(types.int64(types.CPointer(types.int64)), cache=True)
-def to_weight(frame):
-    """XLA's call: images and slopes of answers to slopes of weights, (parts, 9 planes C, width), by parts of the images."""
-    return _answer(frame, TO_WEIGHT)
+ahead = _called(AHEAD, OTHER)  # images (N, *space, C) and weights (9 planes C, width) to answers (N, *places, width)
+back = _called(BACK, OTHER)  # slopes of answers and weights transposed, (9 planes, width, C), to slopes of images
+to_weight = _called(
+    TO_WEIGHT, OTHER
+)  # images and slopes of answers to those of weights, (parts, 9 planes C, width), by parts

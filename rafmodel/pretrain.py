@@ -113,7 +113,7 @@ def train_on(
     return nnx.merge(graph, state[0])
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnums=2)
 def _rows(key: Array, start: int, batch: int, n: int) -> Array:
     """Which of ``n`` images each of the SCAN steps from ``start`` on sees, (SCAN, batch)."""
     return jax.vmap(lambda i: jax.random.randint(_keys(key, i)[0], (batch,), 0, n, jnp.int32))(start + jnp.arange(SCAN))
@@ -133,13 +133,14 @@ def over_devices(batch: int) -> NamedSharding | None:
 
 
 # the learning rate is not inside: one program serves every rate and number of steps
-_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+# weights are one long vector inside, which compiles sooner
+_OPTIMISER = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam()))
 
 
 def rates(steps: int, peak: float) -> np.ndarray:
     """Learning rate of each step (steps,): a tenth of them to the peak, then down, by cosines.  Smith, Topin 2019."""
     schedule = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.1)
-    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(steps)), np.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)

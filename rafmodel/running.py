@@ -27,8 +27,8 @@ import jax
 import numpy as np
 
 import rafmodel
+from rafmodel import backend, metrics, native
 from rafmodel import cohort as cohorts
-from rafmodel import metrics
 from rafmodel.cohort import Cohort
 from rafmodel.console import forget_programs, set_up_jax
 from rafmodel.design import Design
@@ -187,11 +187,13 @@ def commit() -> str:
 
 @cache
 def release(more: tuple[str, ...] = ()) -> tuple[str, str]:
-    """Versions of libraries and digest of the modules that decide a cell's result, a task's own among them."""
+    """Versions of libraries, what convolves, and digest of the modules that decide a cell's result, a task's own among them."""
     here = Path(rafmodel.__file__).parent
     names = [here / f"{name}.py" for name in (*_DECIDE, *more)]
     names += sorted((here / "variability").glob("*.py"))
-    return " ".join(map(version, _LIBRARIES)), hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
+    versions = " ".join(map(version, _LIBRARIES))
+    convolved = "machine code" if backend.on_cpu() and native.ready() else "XLA"
+    return f"{versions}, {convolved}", hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
 def read(plan: Plan, place: Path) -> Any:
@@ -356,7 +358,8 @@ def receive(parcel: Parcel) -> None:
     """
     if release(parcel.modules) != tuple(parcel.release):
         told = (
-            f"the workers have another version of rafmodel or of {', '.join(_LIBRARIES)}; install the same everywhere"
+            f"the workers have another version of rafmodel or of {', '.join(_LIBRARIES)}, or another RAFMODEL_NATIVE; "
+            "install the same everywhere"
         )
         raise InputError(told)
     set_up_jax()

@@ -190,7 +190,7 @@ def finetuned(key: Array, network: Network, learned: Cohort, design: Design) -> 
 def sound(network: Network) -> bool:
     """Whether all weights are finite; fast maxima on a CPU can hide from the features that they are not."""
     weights = jax.tree.leaves(nnx.state(network)) if isinstance(network, nnx.Module) else []
-    return all(bool(jnp.isfinite(weight).all()) for weight in weights)
+    return all(np.isfinite(np.asarray(weight)).all() for weight in weights)
 
 
 def unseen(key: Array, train: Cohort, labelled: Cohort) -> np.ndarray:

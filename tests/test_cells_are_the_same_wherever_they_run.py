@@ -150,6 +150,20 @@ def test_a_worker_of_another_version_is_refused():
         running.receive(parcel._replace(release=("0.0", parcel.release[1])))
 
 
+def test_cells_are_named_after_what_convolves(monkeypatch):
+    """Machine code and XLA round differently, so neither goes on from what the other kept, nor works for it."""
+    asked = plan(design("rows", rows))
+    here, parcel = running.digest(("", ""), asked, asked.designs[0], 0), running._packed(asked)
+    try:
+        running.release.cache_clear()
+        monkeypatch.setattr(running.native, "ready", lambda: False)
+        assert running.digest(("", ""), asked, asked.designs[0], 0) != here
+        with pytest.raises(InputError, match="another RAFMODEL_NATIVE"):
+            running.receive(parcel)
+    finally:
+        running.release.cache_clear()
+
+
 @pytest.mark.parametrize(
     "module", ["segment", "contours", "masks", "dice", "cohort", "on_disk", "simulate", "findings"]
 )

@@ -244,6 +244,7 @@ def sample(image: Array, positions: Array) -> Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
+@jax.jit  # else its loop, a new function at every call, would be compiled again wherever it is not part of a program
 def settled(image: Array) -> Array:
     """The image itself, written to memory before anything reads it, where this is a CPU.
 
