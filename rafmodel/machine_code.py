@@ -222,9 +222,7 @@ def _helped(other: int) -> Any:
     return helped
 
 
-helped = _helped(
-    OTHER
-)  # what every thread does; XLA's own call goes through this address, too, so that all is compiled once
+helped = _helped(OTHER)  # what every thread does, XLA's own call too, by its address, so that all is compiled once
 binding.add_symbol(TASK, helped.address)
 
 
@@ -293,6 +291,4 @@ def _called(kind: int, other: int) -> Any:
 
 ahead = _called(AHEAD, OTHER)  # images (N, *space, C) and weights (9 planes C, width) to answers (N, *places, width)
 back = _called(BACK, OTHER)  # slopes of answers and weights transposed, (9 planes, width, C), to slopes of images
-to_weight = _called(
-    TO_WEIGHT, OTHER
-)  # images and slopes of answers to those of weights, (parts, 9 planes C, width), by parts
+to_weight = _called(TO_WEIGHT, OTHER)  # images and slopes of answers to those of weights (parts, 9 planes C, width)
