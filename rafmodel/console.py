@@ -1,10 +1,13 @@
 """What commands share with the terminal they run in."""
 
 import ctypes
+import gc
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 TRIES = 100  # at dropping programs while other threads compile
 
@@ -41,28 +44,38 @@ def _libc(function: str) -> ctypes.CDLL | None:
     return libc if hasattr(libc, function) else None
 
 
-def forget_programs(most: int = 4_000) -> None:
+def forget_programs(most: int = 4_000, first: Iterable[Any] = ()) -> None:
     """Drop jax's compiled programs, so that memory does not grow with designs and shifts, and hand back what they took.
 
-    most  memory maps from which on; they grow with every program, by some 500 and 40 to 110 MiB a design, and at the system's
-          limit on them (65,530 by default on Linux) the process would end without a word
+    most   memory maps from which on; they grow with every program, by some 300 and 30 to 110 MiB a design, and at the system's
+           limit on them (65,530 by default on Linux) the process would end without a word
+    first  compiled functions whose programs go first: all others only where that was not enough
     """
-    maps = Path("/proc/self/maps")
-    if not maps.exists():  # not Linux
+    if _maps() <= most:
         return
-    with maps.open("rb") as lines:
-        if sum(1 for _ in lines) <= most:
-            return
     import jax
 
-    for _ in range(TRIES):
-        try:
-            jax.clear_caches()
-            break
-        except RuntimeError:  # it goes through a dictionary to which another thread has just added what it compiled
-            time.sleep(0.01)
+    for one in first:
+        one.clear_cache()
+    gc.collect()  # programs are in cycles
+    if _maps() > most:
+        for _ in range(TRIES):
+            try:
+                jax.clear_caches()
+                break
+            except RuntimeError:  # it goes through a dictionary to which another thread has just added what it compiled
+                time.sleep(0.01)
     if libc := _libc("malloc_trim"):
         libc.malloc_trim(0)
+
+
+def _maps() -> int:
+    """Memory maps of this process; 0 where the system does not tell."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():  # not Linux
+        return 0
+    with maps.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 class timed:

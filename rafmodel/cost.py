@@ -120,7 +120,7 @@ def memory(plan: Plan, at_once: int) -> float:
     trained = [d.batch * (2 if d.proxy.siamese else 1) * m for d, m in zip(plan.designs, seen, strict=True) if d.steps]
     altered = 5 * min(IMAGES, PIXELS // math.prod(shape[:-1])) * (pixels + max(maps))
     on_disk = isinstance(plan.cohort.image, OnDisk)
-    images = 2 * GATHERED * at_once if on_disk else plan.cohort.image.nbytes + 2 * 4 * n * pixels
+    images = 4 * GATHERED // 3 * at_once if on_disk else plan.cohort.image.nbytes + 2 * 4 * n * pixels
     return PROCESS + images + at_once * 4 * (LIVE * max(trained, default=0) + altered)
 
 

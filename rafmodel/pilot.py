@@ -20,6 +20,7 @@ from rafmodel.cohort import Cohort
 from rafmodel.console import forget_programs
 from rafmodel.design import Design
 from rafmodel.experience import probit
+from rafmodel.pretrain import PROGRAMS
 from rafmodel.variability import Variability
 
 STEPS = 100  # of a short run
@@ -46,7 +47,7 @@ def short_run(
 
     What ``simulate`` would say of it, without threshold and early warning; nan where the run failed.
     """
-    forget_programs()
+    forget_programs(first=PROGRAMS)
     run = simulate.trained(key, train, short(design, steps))
     names, _ = cohorts.groups(test, group)
     if run.health.failed:

@@ -4,7 +4,9 @@ On several devices each draws and encodes its part of a batch; weights are the s
 still sees the whole batch.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ from rafmodel.on_disk import OnDisk
 from rafmodel.proxies import Proxy
 
 SCAN = 25  # optimiser steps per compiled call
-GATHERED = 2**27  # most bytes of images that lie ready for several steps, or for one whose batch is larger
+GATHERED = 2**28  # most bytes of images and pairs that lie ready for several steps, or for one whose batch is larger
 
 
 class Learner(nnx.Module):
@@ -99,17 +101,19 @@ def train_on(
     graph, weights = nnx.split(learner)
     slow = jax.tree.map(jnp.copy, weights) if design.proxy.momentum else None
     state = (weights, _OPTIMISER.init(weights), slow)
-    rate = rates(design.steps, design.learning_rate)
-    run = partial(_steps, design.proxy, graph, over_devices(design.batch), design.precision, patch)
-    each = max(1, min(SCAN, GATHERED // (4 * design.batch * int(np.prod(images.shape[1:])))))
+    rate, parts = rates(design.steps, design.learning_rate), over_devices(design.batch)
+    run = partial(_steps, Objective.of(design.proxy), graph, parts, design.precision)
+    each = max(1, min(SCAN, GATHERED // (3 * 4 * design.batch * int(np.prod(images.shape[1:])))))
     source = images if isinstance(images, OnDisk) else jnp.asarray(images)
     for start in range(0, design.steps, each):
         few = jnp.asarray(np.resize(rate[start : start + each], SCAN))
         rows = np.asarray(_rows(key, start, design.batch, len(label)))[:each]
         seen = jnp.asarray(source[rows.ravel()]).reshape(*rows.shape, *images.shape[1:])
         told = jnp.asarray(label[rows], jnp.int32)
-        jax.block_until_ready(state)  # no more than the images of two calls are in memory
-        state = run(state, seen, told, key, few, start, min(start + each, design.steps), design.steps)
+        jax.block_until_ready(state)  # no more than the images of two calls, and the pairs of one, are in memory
+        pairs = _drawn(design.proxy.pairs, parts, patch, seen, told, key, start)
+        state = run(state, *pairs, few, start, min(start + each, design.steps), design.steps)
+        del pairs
     return nnx.merge(graph, state[0])
 
 
@@ -143,34 +147,79 @@ def rates(steps: int, peak: float) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(steps)), np.float32)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
-def _steps(proxy: Proxy, graph, parts, precision, patch, state, images, label, key, rate, start, stop, steps):
-    """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,); step i always draws from ``fold_in(key, i)``.
+# what is shown and what is learned are two programs: tasks on one law share the first, one task on several laws the second
 
-    images, label  (a few steps, batch, *space, C) and (a few steps, batch), from step ``start`` on
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _drawn(pairs, parts, patch, images, label, key, start):
+    """Inputs and targets of a few steps, (a few steps, batch, ...); step i always draws from ``fold_in(key, i)``.
+
+    start          the first of the steps
+    images, label  (a few steps, batch, *space, C) and (a few steps, batch)
     """
 
-    def divided(rows):
-        return rows if parts is None else jax.lax.with_sharding_constraint(rows, parts)
-
     def seen(i):
-        """The images of step i and their labels."""
-        now = jnp.minimum(i, stop - 1) - start
-        shown = divided(images[now])
-        return _cut(_keys(key, i)[0], shown, patch) if patch else shown, label[now]
+        """The images of the i-th step and their labels."""
+        now = jnp.minimum(i, len(images) - 1)
+        shown = _divided(images[now], parts)
+        return _cut(_keys(key, start + i)[0], shown, patch) if patch else shown, label[now]
+
+    def draw(i, shown):
+        keys = _divided(jax.random.split(_keys(key, start + i)[1], label.shape[1]), parts)
+        return _divided(jax.vmap(pairs)(keys, *shown), parts)
+
+    def filed(kept, pair, i):
+        return jax.tree.map(lambda many, one: many.at[i].set(one), kept, pair)
 
     def step(i, carried):
-        (weights, moments, slow), shown = carried
-        keys = divided(jax.random.split(_keys(key, i)[1], len(shown[1])))
-        inputs, targets = divided(jax.vmap(proxy.pairs)(keys, *shown))
-        gradient = jax.grad(partial(_loss, proxy, graph, precision=precision))(weights, inputs, targets, slow)
-        update, moments = _OPTIMISER.update(gradient, moments, weights)
-        weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
-        return (weights, moments, followed(slow, weights, proxy.momentum, i / steps)), seen(i + 1)
+        shown, pair, kept = carried
+        return seen(i + 1), draw(i, shown), filed(kept, pair, i - 1)
 
     # the next step's images are carried along, so that they lie in memory: looked up where a view reads them, each is found
-    # again for every pixel of every view
-    return jax.lax.fori_loop(start, stop, step, (state, seen(start)))[0]
+    # again for every pixel of every view; and so is the last step's pair, as a view is drawn by one core where it is filed
+    kinds = jax.eval_shape(draw, 0, seen(0))
+    pair = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), kinds)
+    kept = jax.tree.map(lambda one: jnp.zeros((len(images), *one.shape), one.dtype), kinds)
+    _, pair, kept = jax.lax.fori_loop(0, len(images), step, (seen(0), pair, kept))
+    return filed(kept, pair, -1)
+
+
+def _divided(rows, parts: NamedSharding | None):
+    """A batch, each part of it on its device."""
+    return rows if parts is None else jax.lax.with_sharding_constraint(rows, parts)
+
+
+class Objective(NamedTuple):
+    """What a proxy task asks, whatever it shows: fields of ``Proxy``."""
+
+    loss: Callable[[Array, Array], Array]
+    siamese: bool
+    momentum: float
+
+    @classmethod
+    def of(cls, proxy: Proxy) -> "Objective":
+        return cls(proxy.loss, proxy.siamese, proxy.momentum)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+def _steps(asked: Objective, graph, parts, precision, state, inputs, targets, rate, start, stop, steps):
+    """Optimiser steps ``start`` to ``stop`` of ``steps`` at rates (SCAN,).
+
+    inputs, targets  (a few steps, batch, ...), from step ``start`` on
+    """
+
+    def step(i, state):
+        weights, moments, slow = state
+        pair = (_divided(each[i - start], parts) for each in (inputs, targets))
+        gradient = jax.grad(partial(_loss, asked, graph, precision=precision))(weights, *pair, slow)
+        update, moments = _OPTIMISER.update(gradient, moments, weights)
+        weights = optax.apply_updates(weights, jax.tree.map(lambda u: -rate[i - start] * u, update))
+        return weights, moments, followed(slow, weights, asked.momentum, i / steps)
+
+    return jax.lax.fori_loop(start, stop, step, state)
+
+
+PROGRAMS = _drawn, _steps  # of one design or a few, where others serve all
 
 
 def _cut(key: Array, images: Array, side: int) -> Array:
@@ -183,7 +232,7 @@ def _cut(key: Array, images: Array, side: int) -> Array:
 
 
 def _loss(
-    proxy: Proxy, graph, weights, inputs: Array, targets: Array, slow=None, *, precision: str = "float32"
+    asked: Objective | Proxy, graph, weights, inputs: Array, targets: Array, slow=None, *, precision: str = "float32"
 ) -> Array:
     """The task's loss; with a slow teacher each view foretells what the teacher makes of the other.
 
@@ -194,16 +243,16 @@ def _loss(
         return jax.tree.map(lambda x: x.astype(precision) if x.dtype == jnp.float32 else x, tree)
 
     learner, inputs = nnx.merge(graph, rounded(weights)), rounded(inputs)
-    if not proxy.siamese:
-        return proxy.loss(_single(learner(inputs)), targets)
+    if not asked.siamese:
+        return asked.loss(_single(learner(inputs)), targets)
     targets = rounded(targets)
     one, two = learner.pair(inputs, targets)
-    if not proxy.momentum:
-        return proxy.loss(_single(one), _single(two))
+    if not asked.momentum:
+        return asked.loss(_single(one), _single(two))
     teacher = nnx.merge(graph, jax.lax.stop_gradient(rounded(weights if slow is None else slow)))
     its_one, its_two = map(_single, teacher.pair(inputs, targets))
     told = _single(learner.foretold(one)), _single(learner.foretold(two))
-    return (proxy.loss(told[0], its_two) + proxy.loss(told[1], its_one)) / 2
+    return (asked.loss(told[0], its_two) + asked.loss(told[1], its_one)) / 2
 
 
 def _single(x: Array) -> Array:

@@ -375,12 +375,14 @@ def masked(law: ViewLaw) -> Proxy:
         key_view, key_mask = jax.random.split(key)
         return _hidden(key_mask, view(key_view, image, law))
 
-    def loss(output: Array, target: Array) -> Array:
-        content, mask = target[..., :-1], target[..., -1:]
-        painted = output.reshape(content.shape) * mask
-        return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
+    return Proxy("masked", pairs, filled_in, lambda shape: int(np.prod(shape)), law, cells=PATCHES, on=masked)
 
-    return Proxy("masked", pairs, loss, lambda shape: int(np.prod(shape)), law, cells=PATCHES, on=masked)
+
+def filled_in(output: Array, target: Array) -> Array:
+    """Mean squared distance at hidden pixels, of output (B, pixels x C) from target (B, *space, C + 1)."""
+    content, mask = target[..., :-1], target[..., -1:]
+    painted = output.reshape(content.shape) * mask
+    return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
 
 @jax.jit

@@ -34,6 +34,7 @@ from rafmodel.console import forget_programs, set_up_jax
 from rafmodel.design import Design
 from rafmodel.errors import InputError, in_a_line
 from rafmodel.files import atomically
+from rafmodel.pretrain import PROGRAMS
 from rafmodel.task import CLASSIFICATION, Task
 from rafmodel.variability import Variability
 
@@ -103,6 +104,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -
     places = cells(plan, folder)
     run_on = engine(executor)
     found = {cell: read(plan, place) for cell, place in places.items() if place.exists()}
+    forget_programs()  # of a forecast, which no cell needs
     tell("simulate", len(found), len(places))
     for tries in range(1, TRIES + 1):
         missing = [cell for cell in places if cell not in found]
@@ -121,7 +123,7 @@ def simulated(plan: Plan, folder: Path, tell: Tell, executor: str = "threads") -
                 log.error("%s failed: %s", plan.named(cell), found[cell].error)
             else:
                 _keep(found[cell], places[cell])
-            forget_programs()
+            forget_programs(first=PROGRAMS)
             tell("simulate", len(found), len(places))
 
         try:

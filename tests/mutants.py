@@ -33,6 +33,7 @@ FORMULAS = (
     "test_theory_has_slopes_shapes_and_honest_gaps",
     "test_theory_predicts_linear_gaussian",
 )
+CELLS = ("test_cells_are_the_same_wherever_they_run",)
 LESSONS = ("test_designs_say_how_they_learn",)
 PREDICTION, SIMULATION = ("test_prediction_uses_the_source_only",), ("test_simulation_learns_and_repeats",)
 NETWORKS = ("test_encoder_and_its_layers",)
@@ -152,7 +153,12 @@ PROGRAM = [
     ("predict", "centre=clean.mean.mean(0)", "centre=law.centre", PREDICTION),
     ("pretrain", "-rate[i - start] * u", "rate[i - start] * u", SIMULATION),
     ("pretrain", "seen(i + 1)", "seen(i)", SIMULATION),
-    ("pretrain", "split(_keys(key, i)[1], len", "split(_keys(key, i)[0], len", SIMULATION),
+    ("pretrain", "split(_keys(key, start + i)[1], label", "split(_keys(key, start + i)[0], label", SIMULATION),
+    ("pretrain", "filed(kept, pair, i - 1)", "filed(kept, pair, i)", SIMULATION),
+    ("pretrain", "return filed(kept, pair, -1)", "return kept", SIMULATION),
+    ("console", "one.clear_cache()", "pass", CELLS),
+    ("console", "if _maps() > most:", "if True:", CELLS),
+    ("console", "if _maps() > most:", "if False:", CELLS),
     ("pretrain", "if patch else shown, label[now]", "if patch else shown, label[now][::-1]", SIMULATION),
     ("encoder", "middle, last + _moved(first, axis, -1)", "middle, first + _moved(last, axis, -1)", NETWORKS),
     # ---- accelerators; pairs made once

@@ -304,6 +304,17 @@ def test_programs_are_forgotten_before_there_are_too_many():
     assert twice._cache_size() == 0 and float(twice(jnp.ones(()))) == 2
 
 
+@pytest.mark.parametrize(("left", "kept"), [(9, 1), (11, 0)], ids=["enough", "not enough"])
+def test_programs_of_one_design_are_forgotten_first(monkeypatch, left, kept):
+    """Those that serve every design only where that was not enough."""
+    own, shared = (jax.jit(lambda x, by=by: by * x) for by in (2, 3))
+    own(jnp.ones(())), shared(jnp.ones(()))
+    counted = iter([11, left])
+    monkeypatch.setattr("rafmodel.console._maps", lambda: next(counted))
+    forget_programs(10, [own])
+    assert (own._cache_size(), shared._cache_size()) == (0, kept)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are counted on Linux")
 @pytest.mark.parametrize("failures", [3, 1000])
 def test_programs_are_forgotten_while_another_thread_compiles(monkeypatch, failures):

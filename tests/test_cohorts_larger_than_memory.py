@@ -149,7 +149,7 @@ def tables(plan, folder):
 
 
 @pytest.mark.parametrize(
-    "gathered", [1, 3 * 4 * 16 * 24 * 24, 2**27], ids=["a step", "three steps", "all that are compiled"]
+    "gathered", [1, 3 * 3 * 4 * 16 * 24 * 24, 2**27], ids=["a step", "three steps", "all that are compiled"]
 )
 def test_training_sees_the_same_images_whatever_is_read_together(tmp_path, monkeypatch, gathered):
     np.savez(tmp_path / "some.npz", **columns())

@@ -143,6 +143,21 @@ def test_designs_of_one_task_share_a_program(text, other, monkeypatch):
     assert pretrain._steps._cache_size() == compiled > 0
 
 
+def test_what_is_shown_and_what_is_asked_are_compiled_apart():
+    """Two tasks on one law share the program that draws their pairs, one task on two laws that of its steps."""
+
+    def compiled(text):
+        before = [program._cache_size() for program in pretrain.PROGRAMS]
+        [one] = design.select([text], steps=5)
+        simulate.trained(jax.random.key(1), IMAGES, replace(one, batch=12, widths=(4, 8)))
+        return [program._cache_size() - b for program, b in zip(pretrain.PROGRAMS, before, strict=True)]
+
+    assert compiled("contrastive+crop") == [1, 1]
+    assert compiled("vicreg+crop") == [0, 1]
+    assert compiled("vicreg+noise") == [1, 0]
+    assert compiled("contrastive+noise") == [0, 0]
+
+
 def test_equal_tasks_are_one():
     made = {one.name: one.proxy for one in (*design.DESIGNS, *design.MORE)}
     for one in design.DESIGNS[1:]:
