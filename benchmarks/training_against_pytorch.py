@@ -43,6 +43,8 @@ class Options:
     """threads PyTorch may use"""
     compiled: bool = True
     """torch.compile too, which needs a C++ compiler"""
+    half: bool = True
+    """bfloat16 too, which takes minutes a round on a processor without instructions for it"""
 
 
 def main(options: Options) -> None:
@@ -50,6 +52,7 @@ def main(options: Options) -> None:
     images = np.random.default_rng(0).random((1024, options.side, options.side, 1), np.float32)
     runs = {"rafmodel": in_jax(options, images, "float32"), "rafmodel, bfloat16": in_jax(options, images, "bfloat16")}
     runs |= in_torch(options, images)
+    runs = {name: run for name, run in runs.items() if options.half or "bfloat16" not in name}
     for run in runs.values():
         run()  # compiles
     seconds = {name: [] for name in runs}
