@@ -107,5 +107,5 @@ def peers(session: nox.Session) -> None:
 def training_peers(session: nox.Session) -> None:
     """Our contrastive training against PyTorch's; ``nox -s training_peers -- --rounds 9`` passes options on."""
     install(session)
-    session.install("torch>=2.6")
+    session.install("torch>=2.6", "lightly>=1.5")
     session.run("python", "benchmarks/training_against_pytorch.py", *session.posargs)

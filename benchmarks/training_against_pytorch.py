@@ -1,11 +1,12 @@
 """Images per second of contrastive training beside PyTorch: one network, one augmentation, one machine, in one run.
 
-    nox -s training_peers            or, where PyTorch is installed:   python benchmarks/training_against_pytorch.py
+    nox -s training_peers            or, where PyTorch and lightly are installed:    python benchmarks/training_against_pytorch.py
 
 Four convolutions 3x3 with stride 2 (32, 64, 128, 128 channels), a hidden layer and a projection, InfoNCE on two views, each a
 random crop brought back to size with white noise added, drawn where the network runs; Adam on clipped gradients.  PyTorch is run
-eagerly, eagerly with channels last, compiled with channels last, and eagerly in bfloat16.  Rounds of all of them follow one
-another, so that what else the machine does touches all alike; medians over rounds.  Two views of an image count as one image.
+eagerly, eagerly with channels last, the same with the loss of the library lightly, compiled with channels last, and eagerly in
+bfloat16.  Rounds of all of them follow one another, so that what else the machine does touches all alike; medians over rounds.
+Two views of an image count as one image.
 
 Where JAX finds a GPU both work there.  PyTorch may then round products to TF32, as JAX does by default, and try which of its
 convolutions is fastest.
@@ -43,6 +44,8 @@ class Options:
     """threads PyTorch may use"""
     compiled: bool = True
     """torch.compile too, which needs a C++ compiler"""
+    lightly: bool = True
+    """the loss of lightly too, which must be installed"""
     half: bool = True
     """bfloat16 too, which takes minutes a round on a processor without instructions for it"""
 
@@ -125,22 +128,24 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
         crop = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
         return (crop + NOISE * torch.rand(n, 1, 1, 1) * torch.randn_like(crop)).clamp(0, 1)
 
-    def step(net, optimiser, x, last, half):
+    def info_nce(one, two):
+        z = torch.cat([one, two])
+        alike = z @ z.T / 0.2
+        alike = alike - 1e9 * torch.eye(len(z))
+        return F.cross_entropy(alike, torch.arange(len(z)).roll(len(one)))
+
+    def step(net, optimiser, x, last, half, loss):
         both = (torch.cat([view(x), view(x)]) - 0.5) / 0.25
         both = both.contiguous(memory_format=torch.channels_last) if last else both
         with torch.autocast(device, torch.bfloat16, enabled=half):
             z = net(both)
-        z = F.normalize(z.float(), dim=1)
-        alike = z @ z.T / 0.2
-        alike = alike - 1e9 * torch.eye(len(z))
-        target = torch.arange(len(z)).roll(len(x))
-        loss = F.cross_entropy(alike, target)
+        value = loss(*F.normalize(z.float(), dim=1).chunk(2))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
 
-    def way(last: bool, compiled: bool, half: bool) -> Callable[[], None]:
+    def way(last: bool, compiled: bool, half: bool, loss=info_nce) -> Callable[[], None]:
         net = network()
         net = net.to(memory_format=torch.channels_last) if last else net
         optimiser = torch.optim.Adam(net.parameters(), 3e-3)
@@ -148,7 +153,7 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
 
         def run() -> None:
             for _ in range(options.steps):
-                step(forward, optimiser, held[torch.randint(len(held), (options.batch,))], last, half)
+                step(forward, optimiser, held[torch.randint(len(held), (options.batch,))], last, half, loss)
             if accelerated:
                 torch.cuda.synchronize()
 
@@ -159,7 +164,13 @@ def in_torch(options: Options, images: np.ndarray) -> dict[str, Callable[[], Non
         "PyTorch, channels last": way(True, False, False),
         "PyTorch, channels last, bfloat16": way(True, False, True),
     }
-    return ways | ({"PyTorch, channels last, compiled": way(True, True, False)} if options.compiled else {})
+    if options.compiled:
+        ways["PyTorch, channels last, compiled"] = way(True, True, False)
+    if options.lightly:
+        from lightly.loss import NTXentLoss
+
+        ways["PyTorch, channels last, lightly's loss"] = way(True, False, False, NTXentLoss(temperature=0.2))
+    return ways
 
 
 if __name__ == "__main__":

@@ -272,9 +272,8 @@ def _neighbours(key: Array, image: Array) -> tuple[Array, Array]:
     cells = grids.to_cells(image, CELLS)
     middle, places = len(cells) // 2, len(cells) - 1
     place = jax.random.randint(key, (), 0, places, jnp.int32)
-    around = jnp.where(place < middle, place, place + 1)
     target = jax.nn.one_hot(place, places, dtype=image.dtype)
-    return jnp.stack([cells[middle], cells[around]]), target
+    return jnp.stack([cells[middle], cells[jnp.where(place < middle, place, place + 1)]]), target
 
 
 def cross_entropy(output: Array, target: Array) -> Array:
@@ -381,8 +380,7 @@ def masked(law: ViewLaw) -> Proxy:
 def filled_in(output: Array, target: Array) -> Array:
     """Mean squared distance at hidden pixels, of output (B, pixels x C) from target (B, *space, C + 1)."""
     content, mask = target[..., :-1], target[..., -1:]
-    painted = output.reshape(content.shape) * mask
-    return ((painted - content) ** 2).sum() / (mask.sum() * content.shape[-1])
+    return ((output.reshape(content.shape) * mask - content) ** 2).sum() / (mask.sum() * content.shape[-1])
 
 
 @jax.jit
