@@ -8,7 +8,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-TASK = "rafmodel_helped"  # the name by which code finds what its threads do
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers in a register, or in two
 ROWS = 8 if LANES == 16 else 6  # of a tile, which is in registers as a whole
 _WORD, _BYTES, _FLOAT = ir.IntType(64), ir.IntType(8).as_pointer(), ir.FloatType()
@@ -19,6 +18,12 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 def words(context, address):
     """Words at an address."""
     return types.CPointer(types.int64)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _WORD.as_pointer())
+
+
+@intrinsic
+def numbers(context, address):
+    """Numbers at an address."""
+    return types.CPointer(types.float32)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _FLOAT.as_pointer())
 
 
 @intrinsic
@@ -41,15 +46,18 @@ def call(context, function, argument):
     return types.int64(types.int64, types.int64), emit
 
 
-@intrinsic
-def task(context):
-    """The address of what threads do, by its name, so that what is compiled can be kept on disk."""
+def task(name: str) -> Any:
+    """The address of what threads do, by its name, so that what is compiled can be kept on disk: an intrinsic, to be called."""
 
-    def emit(c, b, s, a):
-        kind = ir.FunctionType(_WORD, [_WORD])
-        return b.ptrtoint(cgutils.get_or_insert_function(b.module, kind, TASK), _WORD)
+    @intrinsic
+    def task(context):
+        def emit(c, b, s, a):
+            kind = ir.FunctionType(_WORD, [_WORD])
+            return b.ptrtoint(cgutils.get_or_insert_function(b.module, kind, name), _WORD)
 
-    return types.int64(), emit
+        return types.int64(), emit
+
+    return task
 
 
 @intrinsic

@@ -1,71 +1,30 @@
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false
 """What ``native`` calls: convolutions 3x3 (3x3x3) and their slopes, compiled by numba for this machine.
 
-All three are sums of products that one loop does, a tile of rows and channels in registers: rows are read where they lie in a
-padded image, and no patch is ever made.  XLA hands over a call frame (``xla/ffi/api/c_api.h``, which jaxlib ships), structures
-of which every field is a word of eight bytes, and lends its threads by functions in a table.  Addresses are int64 here, as numba
-knows no structures of C.  A job is a block of words: threads take part after part of it, and who is the last to leave frees it,
-since a thread that XLA lends may come when all is done.  Parts do not depend on who takes them, nor do sums on how many threads
-there are.  Tensors are deep, (N, depth, height, width, channels): a picture is a volume of one plane.
+All three are sums of products that one loop does (``jobs``), a tile of rows and channels in registers: rows are read where they
+lie in a padded image, and no patch is ever made.  Tensors are deep, (N, depth, height, width, channels): a picture is a volume of
+one plane.
 """
 
-from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from llvmlite import binding
 from numba import cfunc, njit, types
 
 from rafmodel import instructions
-from rafmodel.instructions import LANES, ROWS, TASK, add, call, clear, copy, free, memory, task, tile, words
+from rafmodel.instructions import add, clear, copy, free, memory, words
+from rafmodel.jobs import (
+    ARGUMENTS, ATTRIBUTES, DATA, DIMS, DONE, NEXT, OTHER, OWN, PARTS, RESULTS, asked, begun, by_place, finished, left, rows,
+    versioned,
+)  # fmt: skip
 
 SMALL = 2**20  # products below which no other thread is asked for help
 TOGETHER = 128  # places of images that are worked on together, so that weights are read from a cache for many
-# words of a job; SPACE and PLACES are of three axes, ASK is XLA's structure of up to five words
-NEXT, USERS, DONE, PARTS, KIND, N, IMAGE, PLACE, WEIGHT, STRIDE, PLANES, CHANNELS, WIDTH, SPACE, PLACES, THREADS, ASK, WORDS = (
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 20, 25,
+# words of a job; SPACE and PLACES are of three axes
+KIND, N, IMAGE, PLACE, WEIGHT, STRIDE, PLANES, CHANNELS, WIDTH, SPACE, PLACES = (
+    OWN, OWN + 1, OWN + 2, OWN + 3, OWN + 4, OWN + 5, OWN + 6, OWN + 7, OWN + 8, OWN + 9, OWN + 12,
 )  # fmt: skip
 AHEAD, BACK, TO_WEIGHT = 0, 1, 2
-# what is kept on disk is known by this file's text and by values that functions enclose: so by the other file's text, too
-OTHER = crc32(Path(instructions.__file__).read_bytes())
-# words of XLA's call frame and of its table of functions
-EXTENSION, TABLE, CONTEXT, ARGUMENTS, RESULTS, ATTRIBUTES = 1, 2, 3, 9, 14, 20
-LEND, COUNT = 17, 18
-
-
-# ---- many rows
-
-
-def _swept(by_place: bool) -> Any:
-    """Tile after tile of a sum of products, some of them narrow: ``(a, many, offset, b, step, out, n, width)``.
-
-    Rows at a (n numbers ``offset`` after each of many addresses) times b (n, width), added to many rows at out; or, by place,
-    the transpose of these rows times b (many, width), added to n rows.
-    """
-    full_1, full_2, one_1, one_2 = (tile(*size, by_place) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
-
-    @njit(error_model="numpy")
-    def sweep(a, many, offset, b, step, out, n, width):
-        rows, depth = (n, many) if by_place else (many, n)
-        for w in range(0, width, 2 * LANES):
-            two, r = w + 2 * LANES <= width, 0
-            while r < rows:
-                full = r + ROWS <= rows
-                start, behind = (a, offset + 4 * r) if by_place else (a + 8 * r, offset)
-                if full and two:
-                    full_2(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
-                elif full:
-                    full_1(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
-                elif two:
-                    one_2(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
-                else:
-                    one_1(start, behind, b + 4 * w, step, out + 8 * r, 4 * w, depth)
-                r += ROWS if full else 1
-
-    return sweep
-
-
-_rows, _by_place = _swept(False), _swept(True)
 
 
 # ---- some images
@@ -116,15 +75,15 @@ def _ahead(job, first, n):
     image, answer = job[IMAGE] + 4 * first * pixels * channels, job[PLACE] + 4 * first * places * width
     many = n * places
     scratch = memory(16 * many + 4 * n * _size(job, SPACE, channels))
-    rows, out, pad = words(scratch), words(scratch + 8 * many), scratch + 16 * many
+    table, out, pad = words(scratch), words(scratch + 8 * many), scratch + 16 * many
     _padded(image, pad, n, job[PLANES] // 2, job[SPACE], job[SPACE + 1], job[SPACE + 2], channels)
-    _table(job, rows, pad, n)
+    _table(job, table, pad, n)
     for m in range(many):
         out[m] = answer + 4 * m * width
     clear(answer, many * width)
     for k in range(3 * job[PLANES]):
         b = job[WEIGHT] + 4 * k * 3 * channels * width
-        _rows(scratch, many, _shift(job, k), b, 4 * width, scratch + 8 * many, 3 * channels, width)
+        rows(scratch, many, _shift(job, k), b, 4 * width, scratch + 8 * many, 3 * channels, width)
     free(scratch)
 
 
@@ -137,7 +96,7 @@ def _back(job, first, n):
     image, slope = job[IMAGE] + 4 * first * depth * height * long * channels, job[PLACE] + 4 * first * places * width
     most = n * depth * height * long
     scratch = memory(16 * most + 4 * n * _size(job, PLACES, width))
-    rows, out, pad = words(scratch), words(scratch + 8 * most), scratch + 16 * most
+    table, out, pad = words(scratch), words(scratch + 8 * most), scratch + 16 * most
     _padded(slope, pad, n, deep, job[PLACES], job[PLACES + 1], job[PLACES + 2], width)
     clear(image, most * channels)
     across, down = job[PLACES + 2] + 2, job[PLACES + 1] + 2
@@ -149,7 +108,7 @@ def _back(job, first, n):
                 for y in range(py, height, stride):
                     line = ((i * (job[PLACES] + 2 * deep) + z // stride + deep) * down + y // stride + 1) * across + 1
                     for x in range(px, long, stride):
-                        rows[many] = pad + 4 * (line + x // stride) * width
+                        table[many] = pad + 4 * (line + x // stride) * width
                         out[many] = image + 4 * (((i * depth + z) * height + y) * long + x) * channels
                         many += 1
         for tap in range(9 * job[PLANES] if many else 0):
@@ -157,7 +116,7 @@ def _back(job, first, n):
             if z % stride == 0 and y % stride == 0 and x % stride == 0:
                 offset = 4 * ((z // stride * down + y // stride) * across + x // stride) * width
                 b = job[WEIGHT] + 4 * tap * width * channels
-                _rows(scratch, many, offset, b, 4 * channels, scratch + 8 * most, width, channels)
+                rows(scratch, many, offset, b, 4 * channels, scratch + 8 * most, width, channels)
     free(scratch)
 
 
@@ -181,12 +140,15 @@ def _to_weight(job, part):
         _table(job, words(scratch), pad, n)
         for k in range(3 * job[PLANES]):
             to = scratch + 8 * many + 8 * k * 3 * channels
-            _by_place(scratch, n * places, _shift(job, k), slope, 4 * width, to, 3 * channels, width)
+            by_place(scratch, n * places, _shift(job, k), slope, 4 * width, to, 3 * channels, width)
         first += n
     free(scratch)
 
 
 # ---- a job
+
+NAME = "rafmodel_convolves"
+task = instructions.task(NAME)
 
 
 @njit(error_model="numpy")
@@ -206,47 +168,24 @@ def _work(address):
         part = add(address + 8 * NEXT, 1)
 
 
-@njit(error_model="numpy")
-def _leave(address):
-    if add(address + 8 * USERS, -1) == 1:
-        free(address)
-
-
 def _helped(other: int) -> Any:
     @cfunc(types.int64(types.int64), cache=True)
     def helped(address):
         _work(address)
-        _leave(address)
+        left(address)
         return 0 * other
 
     return helped
 
 
 helped = _helped(OTHER)  # what every thread does, XLA's own call too, by its address, so that all is compiled once
-binding.add_symbol(TASK, helped.address)
-
-
-@njit(error_model="numpy")
-def _ask(frame, address, most):
-    """Other threads are asked to help, at most so many, if XLA has them."""
-    job, table = words(address), words(frame[TABLE])
-    asking = address + 8 * ASK  # the size of the structure, its extensions, the context, then what is asked for
-    job[ASK], job[ASK + 1], job[ASK + 2], job[ASK + 3] = 32, 0, frame[CONTEXT], address + 8 * THREADS
-    if call(table[COUNT], asking) != 0:
-        return
-    job[ASK], job[ASK + 3], job[ASK + 4] = 40, task(), address
-    for _ in range(min(most, job[THREADS] - 1)):
-        add(address + 8 * USERS, 1)
-        if call(table[LEND], asking) != 0:
-            add(address + 8 * USERS, -1)
-            return
+binding.add_symbol(NAME, helped.address)
 
 
 @njit(error_model="numpy")
 def _answer(frame, kind):
     """A call of XLA by its frame; 0, as nothing can fail."""
-    if frame[EXTENSION] != 0:  # XLA asks for the version of the interface: 0.1, two numbers in one word
-        words(words(frame[EXTENSION])[3])[3] = 1 << 32
+    if versioned(frame):
         return 0
     arguments, made = words(frame[ARGUMENTS]), words(words(frame[RESULTS])[0])
     given, other = words(arguments[0]), words(arguments[1])
@@ -256,28 +195,24 @@ def _answer(frame, kind):
         image, weight, place = made, other, given
     else:
         image, weight, place = given, made, other
-    address = memory(8 * WORDS)
-    job, space, places = words(address), words(image[5]), words(place[5])
-    job[NEXT], job[USERS], job[DONE], job[KIND], job[N] = 0, 1, 0, kind, space[0]
-    job[IMAGE], job[PLACE], job[WEIGHT] = image[3], place[3], weight[3]
+    space, places = words(image[DIMS]), words(place[DIMS])
+    positions = places[1] * places[2] * places[3]
+    if kind == TO_WEIGHT:
+        parts = words(weight[DIMS])[0]
+    else:
+        parts = max(1, space[0] // max(1, TOGETHER // max(1, positions)))
+    address = begun(parts)
+    job = words(address)
+    job[KIND], job[N] = kind, space[0]
+    job[IMAGE], job[PLACE], job[WEIGHT] = image[DATA], place[DATA], weight[DATA]
     job[CHANNELS], job[WIDTH] = space[4], places[4]
     for axis in range(3):
         job[SPACE + axis], job[PLACES + axis] = space[1 + axis], places[1 + axis]
-    settings = words(frame[ATTRIBUTES])  # in the order of their names
+    settings = words(frame[ATTRIBUTES])
     job[PLANES], job[STRIDE] = words(words(settings[0])[1])[0], words(words(settings[1])[1])[0]
-    positions = places[1] * places[2] * places[3]
-    if kind == TO_WEIGHT:
-        job[PARTS] = words(weight[5])[0]
-    else:
-        job[PARTS] = max(1, space[0] // max(1, TOGETHER // max(1, positions)))
-    parts = job[PARTS]
     if space[0] * positions * space[4] * places[4] * 9 * job[PLANES] > SMALL:
-        _ask(frame, address, parts - 1)
-    add(address + 8 * USERS, 1)
-    call(task(), address)
-    while add(address + 8 * DONE, 0) < parts:  # a thread that helps is at its last part
-        pass
-    _leave(address)
+        asked(frame, address, task())
+    finished(address, task())
     return 0
 
 

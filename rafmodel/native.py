@@ -7,18 +7,24 @@ jaxlib's foreign-function interface is another one, ``fits`` is false and patche
 
 import ctypes
 import logging
+import math
 import os
 import re
+from collections.abc import Sequence
 from functools import cache, reduce
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rafmodel import backend
+
 PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
 EVEN = 16  # channels that an answer must have a multiple of
+WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
 
 
 def fits(x: Array, weight: Array) -> bool:
@@ -59,6 +65,41 @@ def _deep(x: Array) -> Array:
     return x[:, None] if x.ndim == 4 else x
 
 
+# ---- images
+
+
+def alters(*given: Array) -> bool:
+    """Whether images are altered by machine code here: single precision, one CPU, a machine on which this compiles."""
+    single = all(x.dtype == jnp.float32 for x in given)
+    return single and backend.on_cpu() and jax.local_device_count() == 1 and ready()
+
+
+def along(image: Array, matrix: Array, axis: int) -> Array:
+    """A matrix (n, n) applied along one axis of an image (*space, C); its zeros cost nothing."""
+    n, last = image.shape[axis], axis == image.ndim - 2
+    flat = image.reshape(-1, n, math.prod(image.shape[axis + 1 :]))
+    matrix = jnp.pad(matrix.T, ((0, 0), (0, -n % WIDE))) if last else matrix
+    return _of_images("across" if last else "down", flat.shape, flat, matrix).reshape(image.shape)
+
+
+def read(image: Array, where: Sequence[Array]) -> Array:
+    """Values (*shape, C) of an image (*space, C) at fractional indices along each axis, of one shape; the border is extended."""
+    return _of_images("read", (*where[0].shape, image.shape[-1]), image, *where)
+
+
+def _of_images(name: str, shape: tuple[int, ...], *given: Array) -> Array:
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.ffi.ffi_call(f"rafmodel_{name}", result, vmap_method="expand_dims")(*given)
+
+
+def settled(x: Array) -> Array:
+    """The same array, whole in memory before anything reads it; XLA's own barriers do not hold on a CPU."""
+    if not (backend.on_cpu() and jax.local_device_count() == 1 and ready()):
+        return x
+    same = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.ffi.ffi_call("rafmodel_settled", same, input_output_aliases={0: 0}, vmap_method="broadcast_all")(x)
+
+
 @cache
 def ready() -> bool:
     """Whether the code is compiled and known to XLA, which it is once this was asked; RAFMODEL_NATIVE=0 leaves all to XLA."""
@@ -68,11 +109,13 @@ def ready() -> bool:
         header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
         if not re.search(r"define XLA_FFI_API_MAJOR 0\b", header):
             raise ImportError("jaxlib's foreign-function interface is not of version 0")
-        from rafmodel import machine_code
+        from rafmodel import image_code, machine_code
 
-        for name in ("ahead", "back", "to_weight"):
-            address = ctypes.c_void_p(getattr(machine_code, name).address)
-            jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
+        code = {machine_code: ("ahead", "back", "to_weight"), image_code: ("down", "across", "read", "settled")}
+        for module, names in code.items():
+            for name in names:
+                address = ctypes.c_void_p(getattr(module, name).address)
+                jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
     except Exception as problem:  # whatever numba raises on a machine that it was not tried on
         logging.getLogger(__name__).warning("convolutions are slower than they could be: %s", problem)
         return False

@@ -45,7 +45,7 @@ WAIT = 10  # seconds in which a cluster's scheduler must answer
 EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
     *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "backend", "native"),
-    *("architectures", "alignment", "external", "collapse", "machine_code", "instructions"),
+    *("architectures", "alignment", "external", "collapse", "machine_code", "image_code", "jobs", "instructions"),
     *("labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba")

@@ -112,9 +112,9 @@ def test_other_numbers_are_left_to_xla(kind):
     assert not native.fits(one.astype(jnp.float32), weight.astype(kind))
 
 
-def test_code_on_disk_is_known_by_both_files_that_it_comes_from():
-    """Numba looks at one file's text and at what a function encloses; else other instructions would find old code."""
-    text = (Path(machine_code.__file__).with_name("instructions.py")).read_bytes()
+def test_code_on_disk_is_known_by_all_files_that_it_comes_from():
+    """Numba looks at one file's text and at what a function encloses; else changes elsewhere would find old code."""
+    text = b"".join(Path(machine_code.__file__).with_name(f"{name}.py").read_bytes() for name in ("instructions", "jobs"))
     for made in (machine_code.helped, machine_code.ahead, machine_code.back, machine_code.to_weight):
         assert zlib.crc32(text) in [cell.cell_contents for cell in made.__wrapped__.__closure__]
 

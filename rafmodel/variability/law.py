@@ -15,10 +15,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-from rafmodel import backend
+from rafmodel import backend, native
 from rafmodel.errors import InputError
 from rafmodel.variability import threefry
 
+ONE_BY_ONE = set(  # primitives that make each number from the same one of each operand, or move them without a table
+    "abs add and broadcast_in_dim clamp convert_element_type copy div eq exp exp2 floor ge gt integer_pow le log logistic lt max "
+    "min mul ne neg not or pow reshape rev round rsqrt select_n sign sqrt square squeeze sub tanh".split()
+)
 AT_ONCE = 2**20  # bytes of images altered together on a CPU: they and what is drawn for them stay in a core's cache
 
 Drawn = dict[str, Array]
@@ -122,11 +126,13 @@ def _in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -
 
     The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
     Rows of the result lie along ``axis``, into which each turn writes its own: to stack them would copy the whole batch.
+    What needs nothing in between is left in one piece.  A turn's rows are settled before they are written, as XLA gives a loop
+    that writes into an array to one core only.
     """
     n = jax.tree.leaves(columns)[0].shape[0]
     turns = -(-n * size // backend.together(AT_ONCE))
     every = jax.vmap(one, out_axes=axis)
-    if turns <= 1:
+    if turns <= 1 or _in_one_pass(one, *(jax.tree.map(lambda x: x[0], column) for column in columns)):
         return every(*columns)
     few = -(-n // min(turns, n))
 
@@ -137,11 +143,30 @@ def _in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -
     def take_turn(turn: Array, found: Any) -> Any:
         """The last turn begins early enough to be a full one, and makes some rows again."""
         write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=turn * few, axis=axis)
-        return jax.tree.map(write, found, made(turn))
+        return jax.tree.map(write, found, jax.tree.map(native.settled, made(turn)))
 
     shapes = jax.eval_shape(made, 0)
     room = jax.tree.map(lambda x: jnp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype), shapes)
     return jax.lax.fori_loop(0, -(-n // few), take_turn, room)
+
+
+def _in_one_pass(one: Callable[..., Any], *row: Any) -> bool:
+    """Whether every number of a result is made from the same one of a row, or its mirror image, and from single numbers."""
+    size = max(x.size for x in jax.tree.leaves(row))
+    return size > 1 and _one_by_one(jax.make_jaxpr(one)(*row).jaxpr, size)
+
+
+def _one_by_one(program: Any, size: int) -> bool:
+    for step in program.eqns:
+        sizes = {math.prod(x.aval.shape) for x in (*step.invars, *step.outvars)}
+        if max(sizes) < size:
+            continue
+        inner = step.params.get("jaxpr") or step.params.get("call_jaxpr")
+        if inner is not None and not _one_by_one(getattr(inner, "jaxpr", inner), size):
+            return False
+        if inner is None and (step.primitive.name not in ONE_BY_ONE or not sizes <= {1, size}):
+            return False
+    return True
 
 
 def _row(images: Array) -> int:
@@ -239,18 +264,36 @@ def indices(positions: Array, shape: tuple[int, ...]) -> list[Array]:
 
 def sample(image: Array, positions: Array) -> Array:
     """Values (..., C) at positions (dims, ...), linear between pixels; outside the image the border is extended."""
+    if native.alters(image, positions):
+        return _read(image, positions)
+    return _read_by_library(image, positions)
+
+
+def _read_by_library(image: Array, positions: Array) -> Array:
     where = indices(positions, image.shape[:-1])
     channel = partial(map_coordinates, coordinates=where, order=1, mode="nearest")
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
+@jax.custom_jvp
+def _read(image: Array, positions: Array) -> Array:
+    """``sample`` by machine code; its derivatives are the library's."""
+    return native.read(image, indices(positions, image.shape[:-1]))
+
+
+@_read.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_read_by_library, primals, tangents)
+
+
 @jax.jit  # else its loop, a new function at every call, would be compiled again wherever it is not part of a program
 def settled(image: Array) -> Array:
-    """The image itself, written to memory before anything reads it, where this is a CPU.
+    """The image itself, written to memory before XLA reads it, where this is a CPU.
 
     Programs are fused there: what reads an image at places that are drawn would work out its pixels again for each neighbour.
+    Machine code is handed images that are in memory anyhow.
     """
-    if not backend.on_cpu():
+    if not backend.on_cpu() or native.alters(image):
         return image
     parts = next(n for n in range(2, image.size + 1) if image.size % n == 0)
     return jax.lax.map(lambda part: 1.0 * part, image.reshape(parts, -1)).reshape(image.shape)
@@ -269,12 +312,29 @@ def geometric(
 
 def along(image: Array, matrix: Array, axis: int) -> Array:
     """A matrix (n, n) applied along one axis of space."""
+    if native.alters(image, matrix):
+        return _along(image, matrix, axis)
+    return _along_by_library(image, matrix, axis)
+
+
+def _along_by_library(image: Array, matrix: Array, axis: int) -> Array:
     return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _along(image: Array, matrix: Array, axis: int) -> Array:
+    """``along`` by machine code; its derivatives are the library's."""
+    return native.along(image, matrix, axis)
+
+
+@_along.defjvp
+def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(partial(_along_by_library, axis=axis), primals, tangents)
 
 
 def along_all(image: Array, matrix: Callable[[int], Array]) -> Array:
     """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space."""
-    if image.ndim == 3:  # one product of three
+    if image.ndim == 3 and not native.alters(image):  # one product of three
         return jnp.einsum("ij,jkc,lk->ilc", matrix(image.shape[0]), image, matrix(image.shape[1]))
     for axis in range(image.ndim - 1):
         image = along(image, matrix(image.shape[axis]), axis)

@@ -5,11 +5,14 @@ Salmon, Moraes, Dror, Shaw 2011.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from rafmodel import native
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -32,19 +35,25 @@ def words(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 def uniform(key: Array, shape: tuple[int, ...]) -> Array:
     """``jax.random.uniform(key, shape, float32)``: from 0 to 1, 23 binary places."""
-    x, y = words(key, shape)
-    return _between(x ^ y)
+    return _field(lambda x, y: _between(x ^ y), key, shape)
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
     """``jax.random.normal(key, shape, float32)``."""
-    x, y = words(key, shape)
-    return _normal(x ^ y)
+    return _field(lambda x, y: _normal(x ^ y), key, shape)
 
 
 def two_normals(key: Array, shape: tuple[int, ...]) -> Array:
     """Two independent standard normal fields, (2, *shape), for the work of one: each from a word of its own."""
-    return jnp.stack([_normal(word) for word in words(key, shape)])
+    return jnp.stack([_field(lambda *both, i=i: _normal(both[i]), key, shape) for i in (0, 1)])
+
+
+def _field(made: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
+    """A field made of words; where there are a few channels, in a row and apart from what reads it, since a loop over these few
+    is not one that a processor does several numbers at a time."""
+    if shape[-1] == 1:
+        return made(*words(key, shape))
+    return native.settled(made(*words(key, (math.prod(shape),)))).reshape(shape)
 
 
 def _between(word: Array) -> Array:
