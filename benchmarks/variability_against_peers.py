@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import MagicMock
 
 import jax
 import numpy as np
@@ -202,6 +203,7 @@ def medmnistc(images: np.ndarray) -> dict[str, Callable[[int], Any]]:
     """Level 3 of a data set with small parameters; pictures of 8 bits, as it wants them."""
     if images.ndim != 4:
         return {}
+    blurs = has_wand()
     from medmnistc.corruptions.registry import CORRUPTIONS_DS
     from PIL import Image
 
@@ -216,10 +218,27 @@ def medmnistc(images: np.ndarray) -> dict[str, Callable[[int], Any]]:
         "contrast": chest["contrast_down"], "black corner": skin["black_corner"], "bubble": path["bubble"],
         "characters": skin["characters"], "stain deposit": path["stain_deposit"],
     }  # fmt: skip
+    if not blurs:
+        del made["motion blur"]
     for law in made.values():
         law.rng = np.random.default_rng(0)
     seen = {name: coloured if name in COLOURED else grey for name in made}
     return {name: (lambda i, law=law, of=seen[name]: law.apply(of[i], severity=2)) for name, law in made.items()}
+
+
+def has_wand() -> bool:
+    """Whether there is wand, and ImageMagick's library that it needs.
+
+    If not, a stand-in is imported: MedMNIST-C asks for it, but only its motion blur takes anything from it.
+    """
+    try:
+        importlib.import_module("wand.image")
+    except ImportError:
+        for name in ("wand", "wand.image", "wand.api"):
+            sys.modules[name] = MagicMock(Image=object)
+        print("motion blur, medmnistc: no library of ImageMagick", file=sys.stderr)
+        return False
+    return True
 
 
 def kornia(images: np.ndarray) -> dict[str, Work]:

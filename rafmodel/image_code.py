@@ -13,13 +13,31 @@ from numba import cfunc, njit, types
 from rafmodel import instructions
 from rafmodel.instructions import LANES, ROWS, add, clear, copy, free, memory, numbers, words
 from rafmodel.jobs import (
-    ARGUMENTS, COUNTED, DATA, DIMS, DONE, NEXT, OTHER, OWN, PARTS, RANK, RESULTS, asked, begun, finished, left, rows, versioned,
-)  # fmt: skip
+    ARGUMENTS,
+    COUNTED,
+    DATA,
+    DIMS,
+    DONE,
+    NEXT,
+    OTHER,
+    OWN,
+    PARTS,
+    RANK,
+    RESULTS,
+    asked,
+    begun,
+    finished,
+    left,
+    rows,
+    versioned,
+)
 
 PART = 2**16  # numbers of the result in one part of a job
 LINES = 8 * ROWS  # rows of images that are worked on together where they are multiplied by a matrix
 # words of a job; WHERE and its lengths are of three axes
-KIND, IMAGE, MATRIX, MADE, LEADS, LENGTHS, OF_IMAGE, OF_MATRIX, SPACE, OUTER, SIDE, INNER, WIDE, UNITS = range(OWN, OWN + 14)
+KIND, IMAGE, MATRIX, MADE, LEADS, LENGTHS, OF_IMAGE, OF_MATRIX, SPACE, OUTER, SIDE, INNER, WIDE, UNITS = range(
+    OWN, OWN + 14
+)
 WHERE, OF_WHERE = OWN + 14, OWN + 17
 DOWN, ACROSS, READ = 0, 1, 2
 
@@ -86,7 +104,7 @@ def _down(job, first, end):
 
 @njit(error_model="numpy")
 def _across(job, first, end):
-    """Units (side, inner), each a row of an image with ``inner`` channels, times matrix (side, wide), zeros in its last columns."""
+    """Units (side, inner), each a row of an image with ``inner`` channels, times matrix (side, wide), its last columns zero."""
     side, inner, outer, wide = job[SIDE], job[INNER], job[OUTER], job[WIDE]
     groups, most = wide // (2 * LANES), LINES * inner
     scratch = memory(16 * most + 16 * groups + 4 * most * (side + wide))
@@ -241,7 +259,7 @@ def _answer(frame, kind):
     space, places = words(image[DIMS]), words(other[DIMS])
     dims = frame[COUNTED] - 1 if kind == READ else 2
     leads = image[RANK] - dims - 1
-    outer, side, inner, wide = space[leads], space[leads + 1], space[leads + 2], 0
+    outer, side, inner = space[leads], space[leads + 1], space[leads + 2]
     if kind == READ:  # images (*space, channels), places along each axis of space, any shape
         outer, side, inner = 1, dims, lengths[made[RANK] - 1]
         for axis in range(leads, made[RANK] - 1):
@@ -286,5 +304,7 @@ def _settled(other: int) -> Any:
 
 down = _called(DOWN, OTHER)  # images (outer, side, inner) and matrices (side, side) to images
 across = _called(ACROSS, OTHER)  # images (outer, side, inner) and matrices transposed (side, wide) to images
-read = _called(READ, OTHER)  # images (*space, channels) and places along every axis, of one shape, to values (*shape, channels)
+read = _called(
+    READ, OTHER
+)  # images (*space, channels) and places along every axis, of one shape, to values (*shape, channels)
 settled = _settled(OTHER)  # an array to itself, in place

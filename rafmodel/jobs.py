@@ -21,7 +21,7 @@ NEXT, USERS, DONE, PARTS, THREADS, ASK, OWN = 0, 1, 2, 3, 4, 5, 10
 WORDS = 40
 # what numba keeps on disk is known by a file's text and by values that functions enclose: so by other files' texts, too
 OTHER = crc32(Path(instructions.__file__).read_bytes() + Path(__file__).read_bytes())
-# words of XLA's call frame, of its table of functions, of a tensor and of a list of settings, which are in the order of their names
+# words of XLA's call frame, whose settings are in the order of their names, of its table of functions, and of a tensor
 EXTENSION, TABLE, CONTEXT, COUNTED, ARGUMENTS, RESULTS, ATTRIBUTES = 1, 2, 3, 7, 9, 14, 20
 LEND, COUNT = 17, 18
 DATA, RANK, DIMS = 3, 4, 5

@@ -14,7 +14,22 @@ from numba import cfunc, njit, types
 from rafmodel import instructions
 from rafmodel.instructions import add, clear, copy, free, memory, words
 from rafmodel.jobs import (
-    ARGUMENTS, ATTRIBUTES, DATA, DIMS, DONE, NEXT, OTHER, OWN, PARTS, RESULTS, asked, begun, by_place, finished, left, rows,
+    ARGUMENTS,
+    ATTRIBUTES,
+    DATA,
+    DIMS,
+    DONE,
+    NEXT,
+    OTHER,
+    OWN,
+    PARTS,
+    RESULTS,
+    asked,
+    begun,
+    by_place,
+    finished,
+    left,
+    rows,
     versioned,
 )  # fmt: skip
 
@@ -197,10 +212,9 @@ def _answer(frame, kind):
         image, weight, place = given, made, other
     space, places = words(image[DIMS]), words(place[DIMS])
     positions = places[1] * places[2] * places[3]
+    parts = max(1, space[0] // max(1, TOGETHER // max(1, positions)))
     if kind == TO_WEIGHT:
         parts = words(weight[DIMS])[0]
-    else:
-        parts = max(1, space[0] // max(1, TOGETHER // max(1, positions)))
     address = begun(parts)
     job = words(address)
     job[KIND], job[N] = kind, space[0]

@@ -1,8 +1,9 @@
-"""Convolutions of a CPU's training by machine code inside XLA's programs.
+"""Machine code inside XLA's programs on a CPU: convolutions of training, and what XLA does slowly to images.
 
 XLA has no fast gradient of a convolution on a CPU: its own is slow within loops, and products of patches with weights spend half
-of their time on making patches and adding up their slopes.  ``machine_code`` needs no patches.  Where it cannot be compiled, or
-jaxlib's foreign-function interface is another one, ``fits`` is false and patches are what there is.
+of their time on making patches and adding up their slopes.  ``machine_code`` needs no patches.  Nor does XLA leave out a matrix's
+zeros, or read images between pixels on several cores; ``image_code`` does.  Where they cannot be compiled, or jaxlib's
+foreign-function interface is another one, ``fits`` and ``alters`` are false, and XLA is what there is.
 """
 
 import ctypes
@@ -13,7 +14,6 @@ import re
 from collections.abc import Sequence
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,13 @@ WIDE = 32  # columns that a matrix has a multiple of where rows of images are mu
 
 
 def fits(x: Array, weight: Array) -> bool:
-    """Whether images are convolved with these weights here: single precision, one device, a machine on which this compiles."""
+    """Whether images are convolved with these weights by machine code: single precision, on one CPU for which it compiles."""
     single = x.dtype == weight.dtype == jnp.float32
-    return single and weight.shape[1] % EVEN == 0 and jax.local_device_count() == 1 and ready()
+    return single and weight.shape[1] % EVEN == 0 and _here()
+
+
+def _here() -> bool:
+    return backend.on_cpu() and jax.local_device_count() == 1 and ready()
 
 
 def convolved(x: Array, weight: Array, stride: int) -> Array:
@@ -69,9 +73,8 @@ def _deep(x: Array) -> Array:
 
 
 def alters(*given: Array) -> bool:
-    """Whether images are altered by machine code here: single precision, one CPU, a machine on which this compiles."""
-    single = all(x.dtype == jnp.float32 for x in given)
-    return single and backend.on_cpu() and jax.local_device_count() == 1 and ready()
+    """Whether images are altered by machine code: single precision, on one CPU for which it compiles."""
+    return all(x.dtype == jnp.float32 for x in given) and _here()
 
 
 def along(image: Array, matrix: Array, axis: int) -> Array:
@@ -94,7 +97,7 @@ def _of_images(name: str, shape: tuple[int, ...], *given: Array) -> Array:
 
 def settled(x: Array) -> Array:
     """The same array, whole in memory before anything reads it; XLA's own barriers do not hold on a CPU."""
-    if not (backend.on_cpu() and jax.local_device_count() == 1 and ready()):
+    if not _here():
         return x
     same = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return jax.ffi.ffi_call("rafmodel_settled", same, input_output_aliases={0: 0}, vmap_method="broadcast_all")(x)
@@ -117,6 +120,8 @@ def ready() -> bool:
                 address = ctypes.c_void_p(getattr(module, name).address)
                 jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
     except Exception as problem:  # whatever numba raises on a machine that it was not tried on
-        logging.getLogger(__name__).warning("convolutions are slower than they could be: %s", problem)
+        logging.getLogger(__name__).warning(
+            "convolutions and changes of images are slower than they could be: %s", problem
+        )
         return False
     return True

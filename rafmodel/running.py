@@ -189,13 +189,13 @@ def commit() -> str:
 
 @cache
 def release(more: tuple[str, ...] = ()) -> tuple[str, str]:
-    """Versions of libraries, what convolves, and digest of the modules that decide a cell's result, a task's own among them."""
+    """Versions of libraries, whether there is machine code, digest of the modules that decide a result, a task's too."""
     here = Path(rafmodel.__file__).parent
     names = [here / f"{name}.py" for name in (*_DECIDE, *more)]
     names += sorted((here / "variability").glob("*.py"))
     versions = " ".join(map(version, _LIBRARIES))
-    convolved = "machine code" if backend.on_cpu() and native.ready() else "XLA"
-    return f"{versions}, {convolved}", hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
+    by = "machine code" if backend.on_cpu() and native.ready() else "XLA"
+    return f"{versions}, {by}", hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 
 def read(plan: Plan, place: Path) -> Any:

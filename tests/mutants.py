@@ -2,7 +2,7 @@
 
 Each mutant is one wrong line: a flipped sign, a dropped term, a swapped group.  It is written into a copy of the package, the
 tests that answer for that module are run against the copy, and a mutant that they let pass is a hole in them.  LIST is theory,
-experience, states, convolutions, sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
+experience, states, convolutions, images, sampling, learning, early, pilot, program, segmentation, several or variability.  With ``--kept`` every fate is a line of FILE, and a run that was stopped goes on where it was: what
 FILE says was caught is not tried again, what was missed is.
 """
 
@@ -314,10 +314,10 @@ PILOT = [
 VARIABILITY = [
     ("law", "jnp.where(severity > 0, variability.law(drawn, image, severity), image)", "variability.law(drawn, image, severity)"),
     ("law", "keys, images, size=size, axis=1)", "keys, images, size=size, axis=1)[::-1]"),
-    ("law", "start_index=turn * few, axis=axis", "start_index=turn, axis=axis"),
-    ("law", "(column, turn * few, few)", "(column, 0 * turn, few)"),
-    ("law", "fori_loop(0, -(-n // few)", "fori_loop(0, n // few"),
-    ("law", "if turns <= 1:", "if turns <= 10**9:"),
+    ("turns", "start_index=turn * few, axis=axis", "start_index=turn, axis=axis"),
+    ("turns", "(column, turn * few, few)", "(column, 0 * turn, few)"),
+    ("turns", "fori_loop(0, -(-n // few)", "fori_loop(0, n // few"),
+    ("turns", "if turns <= 1 or", "if turns <= 10**9 or"),
     ("law", "happens = jax.random.uniform(key_happens, shape[:1]) < probability", "happens = jax.random.uniform(key_happens, shape[:1]) > probability"),
     ("law", "key, key_step = jax.random.split(key)", "_, key_step = jax.random.split(key)"),
     ("law", "(255 * altered + 0.5)", "(255 * altered)"),
@@ -365,7 +365,7 @@ VARIABILITY = [
     ("resolution", "(1 - share) * box(low) + share * box(low + 1)", "share * box(low) + (1 - share) * box(low + 1)"),
     ("resolution", "(drawn[\"u\"] * dims).astype(int), dims - 1", "(drawn[\"u\"] * dims).astype(int), dims - 2"),
     ("resolution", "rows[0] /= np.sqrt(2)", "rows[0] /= 2"),
-    ("resolution", "tables.reshape(64, channels).T", "tables[::-1].reshape(64, channels).T"),
+    ("resolution", "tables.reshape(channels, 1, 1, 64)", "tables[::-1].reshape(channels, 1, 1, 64)"),
     ("resolution", "[-0.168736, -0.331264, 0.5]", "[-0.168736, 0.331264, 0.5]"),
     ("acquisition", "jnp.abs(jnp.fft.ifft(lines, axis=0))", "jnp.fft.ifft(lines, axis=0).real"),
     ("acquisition", "(place - at_centre)", "(place + at_centre)"),
@@ -378,8 +378,8 @@ VARIABILITY = [
     ("acquisition", "jnp.clip(0.5 + share * n / 2", "jnp.clip(1.5 + share * n / 2"),
     ("acquisition", "(jnp.asarray(waves, dtype) @ kept)[", "2 * (jnp.asarray(waves, dtype) @ kept)["),
     ("threefry", "jnp.uint32(i + 1)", "jnp.uint32(i)"),
-    ("threefry", "return _normal(x ^ y)", "return _normal(x)"),
-    ("threefry", "[_normal(word) for word in words(key, shape)]", "[_normal(words(key, shape)[0])] * 2"),
+    ("threefry", "lambda x, y: _normal(x ^ y)", "lambda x, y: _normal(x)"),
+    ("threefry", "jnp.stack([_normal(x), _normal(y)])", "jnp.stack([_normal(x), _normal(x)])"),
     ("acquisition", "radius.ravel() * (n - 1) / 1.5", "radius.ravel() * (n - 1) / 1.42"),
     ("acquisition", "-jnp.logaddexp(-(path + inside), -STARVED)", "-jnp.logaddexp(-inside, -STARVED)"),
     ("projections", "jnp.sin(angle) * places[None, None, :, 0] + jnp.cos(angle)", "jnp.sin(angle) * places[None, None, :, 0] - jnp.cos(angle)"),
@@ -705,10 +705,10 @@ CONVOLUTIONS = [
     ("machine_code", "job[WEIGHT] + 4 * tap * width * channels", "job[WEIGHT] + 4 * (8 - tap) * width * channels"),
     ("machine_code", "job[WEIGHT] + 4 * (part * depth + k) * width", "job[WEIGHT] + 4 * k * width"),
     ("machine_code", "n = min(at_once, end - first)", "n = at_once"),
-    ("machine_code", "r += ROWS if full else 1", "r += ROWS"),
+    ("jobs", "r += ROWS if full else 1", "r += ROWS"),
     ("machine_code", "if job[KIND] == AHEAD:", "if job[KIND] != BACK:"),
-    ("machine_code", "while add(address + 8 * DONE, 0) < parts:", "while False:"),
-    ("machine_code", "add(address + 8 * USERS, -1) == 1", "add(address + 8 * USERS, -1) >= 1"),
+    ("jobs", "while add(address + 8 * DONE, 0) < parts:", "while False:"),
+    ("jobs", "add(address + 8 * USERS, -1) == 1", "add(address + 8 * USERS, -1) >= 1"),
     (
         "instructions",
         "builder.load(ends[r][v], align=4), sums[r][v]",
@@ -721,7 +721,36 @@ CONVOLUTIONS = [
     ("native", "np.int64(3 if dims == 3 else 1)", "np.int64(1)"),
     ("encoder", "if by_code and x.shape[-1] % native.EVEN == 0", "if by_code and x.shape[-1] % 4 == 0"),
 ]
+IMAGES = [  # how images are altered by machine code
+    ("image_code", "if own[axis] != 1:", "if True:"),
+    ("image_code", "at += b % all_[axis] * step", "at += b * step"),
+    ("image_code", "step *= own[axis]", "step *= all_[axis]"),
+    ("image_code", "row[high[i] - 1] == 0", "row[high[i] - 1] != 0"),
+    ("image_code", "start, stop = min(start, low[k]), max(stop, high[k])", "start, stop = low[k], high[k]"),
+    ("image_code", "(unit % outer) * side * inner\n        made = job[MADE] + 4 * unit * side * inner\n        if matrix != known:\n            for i",
+     "0 * side * inner\n        made = job[MADE] + 4 * unit * side * inner\n        if matrix != known:\n            for i"),
+    ("image_code", "clear(to, side * wide)", "clear(to, wide)"),
+    ("image_code", "clear(result, many * wide)", "clear(result, wide)"),
+    ("image_code", "low[g], high[g] = min(low[g], k), k + 1", "low[g], high[g] = min(low[g], k), k"),
+    ("image_code", "outer - unit % outer)", "outer)"),
+    ("image_code", "one[k] = pixel[k * inner]", "one[k] = pixel[k]"),
+    ("image_code", "place if place > 0 else", "place if place > 1 else"),
+    ("image_code", "place if place < n - 1 else", "place if place < n else"),
+    ("image_code", "channels if left_ < width - 1 else 0", "channels"),
+    ("image_code", "line if top < height - 1 else 0", "line if top < width - 1 else 0"),
+    ("image_code", "plane if front < depth - 1 else 0", "line if front < depth - 1 else 0"),
+    ("image_code", "return up + y * (down - up)", "return up + x * (down - up)"),
+    ("image_code", "near + z * (far - near)", "near + z * (near - far)"),
+    ("image_code", "stop = min(end, (b + 1) * points)", "stop = (b + 1) * points"),
+    ("native", "jnp.pad(matrix.T,", "jnp.pad(matrix,"),
+    ("native", "all(x.dtype == jnp.float32 for x in given) and _here()", "_here()"),
+    ("variability/law", "jax.jvp(_read_by_library, primals, tangents)", "jax.jvp(_read_by_library, primals, primals)"),
+    ("variability/turns", "if inner is None and (step.primitive.name not in ONE_BY_ONE or not sizes <= {1, size}):",
+     "if inner is None and step.primitive.name not in ONE_BY_ONE:"),
+    ("variability/turns", "if max(sizes) < size:", "if max(sizes) <= size:"),
+]  # fmt: skip
 LISTS = {
+    "images": [(*mutant, ("test_images_by_machine_code",)) for mutant in IMAGES],
     "convolutions": [(*mutant, ("test_convolutions_by_machine_code",)) for mutant in CONVOLUTIONS],
     "experience": [
         *(("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE),

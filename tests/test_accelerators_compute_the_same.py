@@ -8,7 +8,7 @@ from flax import nnx
 
 from rafmodel import architectures, backend, encoder
 from rafmodel import variability as v
-from rafmodel.variability.law import AT_ONCE
+from rafmodel.variability.turns import AT_ONCE
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,17 @@ import pytest
 from rafmodel import image_code, jobs, native
 from rafmodel.variability import CATALOGUE, alter, law, threefry
 
-SHAPES = [(128, 128, 1), (64, 96, 1), (28, 28, 1), (37, 45, 3), (33, 18, 17, 1), (13, 14, 15, 2), (1, 5, 1), (5, 1, 1), (2, 3, 40)]
+SHAPES = [
+    (128, 128, 1),
+    (64, 96, 1),
+    (28, 28, 1),
+    (37, 45, 3),
+    (33, 18, 17, 1),
+    (13, 14, 15, 2),
+    (1, 5, 1),
+    (5, 1, 1),
+    (2, 3, 40),
+]
 
 
 def numbers(shape, seed=0):
@@ -69,13 +79,22 @@ def test_what_is_no_number_or_far_outside_reads_the_border():
 
 def test_images_and_what_is_done_to_them_may_be_shared_in_any_way():
     """What lies in front of an operand is the result's, or 1: images by severities, one image at many, one matrix for all."""
-    images, other, where = numbers((3, 12, 9, 2)), jnp.stack(matrices(9)[:2]), jnp.stack([places((12, 9, 2), k) for k in (1, 2)])
+    images, other, where = (
+        numbers((3, 12, 9, 2)),
+        jnp.stack(matrices(9)[:2]),
+        jnp.stack([places((12, 9, 2), k) for k in (1, 2)]),
+    )
     steps = {
-        "along": (lambda image, m: native.along(image, m, 1), lambda image, m: law._along_by_library(image, m, 1), other),
+        "along": (
+            lambda image, m: native.along(image, m, 1),
+            lambda image, m: law._along_by_library(image, m, 1),
+            other,
+        ),
         "read": (law._read, law._read_by_library, where),
     }
     for mine, library, seconds in steps.values():
         for first, second in (((0, None), (None, 0)), ((None, 0), (0, None))):
+
             def every(one, first=first, second=second, seconds=seconds):
                 return jax.vmap(jax.vmap(one, second), first)(images, seconds)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rafmodel import variability as v
-from rafmodel.variability.law import AT_ONCE
+from rafmodel.variability.turns import AT_ONCE
 
 BATCH = (512, 128, 128, 1)
 EIGHT_BITS = ("gain", "flip", "rotation", "noise", "impulse", "blur", "gamma", "spike", "bubble", "occlusion")

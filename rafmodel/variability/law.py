@@ -18,12 +18,7 @@ from jax.scipy.ndimage import map_coordinates
 from rafmodel import backend, native
 from rafmodel.errors import InputError
 from rafmodel.variability import threefry
-
-ONE_BY_ONE = set(  # primitives that make each number from the same one of each operand, or move them without a table
-    "abs add and broadcast_in_dim clamp convert_element_type copy div eq exp exp2 floor ge gt integer_pow le log logistic lt max "
-    "min mul ne neg not or pow reshape rev round rsqrt select_n sign sqrt square squeeze sub tanh".split()
-)
-AT_ONCE = 2**20  # bytes of images altered together on a CPU: they and what is drawn for them stay in a core's cache
+from rafmodel.variability.turns import in_turn
 
 Drawn = dict[str, Array]
 Draw = Callable[[Array, tuple[int, ...]], Drawn]
@@ -118,55 +113,7 @@ def alter(key: Array, variability: Variability, images: Array, severities: Array
     keys = jax.random.split(key, images.shape[0])
     at_all = jax.vmap(variability.apply, (None, None, 0))
     size = len(severities) * _row(images)
-    return _in_turn(lambda key, image: at_all(key, image, severities), keys, images, size=size, axis=1)
-
-
-def _in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -> Any:
-    """``one`` of every row of some pytrees, as ``vmap`` of it; on a CPU about AT_ONCE bytes at a time where a row has ``size``.
-
-    The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
-    Rows of the result lie along ``axis``, into which each turn writes its own: to stack them would copy the whole batch.
-    What needs nothing in between is left in one piece.  A turn's rows are settled before they are written, as XLA gives a loop
-    that writes into an array to one core only.
-    """
-    n = jax.tree.leaves(columns)[0].shape[0]
-    turns = -(-n * size // backend.together(AT_ONCE))
-    every = jax.vmap(one, out_axes=axis)
-    if turns <= 1 or _in_one_pass(one, *(jax.tree.map(lambda x: x[0], column) for column in columns)):
-        return every(*columns)
-    few = -(-n // min(turns, n))
-
-    def made(turn: Array | int) -> Any:
-        rows = jax.tree.map(lambda column: jax.lax.dynamic_slice_in_dim(column, turn * few, few), columns)
-        return every(*rows)
-
-    def take_turn(turn: Array, found: Any) -> Any:
-        """The last turn begins early enough to be a full one, and makes some rows again."""
-        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=turn * few, axis=axis)
-        return jax.tree.map(write, found, jax.tree.map(native.settled, made(turn)))
-
-    shapes = jax.eval_shape(made, 0)
-    room = jax.tree.map(lambda x: jnp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype), shapes)
-    return jax.lax.fori_loop(0, -(-n // few), take_turn, room)
-
-
-def _in_one_pass(one: Callable[..., Any], *row: Any) -> bool:
-    """Whether every number of a result is made from the same one of a row, or its mirror image, and from single numbers."""
-    size = max(x.size for x in jax.tree.leaves(row))
-    return size > 1 and _one_by_one(jax.make_jaxpr(one)(*row).jaxpr, size)
-
-
-def _one_by_one(program: Any, size: int) -> bool:
-    for step in program.eqns:
-        sizes = {math.prod(x.aval.shape) for x in (*step.invars, *step.outvars)}
-        if max(sizes) < size:
-            continue
-        inner = step.params.get("jaxpr") or step.params.get("call_jaxpr")
-        if inner is not None and not _one_by_one(getattr(inner, "jaxpr", inner), size):
-            return False
-        if inner is None and (step.primitive.name not in ONE_BY_ONE or not sizes <= {1, size}):
-            return False
-    return True
+    return in_turn(lambda key, image: at_all(key, image, severities), keys, images, size=size, axis=1)
 
 
 def _row(images: Array) -> int:
@@ -225,7 +172,7 @@ def _chances(
     key_happens, key_draw = jax.random.split(key)
     happens = jax.random.uniform(key_happens, shape[:1]) < probability
     keys, size = jax.random.split(key_draw, shape[0]), 4 * math.prod(shape[1:])
-    drawn = _in_turn(lambda key: variability.draw(key, shape[1:]), keys, size=size)
+    drawn = in_turn(lambda key: variability.draw(key, shape[1:]), keys, size=size)
     return jnp.where(happens, severity, 0.0), drawn
 
 
@@ -233,10 +180,10 @@ def _chances(
 def _every(
     variability: Variability, drawn: Drawn, images: Array, masks: Array | None, severity: Array
 ) -> tuple[Array, Array | None]:
-    altered = _in_turn(variability.rebuild, drawn, images, severity, size=_row(images))
+    altered = in_turn(variability.rebuild, drawn, images, severity, size=_row(images))
     if masks is None:
         return altered, None
-    return altered, _in_turn(variability.move, drawn, masks, severity, size=_row(images))
+    return altered, in_turn(variability.move, drawn, masks, severity, size=_row(images))
 
 
 # ---- space

@@ -183,19 +183,19 @@ def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
     height, width, channels = image.shape
     padded = jnp.pad(image, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge") * 255 - 128
     colours = jnp.asarray(_YCC, image.dtype)
+    planes = jnp.moveaxis(padded, -1, 0)
     if channels == 3:
-        padded = padded @ colours.T
-    tables = np.stack([_LUMINANCE, *[_CHROMA if channels == 3 else _LUMINANCE] * (channels - 1)], -1)
-    step = jnp.maximum(jnp.asarray(tables.reshape(64, channels).T, image.dtype) * severity, 1)[None, None]
+        planes = jnp.tensordot(colours, planes, 1)
+    tables = np.stack([_LUMINANCE, *[_CHROMA if channels == 3 else _LUMINANCE] * (channels - 1)])
+    step = jnp.maximum(jnp.asarray(tables.reshape(channels, 1, 1, 64), image.dtype) * severity, 1)
     rows, columns = padded.shape[0] // 8, padded.shape[1] // 8
-    blocks = padded.reshape(rows, 8, columns, 8, channels).transpose(0, 2, 4, 1, 3).reshape(rows, columns, channels, 64)
+    blocks = planes.reshape(channels, rows, 8, columns, 8).transpose(0, 1, 3, 2, 4).reshape(channels, rows, columns, 64)
     cosines = jnp.asarray(_cosines(), image.dtype)
     blocks = (jnp.round(blocks @ cosines.T / step) * step) @ cosines
-    found = (
-        blocks.reshape(rows, columns, channels, 8, 8).transpose(0, 3, 1, 4, 2).reshape(padded.shape)[:height, :width]
-    )
+    found = blocks.reshape(channels, rows, columns, 8, 8).transpose(0, 1, 3, 2, 4).reshape(planes.shape)
     if channels == 3:
-        found = found @ jnp.linalg.inv(colours).T
+        found = jnp.tensordot(jnp.linalg.inv(colours), found, 1)
+    found = jnp.moveaxis(found, 0, -1)[:height, :width]
     return jnp.clip((found + 128) / 255, 0, 1)
 
 

@@ -45,7 +45,7 @@ def normal(key: Array, shape: tuple[int, ...]) -> Array:
 
 def two_normals(key: Array, shape: tuple[int, ...]) -> Array:
     """Two independent standard normal fields, (2, *shape), for the work of one: each from a word of its own."""
-    return jnp.stack([_field(lambda *both, i=i: _normal(both[i]), key, shape) for i in (0, 1)])
+    return _field(lambda x, y: jnp.stack([_normal(x), _normal(y)]), key, shape)
 
 
 def _field(made: Callable[[Array, Array], Array], key: Array, shape: tuple[int, ...]) -> Array:
@@ -53,7 +53,8 @@ def _field(made: Callable[[Array, Array], Array], key: Array, shape: tuple[int, 
     is not one that a processor does several numbers at a time."""
     if shape[-1] == 1:
         return made(*words(key, shape))
-    return native.settled(made(*words(key, (math.prod(shape),)))).reshape(shape)
+    row = native.settled(made(*words(key, (math.prod(shape),))))
+    return row.reshape(*row.shape[:-1], *shape)
 
 
 def _between(word: Array) -> Array:

@@ -1,0 +1,98 @@
+"""Batches altered a few images at a time, or in one piece, whichever a CPU does sooner."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rafmodel import backend, native
+
+# primitives that make each number from the same one of each operand, or move them without a table
+ONE_BY_ONE = {
+    *(
+        "abs",
+        "add",
+        "and",
+        "broadcast_in_dim",
+        "clamp",
+        "convert_element_type",
+        "copy",
+        "div",
+        "eq",
+        "exp",
+        "exp2",
+        "floor",
+    ),
+    *(
+        "ge",
+        "gt",
+        "integer_pow",
+        "le",
+        "log",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "pow",
+        "reshape",
+    ),
+    *("rev", "round", "rsqrt", "select_n", "sign", "sqrt", "square", "squeeze", "sub", "tanh"),
+}
+AT_ONCE = 2**20  # bytes of images altered together on a CPU: they and what is drawn for them stay in a core's cache
+
+
+def in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) -> Any:
+    """``one`` of every row of some pytrees, as ``vmap`` of it; on a CPU about AT_ONCE bytes at a time where a row has ``size``.
+
+    The same numbers, faster where a batch is larger than a cache, and the memory for what lies between is that of a few rows.
+    Rows of the result lie along ``axis``, into which each turn writes its own: to stack them would copy the whole batch.
+    What needs nothing in between is left in one piece.  A turn's rows are settled before they are written, as XLA gives a loop
+    that writes into an array to one core only.
+    """
+    n = jax.tree.leaves(columns)[0].shape[0]
+    turns = -(-n * size // backend.together(AT_ONCE))
+    every = jax.vmap(one, out_axes=axis)
+    if turns <= 1 or _in_one_pass(one, *(jax.tree.map(lambda x: x[0], column) for column in columns)):
+        return every(*columns)
+    few = -(-n // min(turns, n))
+
+    def made(turn: Array | int) -> Any:
+        rows = jax.tree.map(lambda column: jax.lax.dynamic_slice_in_dim(column, turn * few, few), columns)
+        return every(*rows)
+
+    def take_turn(turn: Array, found: Any) -> Any:
+        """The last turn begins early enough to be a full one, and makes some rows again."""
+        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=turn * few, axis=axis)
+        return jax.tree.map(write, found, jax.tree.map(native.settled, made(turn)))
+
+    shapes = jax.eval_shape(made, 0)
+    room = jax.tree.map(lambda x: jnp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-n // few), take_turn, room)
+
+
+def _in_one_pass(one: Callable[..., Any], *row: Any) -> bool:
+    """Whether every number of a result is made from the same one of a row, or its mirror image, and from single numbers."""
+    size = max(x.size for x in jax.tree.leaves(row))
+    return size > 1 and _one_by_one(jax.make_jaxpr(one)(*row).jaxpr, size)
+
+
+def _one_by_one(program: Any, size: int) -> bool:
+    for step in program.eqns:
+        sizes = {math.prod(x.aval.shape) for x in (*step.invars, *step.outvars)}
+        if max(sizes) < size:
+            continue
+        inner = step.params.get("jaxpr") or step.params.get("call_jaxpr")
+        if inner is not None and not _one_by_one(getattr(inner, "jaxpr", inner), size):
+            return False
+        if inner is None and (step.primitive.name not in ONE_BY_ONE or not sizes <= {1, size}):
+            return False
+    return True
