@@ -14,6 +14,8 @@ compared to ours on the same pictures (column 8 bit), and the others to ours on 
 the library has no such operation, or it does not run with the versions that are installed, which is then said below.  The last
 column is the memory that altering the batch takes: input, output and what lies between, as the compiler states it, in batches.
 
+Memory of a batch is used again, as in our commands, for all libraries alike (``--fresh`` leaves it to the C library).
+
 Where JAX finds a GPU, ours and kornia's work there, and the others, which have no such way, can be left out: ``--peers kornia``.
 """
 
@@ -32,6 +34,7 @@ import jax
 import numpy as np
 import tyro
 
+from rafmodel.console import reuse_memory
 from rafmodel.variability import CATALOGUE, alter
 
 Work = Callable[[], Any]
@@ -81,6 +84,8 @@ class Options:
     """only these"""
     peers: tuple[str, ...] = PEERS
     """only these"""
+    fresh: bool = False
+    """leave memory to the C library's defaults, by which every batch of 32 MB is written to new pages"""
 
 
 @dataclass
@@ -439,6 +444,8 @@ def table(found: dict[str, dict[str, Contender]], taken: dict[str, float], by_co
 def main(options: Options) -> None:
     """Print both tables for images and for volumes."""
     warnings.filterwarnings("ignore")
+    if not options.fresh:
+        reuse_memory()
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     rng = np.random.default_rng(0)
     batches = (

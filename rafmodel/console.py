@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+REUSED = 2**26  # glibc's own limit is half of it, which a batch of 512 images of 128 pixels reaches
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's settings (malloc.h)
 TRIES = 100  # at dropping programs while other threads compile
 
 
@@ -21,6 +23,7 @@ def set_up_jax() -> None:
 
     jax.config.update("jax_enable_x64", True)
     keep_programs()
+    reuse_memory()
 
 
 def keep_programs() -> None:
@@ -33,6 +36,17 @@ def keep_programs() -> None:
     jax.config.update("jax_compilation_cache_dir", str(home / "rafmodel" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def reuse_memory() -> None:
+    """Memory of arrays up to REUSED bytes is used again rather than given back, since new pages cost more than what fills them.
+
+    Where the C library is glibc, unless the environment already says otherwise.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or not (libc := _libc("mallopt")):
+        return
+    libc.mallopt(_MMAP_THRESHOLD, REUSED)
+    libc.mallopt(_TRIM_THRESHOLD, 4 * REUSED)
 
 
 def _libc(function: str) -> ctypes.CDLL | None:

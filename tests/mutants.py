@@ -745,12 +745,12 @@ IMAGES = [  # how images are altered by machine code
     ("native", "jnp.pad(matrix.T,", "jnp.pad(matrix,"),
     ("native", "all(x.dtype == jnp.float32 for x in given) and _here()", "_here()"),
     ("variability/law", "jax.jvp(_read_by_library, primals, tangents)", "jax.jvp(_read_by_library, primals, primals)"),
-    ("variability/turns", "if inner is None and (step.primitive.name not in ONE_BY_ONE or not sizes <= {1, size}):",
-     "if inner is None and step.primitive.name not in ONE_BY_ONE:"),
-    ("variability/turns", "if max(sizes) < size:", "if max(sizes) <= size:"),
+    ("variability/turns", "step.primitive.name not in ONE_BY_ONE", "step.primitive.name in ONE_BY_ONE"),
+    ("variability/turns", "(*step.invars, *step.outvars)) < size:", "(*step.invars, *step.outvars)) <= size:"),
+    ("console", "libc.mallopt(_MMAP_THRESHOLD, REUSED)", "libc.mallopt(_MMAP_THRESHOLD, REUSED // 2**20)"),
 ]  # fmt: skip
 LISTS = {
-    "images": [(*mutant, ("test_images_by_machine_code",)) for mutant in IMAGES],
+    "images": [(*mutant, ("test_images_by_machine_code", "test_memory_is_used_again")) for mutant in IMAGES],
     "convolutions": [(*mutant, ("test_convolutions_by_machine_code",)) for mutant in CONVOLUTIONS],
     "experience": [
         *(("experience", *mutant, ("test_experience_is_read_with_theory",)) for mutant in EXPERIENCE),

@@ -163,14 +163,14 @@ def test_fields_are_those_of_jax_whatever_the_channels(shape):
     assert float(jnp.abs(jnp.corrcoef(*threefry.two_normals(key, shape).reshape(2, -1))[0, 1])) < 0.03
 
 
-@pytest.mark.parametrize("name", ["flip", "gain", "gamma", "inversion", "brightness"])
+@pytest.mark.parametrize("name", ["flip", "gain", "gamma", "inversion", "occlusion", "field_of_view"])
 def test_what_needs_nothing_in_between_is_done_in_one_piece(name):
     assert _loops(name) == 0
 
 
-@pytest.mark.parametrize("name", ["rotation", "noise", "contrast_down", "occlusion", "bias", "blur"])
+@pytest.mark.parametrize("name", ["rotation", "noise", "contrast_down", "rician", "spike", "blur"])
 def test_all_else_is_done_in_turns(name):
-    """A mean over the image, a grid, a table or chance for each pixel are in between."""
+    """A mean over the image, waves, or chance for each pixel are in between."""
     assert _loops(name) == 1
 
 
