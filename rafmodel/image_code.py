@@ -33,6 +33,7 @@ from rafmodel.jobs import (
 )
 
 PART = 2**16  # numbers of the result in one part of a job
+PANEL = 256  # numbers in a row that are worked on together where a matrix is multiplied by rows
 LINES = 8 * ROWS  # rows of images that are worked on together where they are multiplied by a matrix
 # words of a job; WHERE and its lengths are of three axes
 KIND, IMAGE, MATRIX, MADE, LEADS, LENGTHS, OF_IMAGE, OF_MATRIX, SPACE, OUTER, SIDE, INNER, WIDE, UNITS = range(
@@ -59,18 +60,21 @@ def _at(job, which, lengths, b, size):
 
 @njit(error_model="numpy")
 def _down(job, first, end):
-    """Matrix (side, side) times units (side, inner); few rows of the matrix at a time, from their first to their last number."""
+    """Matrix (side, side) times units (side, at most PANEL of inner); few rows at a time, from their first to last number."""
     side, inner, outer = job[SIDE], job[INNER], job[OUTER]
-    wide = -(-inner // LANES) * LANES
-    scratch = memory(32 * side + 8 * side * wide)
-    out, low, high = words(scratch + 8 * side), words(scratch + 16 * side), words(scratch + 24 * side)
-    table, room = words(scratch), scratch + 32 * side
+    panels, most = -(-inner // PANEL), side * min(PANEL, -(-inner // LANES) * LANES)
+    scratch = memory(32 * side + 8 * most)
+    table, out, low, high = (
+        words(scratch), words(scratch + 8 * side), words(scratch + 16 * side), words(scratch + 24 * side),
+    )  # fmt: skip
     known = 0
     for unit in range(first, end):
-        b = unit // outer
-        matrix = _at(job, MATRIX, OF_MATRIX, b, side * side)
-        image = _at(job, IMAGE, OF_IMAGE, b, outer * side * inner) + 4 * (unit % outer) * side * inner
-        made = job[MADE] + 4 * unit * side * inner
+        slab, column = unit // panels, unit % panels * PANEL
+        matrix = _at(job, MATRIX, OF_MATRIX, slab // outer, side * side)
+        image = _at(job, IMAGE, OF_IMAGE, slab // outer, outer * side * inner) + 4 * (
+            slab % outer * side * inner + column
+        )
+        made = job[MADE] + 4 * (slab * side * inner + column)
         if matrix != known:
             for i in range(side):
                 row = numbers(matrix + 4 * i * side)
@@ -81,11 +85,13 @@ def _down(job, first, end):
                 while high[i] > low[i] and row[high[i] - 1] == 0:
                     high[i] -= 1
             known = matrix
-        to, source = made, image
+        width = min(PANEL, inner - column)
+        wide = -(-width // LANES) * LANES
+        source, to = image, made
         if wide != inner:
-            to, source = room, room + 4 * side * wide
+            source, to = scratch + 32 * side, scratch + 32 * side + 4 * side * wide
             for i in range(side):
-                copy(source + 4 * i * wide, image + 4 * i * inner, inner)
+                copy(source + 4 * i * wide, image + 4 * i * inner, width)
         for i in range(side):
             out[i] = to + 4 * i * wide
         clear(to, side * wide)
@@ -98,7 +104,7 @@ def _down(job, first, end):
                 rows(given, n, 4 * start, source + 4 * start * wide, 4 * wide, result, stop - start, wide)
         if wide != inner:
             for i in range(side):
-                copy(made + 4 * i * inner, to + 4 * i * wide, inner)
+                copy(made + 4 * i * inner, to + 4 * i * wide, width)
     free(scratch)
 
 
@@ -267,8 +273,9 @@ def _answer(frame, kind):
     total = 1
     for axis in range(leads):
         total *= lengths[axis]
-    units = total * outer
-    parts = max(1, min(units, units * inner * (1 if kind == READ else side) // PART))
+    results = total * outer * inner * (1 if kind == READ else side)
+    units = total * outer * (-(-inner // PANEL) if kind == DOWN else 1)
+    parts = max(1, min(units, results // PART))
     address = begun(parts)
     job = words(address)
     job[KIND], job[IMAGE], job[MATRIX], job[MADE] = kind, image[DATA], other[DATA], made[DATA]
