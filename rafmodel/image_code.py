@@ -71,9 +71,8 @@ def _down(job, first, end):
     for unit in range(first, end):
         slab, column = unit // panels, unit % panels * PANEL
         matrix = _at(job, MATRIX, OF_MATRIX, slab // outer, side * side)
-        image = _at(job, IMAGE, OF_IMAGE, slab // outer, outer * side * inner) + 4 * (
-            slab % outer * side * inner + column
-        )
+        image = _at(job, IMAGE, OF_IMAGE, slab // outer, outer * side * inner)
+        image += 4 * (slab % outer * side * inner + column)
         made = job[MADE] + 4 * (slab * side * inner + column)
         if matrix != known:
             for i in range(side):
