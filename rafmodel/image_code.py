@@ -1,4 +1,4 @@
-# pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false, reportArgumentType=false
 """What ``native`` calls for images: products of a matrix with one axis, of which zeros are left out, and values between pixels.
 
 Operands have axes in front that ``vmap`` gave them, of the result's lengths or 1, so that what images share is there once.
@@ -11,7 +11,7 @@ from llvmlite import binding
 from numba import cfunc, njit, types
 
 from rafmodel import instructions
-from rafmodel.instructions import LANES, ROWS, add, clear, copy, free, memory, numbers, words
+from rafmodel.instructions import LANES, ROWS, add, clear, copy, free, integers, memory, numbers, words
 from rafmodel.jobs import (
     ARGUMENTS,
     COUNTED,
@@ -33,6 +33,7 @@ from rafmodel.jobs import (
 )
 
 PART = 2**16  # numbers of the result in one part of a job
+BLOCK = 512  # places whose pixels are found together, several at a time
 PANEL = 256  # numbers in a row that are worked on together where a matrix is multiplied by rows
 LINES = 8 * ROWS  # rows of images that are worked on together where they are multiplied by a matrix
 # words of a job; WHERE and its lengths are of three axes
@@ -166,55 +167,74 @@ def _across(job, first, end):
 
 
 @njit(error_model="numpy")
-def _within(place, n):
-    """A place along an axis of n pixels, moved to the border if it is outside, or no number."""
-    place = place if place > 0 else types.float32(0)
-    return place if place < n - 1 else types.float32(n - 1)
+def _along_axis(where, n, step, place, share, many):
+    """Where many values lie on an axis of n pixels: ``step`` times the pixel before each, added to ``place``, and the share of
+    the way to the next; at the border if they are outside, or no numbers."""
+    last, before = types.float32(n - 1), types.int32(max(n - 2, 0))
+    for j in range(many):
+        x = where[j]
+        x = x if x > types.float32(0) else types.float32(0)
+        x = x if x < last else last
+        pixel = types.int32(x)
+        pixel = pixel if pixel < before else before
+        share[j] = x - types.float32(pixel)
+        place[j] += pixel * types.int32(step)
 
 
 @njit(error_model="numpy")
 def _between(image, p, right, low, x, y):
     """The value in a plane, shares x and y of the way from pixel p to those ``right`` and ``low`` numbers after it."""
-    up = image[p] + x * (image[p + right] - image[p])
-    down = image[p + low] + x * (image[p + low + right] - image[p + low])
-    return up + y * (down - up)
+    left, top = types.float32(1) - x, types.float32(1) - y
+    up, down = left * image[p] + x * image[p + right], left * image[p + low] + x * image[p + low + right]
+    return top * up + y * down
 
 
 @njit(error_model="numpy")
 def _read(job, first, end):
-    """Values (channels,) at units, which are places in images (*space, channels), linear between pixels."""
+    """Values (channels,) at units, which are places in images (*space, channels), linear between pixels, BLOCK at a time."""
     dims, channels, points = job[SIDE], job[INNER], job[OUTER]
     space = words(job[SPACE])
     depth, height, width = space[0] if dims == 3 else 1, space[dims - 2], space[dims - 1]
     line, plane, unit = width * channels, height * width * channels, first
+    right, low, back = channels if width > 1 else 0, line if height > 1 else 0, plane if depth > 1 else 0
+    scratch = memory(16 * BLOCK)
+    place, xs, ys, zs = (
+        integers(scratch),
+        numbers(scratch + 4 * BLOCK),
+        numbers(scratch + 8 * BLOCK),
+        numbers(scratch + 12 * BLOCK),
+    )
     while unit < end:
-        b = unit // points
-        stop = min(end, (b + 1) * points)
+        b, i = unit // points, unit % points
+        n = min(min(end - unit, points - i), BLOCK)
         image = numbers(_at(job, IMAGE, OF_IMAGE, b, depth * plane))
-        across = numbers(_at(job, WHERE + dims - 1, OF_WHERE + dims - 1, b, points))
-        down = numbers(_at(job, WHERE + dims - 2, OF_WHERE + dims - 2, b, points))
-        behind = numbers(_at(job, WHERE, OF_WHERE, b, points))
-        made = numbers(job[MADE] + 4 * b * points * channels)
-        for i in range(unit - b * points, stop - b * points):
-            x, y = _within(across[i], width), _within(down[i], height)
-            left_, top = int(x), int(y)
-            x, y = x - types.float32(left_), y - types.float32(top)
-            right = channels if left_ < width - 1 else 0
-            low = line if top < height - 1 else 0
-            p = top * line + left_ * channels
-            if dims == 2:
+        made = numbers(job[MADE] + 4 * unit * channels)
+        clear(scratch, n)
+        _along_axis(
+            numbers(_at(job, WHERE + dims - 1, OF_WHERE + dims - 1, b, points) + 4 * i), width, channels, place, xs, n
+        )
+        _along_axis(
+            numbers(_at(job, WHERE + dims - 2, OF_WHERE + dims - 2, b, points) + 4 * i), height, line, place, ys, n
+        )
+        if dims == 3:
+            _along_axis(numbers(_at(job, WHERE, OF_WHERE, b, points) + 4 * i), depth, plane, place, zs, n)
+            for j in range(n):
                 for c in range(channels):
-                    made[i * channels + c] = _between(image, p + c, right, low, x, y)
-            else:
-                z = _within(behind[i], depth)
-                front = int(z)
-                z, p = z - types.float32(front), p + front * plane
-                back = plane if front < depth - 1 else 0
+                    p = types.int64(place[j]) + c
+                    near, far = (
+                        _between(image, p, right, low, xs[j], ys[j]),
+                        _between(image, p + back, right, low, xs[j], ys[j]),
+                    )
+                    made[j * channels + c] = (types.float32(1) - zs[j]) * near + zs[j] * far
+        elif channels == 1:
+            for j in range(n):
+                made[j] = _between(image, types.int64(place[j]), right, low, xs[j], ys[j])
+        else:
+            for j in range(n):
                 for c in range(channels):
-                    near = _between(image, p + c, right, low, x, y)
-                    far = _between(image, p + c + back, right, low, x, y)
-                    made[i * channels + c] = near + z * (far - near)
-        unit = stop
+                    made[j * channels + c] = _between(image, types.int64(place[j]) + c, right, low, xs[j], ys[j])
+        unit += n
+    free(scratch)
 
 
 # ---- a job

@@ -27,6 +27,12 @@ def numbers(context, address):
 
 
 @intrinsic
+def integers(context, address):
+    """Integers of 32 bits at an address."""
+    return types.CPointer(types.int32)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], ir.IntType(32).as_pointer())
+
+
+@intrinsic
 def add(context, address, by):
     """The word at an address, to which so much is added; no other thread comes between."""
 

@@ -86,7 +86,10 @@ def along(image: Array, matrix: Array, axis: int) -> Array:
 
 
 def read(image: Array, where: Sequence[Array]) -> Array:
-    """Values (*shape, C) of an image (*space, C) at fractional indices along each axis, of one shape; the border is extended."""
+    """Values (*shape, C) of an image (*space, C), of less than 2³¹ numbers, at fractional indices along each axis, of one shape.
+
+    The border is extended.
+    """
     return _of_images("read", (*where[0].shape, image.shape[-1]), image, *where)
 
 
