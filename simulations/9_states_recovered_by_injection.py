@@ -10,6 +10,7 @@ STATES.md and states.json.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from scipy.stats import binom
 
 from rafmodel import cohort as cohorts
 from rafmodel import detectors, injection, own_laws, own_variability, state
@@ -343,6 +345,18 @@ def share(held: float) -> str:
     return f"{100 * held:.0f} %{'' if 0.85 <= held <= 0.95 else ' *'}"
 
 
+def inside(held: Sequence[float], replicates: int) -> str:
+    """How many shares of intervals are in 85 to 95 %, and how many would be if every interval held the truth in 90 % of cases."""
+    known = [one for one in held if one is not None]
+    low, high = np.ceil(0.85 * replicates), np.floor(0.95 * replicates)
+    exact = binom.cdf(high, replicates, 0.9) - binom.cdf(low - 1, replicates, 0.9)
+    found, mean = sum(0.85 <= one <= 0.95 for one in known), 100 * np.mean(known)
+    return (
+        f"{found} of {len(known)} intervals hold it in 85–95 % of cases, {mean:.1f} % on average; of as many of exactly 90 % "
+        f"{exact * len(known):.1f} would by chance."
+    )
+
+
 def prevalent(presence: dict) -> str:
     """The table of prevalences."""
     rows = []
@@ -370,9 +384,10 @@ def written(found: dict) -> str:
         return f"{one['slope'][i]:.2f} ({one['correlation'][i]:.2f}){mark}"
 
     calls = [[name, *(f"{one['found'][i]} of {one['tried']}" for one in of.values())] for i, name in enumerate(SCORES)]
-    held = []
+    held, always = [], []
     for i, name in enumerate(NAMES):
         n = states["identified"][i]
+        always += states["held"][i] if n == found["replicates"] else []
         pairs = zip(states["held"][i], states["median"][i], states["truth"][i], strict=True)
         told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
         held.append([name, str(n), *told])
@@ -389,8 +404,10 @@ def written(found: dict) -> str:
         table(["artifact", *heads], calls),
         f"## 90 % intervals that hold the truth, {replicates}; *: outside 85–95 %",
         table(["state", "identified in", *pairs], held),
+        f"Of the states identified in every replicate {inside(always, found['replicates'])}",
         "## 90 % intervals of prevalence that hold the truth, artifacts a few at a time",
         prevalent(presence),
+        f"Of these {inside([x for one in presence.values() for pair in one['held'] for x in pair], found['replicates'])}",
         *([FIRST, CROWD] if "crowd" in presence else [FIRST]),
     ]) + "\n"  # fmt: skip
 
