@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -34,3 +35,10 @@ def few_programs():
     from rafmodel.console import forget_programs
 
     forget_programs(25_000)
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """What a test draws from its module's RNG does not depend on the tests that this worker ran before."""
+    if hasattr(request.module, "RNG"):
+        monkeypatch.setattr(request.module, "RNG", np.random.default_rng(0))
