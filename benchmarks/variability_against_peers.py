@@ -8,13 +8,11 @@ image, and so does kornia; the others take one image after the other.  Libraries
 the machine does falls on all of them; the best round of each counts.  What is compiled is compiled before.
 
 Two tables: by the clock, and by the time that the cores worked, which says the same on a machine that is busy with other
-things.  A library that takes single images runs on one core here, and slow ones see the first images of the batch only.  By the
-clock its rate is multiplied by what workers are worth on this machine, where cores may share what they compute with: as many
-processes as cores that do numpy's arithmetic on an image at once, against one.  By working cores it is doubled, as if workers
-did not disturb each other, which ours do.  MedMNIST-C takes and gives 8 bits, three channels for some operations, so it is
-compared to ours on the same pictures (column 8 bit), and the others to ours on float32.  A dash: the library has no such
-operation, or it does not run with the versions that are installed, which is then said below.  The last column is the memory
-that altering the batch takes: input, output and what lies between, as the compiler states it, in batches.
+things.  A library that takes single images runs on one core here and its rate is doubled, as if two workers had no overhead;
+slow ones see the first images of the batch only.  MedMNIST-C takes and gives 8 bits, three channels for some operations, so it is
+compared to ours on the same pictures (column 8 bit), and the others to ours on float32.  A dash:
+the library has no such operation, or it does not run with the versions that are installed, which is then said below.  The last
+column is the memory that altering the batch takes: input, output and what lies between, as the compiler states it, in batches.
 
 Memory of a batch is used again, as in our commands, for all libraries alike (``--fresh`` leaves it to the C library).
 
@@ -23,13 +21,12 @@ Where JAX finds a GPU, ours and kornia's work there, and the others, which have 
 
 import importlib
 import os
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -91,32 +88,6 @@ class Options:
     """leave memory to the C library's defaults, by which every batch of 32 MB is written to new pages"""
 
 
-ARITHMETIC = """
-import time
-import numpy as np
-image, done, end = np.random.default_rng(0).random((128, 128), np.float32), 0, time.perf_counter() + 2
-while time.perf_counter() < end:
-    np.sqrt(image * image + 1).sum()
-    done += 1
-print(done)
-"""
-
-
-@cache
-def workers() -> float:
-    """How many times what one worker does CORES of them do at once."""
-
-    def done(count: int) -> int:
-        run = [
-            subprocess.Popen([sys.executable, "-c", ARITHMETIC], stdout=subprocess.PIPE, text=True)
-            for _ in range(count)
-        ]
-        return sum(int(one.communicate()[0]) for one in run)
-
-    rounds = [(done(1), done(CORES)) for _ in range(3)]
-    return max(many for _, many in rounds) / max(one for one, _ in rounds)
-
-
 @dataclass
 class Contender:
     """A library's way to do an operation: ``work`` on ``count`` images; alone on one core or not; its best times so far."""
@@ -138,7 +109,7 @@ class Contender:
         """Images a second on both cores."""
         if by_core:
             return CORES * self.count / self.core
-        return self.count / self.clock * (workers() if self.alone else 1)
+        return self.count / self.clock * (CORES if self.alone else 1)
 
 
 # ---- ours
@@ -488,9 +459,7 @@ def main(options: Options) -> None:
         found = race(batch, laws, options)
         taken = {operation: memory(laws[operation], batch) for operation in found}
         title = f"{shape[0]} x " + " x ".join(map(str, shape[1:-1]))
-        print(
-            f"\n{title}, a second by the clock; two workers are worth {workers():.2f}\n{table(found, taken, by_core=False)}"
-        )
+        print(f"\n{title}, a second by the clock\n{table(found, taken, by_core=False)}")
         print(f"\n{title}, a second of {CORES} working cores\n{table(found, taken, by_core=True)}", flush=True)
 
 

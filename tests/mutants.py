@@ -724,7 +724,7 @@ CONVOLUTIONS = [
 IMAGES = [  # how images are altered by machine code
     ("image_code", "if own[axis] != 1:", "if True:"),
     ("image_code", "at += b % all_[axis] * step", "at += b * step"),
-    ("image_code", "step *= own[axis]", "step *= all_[axis]"),
+    ("image_code", "step *= own[axis]", "step *= 1"),
     ("image_code", "row[high[i] - 1] == 0", "row[high[i] - 1] != 0"),
     ("image_code", "start, stop = min(start, low[k]), max(stop, high[k])", "start, stop = low[k], high[k]"),
     ("image_code", "(slab % outer * side * inner + column)", "column"),
