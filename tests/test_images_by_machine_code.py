@@ -187,3 +187,10 @@ def test_code_on_disk_is_known_by_all_files_that_it_comes_from():
     assert zlib.crc32(text) == jobs.OTHER
     for made in (image_code.helped, image_code.down, image_code.across, image_code.read, image_code.settled):
         assert jobs.OTHER in [cell.cell_contents for cell in made.__wrapped__.__closure__]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_images_of_one_pixel_do_not_read_their_neighbours_memory(dims):
+    images = jnp.array([0.5, jnp.nan], jnp.float32).reshape(2, *(1,) * dims, 1)
+    found = jax.vmap(lambda image: native.read(image, [jnp.zeros(1, jnp.float32)] * dims))(images)
+    assert float(found[0, 0, 0]) == 0.5
