@@ -15,7 +15,7 @@ TRIES = 100  # at dropping programs while other threads compile
 
 
 def set_up_jax() -> None:
-    """Double precision, and compiled programs kept between runs.
+    """Double precision, compiled programs kept between runs, and the memory of arrays kept for the next.
 
     Theory and fit are linear algebra and want double precision; simulation asks for float32 by itself.
     """
