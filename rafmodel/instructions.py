@@ -144,12 +144,7 @@ def tile(rows: int, vectors: int, by_place: bool) -> Any:
                 for r in range(rows):
                     address = behind(here, 4 * r if by_place else starts[r])
                     number = builder.load(builder.inttoptr(address, _FLOAT.as_pointer()), align=4)
-                    one = builder.insert_element(
-                        ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
-                    )
-                    all_ = builder.shuffle_vector(
-                        one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-                    )
+                    all_ = _in_all(builder, number)
                     for v in range(vectors):
                         product = builder.fmul(all_, others[v], flags=("contract",))
                         total = builder.fadd(builder.load(sums[r][v]), product, flags=("contract",))
@@ -162,3 +157,41 @@ def tile(rows: int, vectors: int, by_place: bool) -> Any:
         return types.void(*[types.int64] * 7), emit
 
     return tile
+
+
+def apart(vectors: int) -> Any:
+    """Adds to so many registers of numbers at ``out`` those at n places from an image, times a share each: ``(image, place,
+    share, out, n)``, all addresses but n; places are words, counted in numbers."""
+
+    @intrinsic
+    def apart(context, image, place, share, out, n):
+        def emit(c, builder, s, given):
+            image, place, share, out, n = given
+
+            def at(address, v):
+                behind = builder.add(address, ir.Constant(_WORD, 4 * LANES * v))
+                return builder.inttoptr(behind, _VECTOR.as_pointer())
+
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)]
+            for v in range(vectors):
+                builder.store(builder.load(at(out, v), align=4), sums[v])
+            with cgutils.for_range(builder, n) as loop:
+                far = builder.load(builder.gep(builder.inttoptr(place, _WORD.as_pointer()), [loop.index]))
+                number = builder.load(builder.gep(builder.inttoptr(share, _FLOAT.as_pointer()), [loop.index]), align=4)
+                source, all_ = builder.add(image, builder.mul(far, ir.Constant(_WORD, 4))), _in_all(builder, number)
+                for v in range(vectors):
+                    product = builder.fmul(all_, builder.load(at(source, v), align=4), flags=("contract",))
+                    builder.store(builder.fadd(builder.load(sums[v]), product, flags=("contract",)), sums[v])
+            for v in range(vectors):
+                builder.store(builder.load(sums[v]), at(out, v), align=4)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), emit
+
+    return apart
+
+
+def _in_all(builder, number):
+    """A register that holds a number everywhere."""
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from functools import cache, reduce
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,40 @@ def read(image: Array, where: Sequence[Array]) -> Array:
     return _of_images("read", (*where[0].shape, image.shape[-1]), image, *where)
 
 
+def spread(image: Array, kernel: Array) -> Array:
+    """An image (*space, C) of which every number is the sum of those about it times a kernel, of odd lengths; its border is
+    extended, and the kernel's zeros cost nothing."""
+
+    def deep(shape):
+        return shape if image.ndim == 4 else (shape[0], 1, *shape[1:])  # a picture is a volume without a second axis
+
+    shape = deep(image.shape)
+    return _of_images("spread", shape, image.reshape(shape), kernel.reshape(deep(kernel.shape))).reshape(image.shape)
+
+
+def normal(key: Array, fields: int, n: int) -> Array:
+    """Standard normals (fields, n), one or two fields, of a key's two words."""
+    return _of_images("normal", (fields, n), key)
+
+
+def round_marks(space: tuple[int, ...], shown: Array, marks: Array, ends: Any, profiles: Array) -> Array:
+    """Share of each pixel of a picture that round marks leave, (fields, *space); the share that one covers, by a field's profile
+    of how far the pixel lies beyond the mark's size, is multiplied by how far the mark is shown.
+
+    shown     (M,), 0 to 1
+    marks     (M, 3) rows, columns and sizes, where the picture goes from -1 to 1
+    ends      (2,) how far inside and outside of its size a mark has a profile; it covers nothing beyond
+    profiles  (fields, 2 n) n values from one end to the other, linear in between, each with the change to the next
+    """
+    return _of_images("round", (len(profiles), *space), shown, marks, jnp.asarray(ends), profiles)
+
+
+def stamps(space: tuple[int, ...], shown: Array, corner: Array, raster: Array, cell: float) -> Array:
+    """Share of each pixel of a picture that stamps leave, (*space): rasters (M, h, w) of cells of a size, each hung from its
+    corner (M, 2) and shown to a share (M,); the picture goes from -1 to 1."""
+    return _of_images("stamp", space, shown, corner, raster, jnp.full(1, cell, jnp.float32))
+
+
 def _of_images(name: str, shape: tuple[int, ...], *given: Array) -> Array:
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.ffi.ffi_call(f"rafmodel_{name}", result, vmap_method="expand_dims")(*given)
@@ -117,11 +152,14 @@ def ready() -> bool:
             raise ImportError("jaxlib's foreign-function interface is not of version 0")
         from rafmodel import image_code, machine_code
 
-        code = {machine_code: ("ahead", "back", "to_weight"), image_code: ("down", "across", "read", "settled")}
+        code = {
+            machine_code: ("ahead", "back", "to_weight"),
+            image_code: ("down", "across", "read", "spread", "normal", "round_", "stamp", "settled"),
+        }
         for module, names in code.items():
             for name in names:
                 address = ctypes.c_void_p(getattr(module, name).address)
-                jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
+                jax.ffi.register_ffi_target(f"rafmodel_{name.rstrip('_')}", jax.ffi.pycapsule(address), platform="cpu")
     except Exception as problem:  # whatever numba raises on a machine that it was not tried on
         logging.getLogger(__name__).warning(
             "convolutions and changes of images are slower than they could be: %s", problem

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rafmodel.variability.law import Drawn, Variability, along_all, axes, grid, nothing, one_uniform
+from rafmodel import native
+from rafmodel.variability.law import Drawn, Variability, along, along_all, axes, grid, nothing, one_uniform
 from rafmodel.variability.projections import DENSE, detectors, discs, redrawn
 
 MOVES = 3  # times that a patient moves during a scan
@@ -54,20 +55,24 @@ def ghosting(drawn: Drawn, image: Array, severity: Array) -> Array:
     period = 2 + jnp.minimum((4 * drawn["u"]).astype(int), 3)
     line = jnp.asarray(np.rint(_lines(n) * n).astype(int))
     weak = (line % period == 0) & (line != 0)
-    return _from_lines(image, jnp.where(weak, 1 - severity, 1.0).astype(image.dtype))
+    kept = jnp.where(weak, 1 - severity, 1.0).astype(image.dtype)
+    return jnp.clip(jnp.abs(along(image, _by_lines(kept), 0)), 0, 1)
 
 
 def spike(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A k-space spike: one cosine of amplitude ``severity``, 3 to 8 cycles per image, any direction and phase."""
     draw = drawn["u"]
     cycles, direction, phase = 3 + 5 * draw[0], jnp.pi * draw[1], 2 * jnp.pi * draw[2]
-    position = axes(image)
-    across = jnp.cos(direction) * position[-1] + jnp.sin(direction) * position[-2]
+    along_each = [jnp.sin(direction), jnp.cos(direction)]
     if image.ndim == 4:
         tilt = jnp.pi * (draw[3] - 0.5)
-        across = jnp.cos(tilt) * across + jnp.sin(tilt) * position[0]
-    wave = jnp.cos(jnp.pi * cycles * across + phase)
-    return jnp.clip(image + severity * wave[..., None], 0, 1)
+        along_each = [jnp.sin(tilt), *(jnp.cos(tilt) * x for x in along_each)]
+    phases = [jnp.pi * cycles * share * x for share, x in zip(along_each, axes(image), strict=True)]
+    cosine, sine = jnp.cos(phase), jnp.sin(phase)
+    for one in phases:  # cosine and sine of a sum, from those along each axis
+        cos, sin = native.settled(jnp.cos(one)), native.settled(jnp.sin(one))
+        cosine, sine = cosine * cos - sine * sin, sine * cos + cosine * sin
+    return jnp.clip(image + severity * cosine[..., None], 0, 1)
 
 
 def _wave(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -82,10 +87,15 @@ def gibbs(drawn: Drawn, image: Array, severity: Array) -> Array:
 
 def _reached(n: int, share: Array, dtype) -> Array:
     """Circulant matrix (n, n) that keeps the lines of k-space of an axis up to a share of the largest; the next one fades."""
-    line = _lines(n) * n
-    kept = jnp.clip(0.5 + share * n / 2 - jnp.asarray(np.abs(line), dtype), 0, 1)  # so that severity is continuous
-    waves = np.cos(2 * np.pi * np.outer(np.arange(n), line) / n) / n
-    return (jnp.asarray(waves, dtype) @ kept)[np.subtract.outer(np.arange(n), np.arange(n)) % n]
+    line = jnp.asarray(np.abs(_lines(n) * n), dtype)
+    return _by_lines(jnp.clip(0.5 + share * n / 2 - line, 0, 1))  # so that severity is continuous
+
+
+def _by_lines(factor: Array) -> Array:
+    """Circulant matrix (n, n) that multiplies the lines of k-space of an axis by factors (n,), alike for both signs of a line."""
+    n = len(factor)
+    waves = np.cos(2 * np.pi * np.outer(np.arange(n), _lines(n))) / n
+    return (jnp.asarray(waves, factor.dtype) @ factor)[np.subtract.outer(np.arange(n), np.arange(n)) % n]
 
 
 def zipper(drawn: Drawn, image: Array, severity: Array) -> Array:

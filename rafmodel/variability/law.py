@@ -279,6 +279,34 @@ def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return jax.jvp(partial(_along_by_library, axis=axis), primals, tangents)
 
 
+def spread(image: Array, kernel: Array) -> Array:
+    """Every number of an image the sum of those about it times a kernel of odd lengths along the axes of space; the border is
+    extended."""
+    if native.alters(image, kernel):
+        return _spread(image, kernel)
+    return _spread_by_library(image, kernel)
+
+
+def _spread_by_library(image: Array, kernel: Array) -> Array:
+    axes, half = tuple(range(kernel.ndim)), [n // 2 for n in kernel.shape]
+    padded = jnp.pad(image, [*((n, n) for n in half), (0, 0)], mode="edge")
+    shape, turned = padded.shape[:-1], jnp.flip(kernel)
+    product = jnp.fft.rfftn(padded, axes=axes) * jnp.fft.rfftn(turned, shape)[..., None]
+    whole = jnp.fft.irfftn(product, shape, axes=axes)
+    return whole[tuple(slice(n - 1, None) for n in kernel.shape)].astype(image.dtype)
+
+
+@jax.custom_jvp
+def _spread(image: Array, kernel: Array) -> Array:
+    """``spread`` by machine code; its derivatives are the library's."""
+    return native.spread(image, kernel)
+
+
+@_spread.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_spread_by_library, primals, tangents)
+
+
 def along_all(image: Array, matrix: Callable[[int], Array]) -> Array:
     """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space."""
     if image.ndim == 3 and not native.alters(image):  # one product of three

@@ -3,23 +3,19 @@
 Ultrasound acts along its beams (``beams``): down the first axis of space, or in a fan from the apex of a sector.
 """
 
-import math
-from collections.abc import Callable
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.custom_batching import sequential_vmap
 
-from rafmodel import backend
 from rafmodel.variability.beams import beams, in_picture, in_view, on_beams
 from rafmodel.variability.law import Drawn, Variability, along, axes, one_sign, one_uniform, place
+from rafmodel.variability.marks import clear, clear_of_round, clear_of_stamps
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 LARGEST = 0.2  # radius of a bubble, of half the side
 STROKES = 6  # of a pen
+CELL = 0.28 / 5  # of a digit
 
 
 def shadow(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -80,64 +76,12 @@ def black_corner(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A round field of view, off centre: black beyond ``1 − severity`` of the way to the corners."""
     rows, columns = axes(image)
     radius = jnp.sqrt((rows - drawn["place"][0]) ** 2 + (columns - drawn["place"][1]) ** 2)
-    return image * jax.nn.sigmoid((1.5 * (1 - severity) - radius) * 20)[..., None]
+    return image * jnp.clip((1.5 * (1 - severity) - radius) * image.shape[0] / 2 + 0.5, 0, 1)[..., None]
 
 
 def _off_centre(key: Array, shape: tuple[int, ...]) -> Drawn:
     del shape
     return {"place": jax.random.uniform(key, (2,), jnp.float32, -0.15, 0.15)}
-
-
-def _shown(severity: Array, most: int) -> Array:
-    """How far each of ``most`` marks has appeared, (most,) in [0, 1]: one after another as severity goes from 0 to 1."""
-    return jnp.clip(severity * most - jnp.arange(most, dtype=severity.dtype), 0, 1)
-
-
-Cover = Callable[[Drawn, Array, Array], Array]  # mark, row (h, 1), column (1, w) -> share of each pixel that it covers
-
-
-def _clear(image: Array, severity: Array, marks: Drawn, half: tuple[float, float], *covers: Cover) -> list[Array]:
-    """For each of some kinds of cover, the share of every pixel that no mark shown covers: product of 1 − ``cover``.
-
-    marks  what was drawn, a row a mark; the middle of each is its ``place``
-    half   half the height and width of the box about it, beyond which it covers nothing that could be seen
-
-    Image by image on a CPU, and mark by mark, since only so the marks that are shown and the pixels near them are all that is
-    touched.
-    """
-    of_one = partial(_clear_of_one, image.shape[:2], half, covers)
-    return (sequential_vmap(of_one) if backend.on_cpu() else of_one)(severity, marks)
-
-
-def _clear_of_one(
-    shape: tuple[int, ...], half: tuple[float, float], covers: tuple[Cover, ...], severity: Array, marks: Drawn
-) -> list[Array]:
-    most = len(marks["place"])
-    shown = _shown(severity, most)
-    box = [min(n, math.ceil(reach * n) + 2) for n, reach in zip(shape, half, strict=True)]
-
-    def line(start: Array, n: int, size: int) -> Array:
-        return ((2 * (start + jnp.arange(size)) + 1) / n - 1).astype(severity.dtype)
-
-    def over(k: Array, clear: list[Array]) -> list[Array]:
-        mark = {name: value[k] for name, value in marks.items()}
-        middle = [((x + 1) * n / 2).astype(int) for x, n in zip(mark["place"], shape, strict=True)]
-        start = [jnp.clip(x - size // 2, 0, n - size) for x, n, size in zip(middle, shape, box, strict=True)]
-        row, column = map(line, start, shape, box)
-        left = [1 - shown[k] * cover(mark, row[:, None], column[None]).astype(severity.dtype) for cover in covers]
-        near = [jax.lax.dynamic_slice(free, start, box) for free in clear]
-        return [
-            jax.lax.dynamic_update_slice(free, part * some, start)
-            for free, part, some in zip(clear, near, left, strict=True)
-        ]
-
-    count = jnp.ceil(jnp.clip(severity, 0, 1) * most).astype(int)
-    return jax.lax.fori_loop(0, count, over, [jnp.ones(shape, severity.dtype) for _ in covers])
-
-
-def _distance(mark: Drawn, row: Array, column: Array) -> Array:
-    """Of each pixel from a mark's place, (h, w); 1 is half the side."""
-    return jnp.sqrt((row - mark["place"][0]) ** 2 + (column - mark["place"][1]) ** 2)
 
 
 def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -156,27 +100,29 @@ FADED = 12  # a logistic or Gaussian edge of e^-12 is a 600th of a grey level of
 def bubble(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Air under the cover slip: bright discs with dark rims; at severity 1 there are MARKS of them."""
 
-    def disc(mark: Drawn, row: Array, column: Array) -> Array:
-        return 0.5 * jax.nn.sigmoid((mark["size"] - _distance(mark, row, column)) * 60)
+    def disc(far: Array) -> Array:
+        return 0.5 * jax.nn.sigmoid(-60 * far)
 
-    def rim(mark: Drawn, row: Array, column: Array) -> Array:
-        return 0.8 * jnp.exp(-(((_distance(mark, row, column) - mark["size"]) / 0.03) ** 2))
+    def rim(far: Array) -> Array:
+        return 0.8 * jnp.exp(-((far / 0.03) ** 2))
 
-    reach = LARGEST + FADED / 60
-    unlit, bright = _clear(image, severity, drawn, (reach, reach), disc, rim)
+    unlit, bright = clear_of_round(
+        image.shape[:2], severity, (drawn["place"], drawn["size"]), (LARGEST, FADED / 60), disc, rim
+    )
     return ((1 - (1 - image) * unlit[..., None]) * bright[..., None]).astype(image.dtype)
 
 
 def stain_deposit(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Drops of stain: dark violet blots (dark grey in one channel); at severity 1 there are MARKS of them."""
 
-    def blot(mark: Drawn, row: Array, column: Array) -> Array:
-        return 0.9 * jax.nn.sigmoid((0.8 * mark["size"] - _distance(mark, row, column)) * 40)
+    def blot(far: Array) -> Array:
+        return 0.9 * jax.nn.sigmoid(-40 * far)
 
-    reach = 0.8 * LARGEST + FADED / 40
-    (clear,) = _clear(image, severity, drawn, (reach, reach), blot)
+    (left,) = clear_of_round(
+        image.shape[:2], severity, (drawn["place"], 0.8 * drawn["size"]), (LARGEST, FADED / 40), blot
+    )
     colour = jnp.array([0.25, 0.1, 0.35] if image.shape[-1] == 3 else [0.15] * image.shape[-1], image.dtype)
-    return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
+    return colour[None, None] + (image - colour[None, None]) * left[..., None].astype(image.dtype)
 
 
 def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -191,9 +137,9 @@ def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
         return jax.nn.sigmoid((0.05 - beside) * 60)
 
     strokes = drawn | {"place": drawn["ends"].mean(1)}
-    (clear,) = _clear(image, severity, strokes, (2.0, 2.0), ink)  # all of the image
+    (left,) = clear(image.shape[:2], severity, strokes, (2.0, 2.0), ink)  # all of the image
     colour = jnp.array([0.1, 0.15, 0.45] if image.shape[-1] == 3 else [0.1] * image.shape[-1], image.dtype)
-    return colour[None, None] + (image - colour[None, None]) * clear[..., None].astype(image.dtype)
+    return colour[None, None] + (image - colour[None, None]) * left[..., None].astype(image.dtype)
 
 
 def _strokes(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -228,19 +174,8 @@ _FONT = np.array(
 
 def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Burnt-in digits, white, MARKS of them at severity 1."""
-    cell = 0.28 / 5
-    middle = drawn["place"] + jnp.array([[2.5, 1.5]], drawn["place"].dtype) * cell
     glyph = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
-
-    def ink(digit: Drawn, row: Array, column: Array) -> Array:
-        """A digit's raster, (5, 3), where a pixel's row and column lie in its cells."""
-        top, left = digit["corner"]
-        within_row = (jnp.floor((row - top) / cell) == jnp.arange(5)[None]).astype(image.dtype)
-        within_column = (jnp.floor((column - left) / cell) == jnp.arange(3)[:, None]).astype(image.dtype)
-        return within_row @ digit["glyph"] @ within_column
-
-    digits = {"place": middle, "corner": drawn["place"], "glyph": glyph}
-    (unwritten,) = _clear(image, severity, digits, (2.5 * cell, 1.5 * cell), ink)
+    unwritten = clear_of_stamps(image.shape[:2], severity, drawn["place"], glyph, CELL)
     return 1 - (1 - image) * unwritten[..., None].astype(image.dtype)
 
 

@@ -16,9 +16,11 @@ from rafmodel.variability.law import (
     one_direction,
     one_uniform,
     sample,
+    spread,
 )
 
 ZOOMS = 8  # exposures while the lens zooms
+FARTHEST = 1 / 3  # of the side of an image, how far a kernel reaches
 
 
 def gaussian_blur(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -34,45 +36,33 @@ def _smoother(n: int, severity: Array, dtype) -> Array:
     return jax.nn.softmax(-(distance**2) / 2, axis=1)
 
 
-def _transferred(image: Array, transfer) -> Array:
-    """The image times a real transfer function of its wave vector, (dims, ...) in radians per pixel; borders are extended."""
-    dims = image.ndim - 1
-    margin = [(n // 4, n // 4) for n in image.shape[:-1]]
-    padded = jnp.pad(image, [*margin, (0, 0)], mode="edge")
-    axes = tuple(range(dims))
-    waves = [2 * np.pi * np.fft.fftfreq(n) for n in padded.shape[:-2]] + [2 * np.pi * np.fft.rfftfreq(padded.shape[-2])]
-    wave = jnp.asarray(np.stack(np.meshgrid(*waves, indexing="ij")), image.dtype)
-    spectrum = jnp.fft.rfftn(padded, axes=axes) * transfer(wave)[..., None]
-    back = jnp.fft.irfftn(spectrum, padded.shape[:-1], axes=axes)
-    inside = tuple(slice(low, low + n) for (low, _), n in zip(margin, image.shape, strict=False))
-    return jnp.clip(back[inside], 0, 1).astype(image.dtype)
+def _about(image: Array) -> Array:
+    """Distances in pixels, (dims, *lengths), from the middle of a kernel that reaches over FARTHEST of every side each way."""
+    lines = [np.arange(-int(n * FARTHEST), int(n * FARTHEST) + 1) for n in image.shape[:-1]]
+    return jnp.asarray(np.stack(np.meshgrid(*lines, indexing="ij")), image.dtype)
+
+
+def _mean_by(image: Array, share: Array) -> Array:
+    """Every number the mean of those about it, weighted by a share of each pixel."""
+    return jnp.clip(spread(image, share / share.sum()), 0, 1)
 
 
 def defocus(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Mean over a disc of radius ``severity`` of the image's side, over a ball in space; its transfer is 2 J₁(kr)/(kr).
-
-    The Bessel function is the mean of plane waves over the disc, by quadrature over its chords.
-    """
+    """Mean over a disc of radius ``severity`` of the image's side, over a ball in space; its transfer is 2 J₁(kr)/(kr), times a
+    pixel's own, for these have a width."""
     del drawn
-    node, weight = (half[12:] for half in np.polynomial.legendre.leggauss(24))  # waves are even
-    chord = np.sqrt(1 - node**2) ** (1 if image.ndim == 3 else 2)
-    weight = weight * chord / (weight * chord).sum()
-    radius = severity * max(image.shape[:-1])
-
-    def disc(wave: Array) -> Array:
-        length = jnp.sqrt(jnp.sum(wave**2, 0)) * radius
-        waves = jnp.cos(jnp.asarray(node, image.dtype)[:, None] * length.reshape(1, -1))
-        return (jnp.asarray(weight, image.dtype) @ waves).reshape(length.shape)
-
-    return _transferred(image, disc)
+    distance = jnp.sqrt(jnp.sum(_about(image) ** 2, 0))
+    return _mean_by(image, jnp.clip(severity * max(image.shape[:-1]) - distance + 0.5, 0, 1))
 
 
 def motion(drawn: Drawn, image: Array, severity: Array) -> Array:
-    """Mean along a line of length ``severity`` of the image's side, in a random direction; its transfer is a sinc."""
-    length = severity * max(image.shape[:-1])
-    return _transferred(
-        image, lambda wave: jnp.sinc(jnp.tensordot(drawn["direction"], wave, 1) * length / (2 * jnp.pi))
-    )
+    """Mean along a line of length ``severity`` of the image's side and a pixel's width, in a random direction; its transfer is a
+    sinc, times a pixel's own."""
+    about = _about(image)
+    far = jnp.abs(jnp.tensordot(drawn["direction"], about, 1))
+    beside = jnp.sqrt(jnp.maximum(jnp.sum(about**2, 0) - far**2, 0))
+    within = jnp.clip((severity * max(image.shape[:-1]) + 1) / 2 - far, 0, 1)
+    return _mean_by(image, within * jnp.clip(1 - beside, 0, 1))
 
 
 def glass(drawn: Drawn, image: Array, severity: Array) -> Array:

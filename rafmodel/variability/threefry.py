@@ -39,12 +39,16 @@ def uniform(key: Array, shape: tuple[int, ...]) -> Array:
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """``jax.random.normal(key, shape, float32)``."""
+    """``jax.random.normal(key, shape, float32)``, but for rounding."""
+    if native.alters():
+        return native.normal(jax.random.key_data(key), 1, math.prod(shape)).reshape(shape)
     return _field(lambda x, y: _normal(x ^ y), key, shape)
 
 
 def two_normals(key: Array, shape: tuple[int, ...]) -> Array:
     """Two independent standard normal fields, (2, *shape), for the work of one: each from a word of its own."""
+    if native.alters():
+        return native.normal(jax.random.key_data(key), 2, math.prod(shape)).reshape(2, *shape)
     return _field(lambda x, y: jnp.stack([_normal(x), _normal(y)]), key, shape)
 
 

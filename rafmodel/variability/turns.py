@@ -47,6 +47,7 @@ ONE_BY_ONE = {
     ),
     *("rev", "round", "rsqrt", "select_n", "sign", "sqrt", "square", "squeeze", "sub", "tanh"),
 }
+FEW = 32  # numbers of a row to each of what it is summed up to, if it may be read once more for that
 AT_ONCE = 2**20  # bytes of images altered together on a CPU: they and what is drawn for them stay in a core's cache
 
 
@@ -80,18 +81,24 @@ def in_turn(one: Callable[..., Any], *columns: Any, size: int, axis: int = 0) ->
 
 
 def _in_one_pass(one: Callable[..., Any], *row: Any) -> bool:
-    """Whether every number of a result is made from the same one of a row, or its mirror image, and from what is small."""
-    size = max(x.size for x in jax.tree.leaves(row))
-    return size > 1 and _one_by_one(jax.make_jaxpr(one)(*row).jaxpr, size)
+    """Whether every number of a result is made from the same one of a row, or its mirror image, and from what is small, as are
+    sums; images of 8 bits that are summed up would all be kept as numbers in between."""
+    leaves = jax.tree.leaves(row)
+    size, summed = max(x.size for x in leaves), all(x.dtype != jnp.uint8 for x in leaves)
+    return size > 1 and _one_by_one(jax.make_jaxpr(one)(*row).jaxpr, size, summed)
 
 
-def _one_by_one(program: Any, size: int) -> bool:
+def _one_by_one(program: Any, size: int, summed: bool) -> bool:
     for step in program.eqns:
         if max(math.prod(x.aval.shape) for x in (*step.invars, *step.outvars)) < size:
             continue
-        inner = step.params.get("jaxpr") or step.params.get("call_jaxpr")
-        if inner is not None and not _one_by_one(getattr(inner, "jaxpr", inner), size):
-            return False
-        if inner is None and step.primitive.name not in ONE_BY_ONE:
+        inner, name = step.params.get("jaxpr") or step.params.get("call_jaxpr"), step.primitive.name
+        if inner is not None:
+            if not _one_by_one(getattr(inner, "jaxpr", inner), size, summed):
+                return False
+        elif name == "reduce_sum":
+            if not summed or step.outvars[0].aval.size > size // FEW:
+                return False
+        elif name not in ONE_BY_ONE:
             return False
     return True
