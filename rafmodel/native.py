@@ -133,12 +133,18 @@ def _of_images(name: str, shape: tuple[int, ...], *given: Array) -> Array:
     return jax.ffi.ffi_call(f"rafmodel_{name}", result, vmap_method="expand_dims")(*given)
 
 
+@jax.custom_jvp
 def settled(x: Array) -> Array:
     """The same array, whole in memory before anything reads it; XLA's own barriers do not hold on a CPU."""
     if not _here():
         return x
     same = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return jax.ffi.ffi_call("rafmodel_settled", same, input_output_aliases={0: 0}, vmap_method="broadcast_all")(x)
+
+
+@settled.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return settled(*primals), tangents[0]
 
 
 @cache

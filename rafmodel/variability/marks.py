@@ -130,7 +130,8 @@ def _(shape, reach, profiles, primals: tuple, tangents: tuple) -> tuple:
 
 
 def clear_of_stamps(shape: tuple[int, ...], severity: Array, corner: Array, raster: Array, cell: float) -> Array:
-    """Share of every pixel (*shape) that stamps leave: rasters (most, rows, columns) of square cells, from corners (most, 2) on."""
+    """Share of every pixel (*shape) that stamps leave: rasters (most, rows, columns) of square cells, hung from
+    corners (most, 2)."""
     made = _stamped if native.alters(severity, corner, raster) else _stamped_by_library
     return made(shape, cell, severity, corner, raster)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtr
 
+from rafmodel import native
 from rafmodel.variability import threefry
 from rafmodel.variability.law import Drawn, Variability, normal_field
 from rafmodel.variability.projections import filtered_back, projected
@@ -31,7 +32,8 @@ def _two_fields(key: Array, shape: tuple[int, ...]) -> Drawn:
 def shot(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Poisson counts, ``1 / severity²`` of them at white."""
     white = 1 / jnp.maximum(severity, 1e-3) ** 2
-    return jnp.clip(_counts(drawn["z"], image * white) / white, 0, 1).astype(image.dtype)
+    counts = native.settled(_counts(drawn["z"].ravel(), image.ravel() * white))  # apart, else a few channels are a loop
+    return jnp.clip(counts.reshape(image.shape) / white, 0, 1).astype(image.dtype)
 
 
 def _counts(z: Array, mean: Array) -> Array:
