@@ -254,6 +254,9 @@ def test_what_is_settled_is_itself_and_what_it_was_made_from_stays(kind):
     found, before = jax.jit(lambda x: (native.settled(x), x))(x)
     np.testing.assert_array_equal(found, x)
     np.testing.assert_array_equal(before, x)
+    if kind.startswith("float"):
+        slope = jax.grad(lambda x: jnp.sum(native.settled(x) ** 3))(x)
+        np.testing.assert_allclose(slope, 3 * x**2, rtol=1e-5)
     twice = jax.jit(jax.vmap(lambda x: 2 * native.settled(x + x)))(x)
     np.testing.assert_array_equal(twice, 2 * (x + x))
 
