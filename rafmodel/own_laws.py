@@ -1,8 +1,9 @@
 """Laws of a population from errant measurements: what each subgroup's images vary by, and how often something is present.
 
 Each state is normal within a subgroup; a patient's images share a part of it.  Means and s.d. of subgroups are drawn from a
-population of subgroups, so that small ones borrow from the others (Gelman, Hill 2007).  What is measured is a line of what
-is, plus an error, both known from injection with errors of their own (errors in variables, Carroll et al. 2006).
+population of subgroups, so that small ones borrow from the others (Gelman, Hill 2007).  How far states of subgroups lie apart has
+no mass at 0, for a law that is highest there draws two of them together whatever they are (Chung et al. 2013).  What is measured is a
+line of what is, plus an error, both known from injection with errors of their own (errors in variables, Carroll et al. 2006).
 """
 
 from functools import partial
@@ -22,6 +23,7 @@ from rafmodel.detectors import FALSE, Worth, codes, decoded
 EXTREME = 5.0  # robust s.d. from its subgroup's median from which a state counts as a failed measurement
 TOGETHER = 3  # artifacts that an image has at most
 DOUBT = 100.0  # images with independent calls beside those injected; 50 to 300 foretell most left-out ones best
+APART = (2.0, 2.0)  # Gamma law of how far subgroups lie apart, in the unit that their middle has
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
 _FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
@@ -136,7 +138,7 @@ def state_law(
     error, doubt, slope_error    (subgroups,) how it is measured, and wide (), see ``Lanes``
     """
     middle, typical = wide * _drawn("middle", dist.Normal(0, 1)), _drawn("log_sd", dist.Normal(0, 1))
-    between, uneven = wide * _drawn("between", dist.HalfNormal(1.0)), _drawn("uneven", dist.HalfNormal(0.5))
+    between, uneven = wide * _drawn("between", dist.Gamma(*APART)), _drawn("uneven", dist.HalfNormal(0.5))
     with numpyro.plate("groups", n_groups):
         raw = _drawn("raw", dist.Normal(0, 1))
         sds = jnp.exp(typical + uneven * _drawn("sd_z", dist.Normal(0, 1)))
