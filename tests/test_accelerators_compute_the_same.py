@@ -67,14 +67,14 @@ def test_encoders_and_their_slopes(accelerated, name):
 
 @pytest.mark.parametrize("name", ["bubble", "stain_deposit", "characters", "pen", "noise", "rotation"])
 def test_altered_images(accelerated, name):
-    """Some with marks put on image by image, all in turns on a CPU."""
+    """Some with marks put on image by image, all in turns on a CPU; edges of several marks end where each is e^-12."""
     images = jnp.asarray(RNG.uniform(size=(24, 80, 96, 1)), jnp.float32)
     assert images.nbytes * 2 > AT_ONCE
     law = v.CATALOGUE[name]
     levels = jnp.asarray(law.levels[1:3], jnp.float32)
     altered = v.alter(jax.random.key(0), law, images, levels)
     accelerated()
-    np.testing.assert_allclose(v.alter(jax.random.key(0), law, images, levels), altered, atol=1e-5)
+    np.testing.assert_allclose(v.alter(jax.random.key(0), law, images, levels), altered, atol=3e-5)
 
 
 def test_many_large_images_are_encoded_together(accelerated):

@@ -131,7 +131,7 @@ def test_round_marks_are_those_of_the_library(shape, severity):
     for i in range(3):
         expected = marks._round_by_library(shape, reach, profiles, severity, place[i], size[i])
         for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one[i], other, atol=2e-4)
+            np.testing.assert_allclose(one[i], other, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (60, 90), (33, 5), (1, 1)], ids=str)

@@ -16,7 +16,7 @@ from jax.custom_batching import sequential_vmap
 from rafmodel import backend, native
 
 Drawn = dict[str, Array]
-ENTRIES = 1024  # of a round mark's profile
+ENTRIES = 4096  # of a round mark's profile
 
 
 def shown(severity: Array, most: int) -> Array:
