@@ -1,9 +1,10 @@
 """Machine code inside XLA's programs on a CPU: convolutions of training, and what XLA does slowly to images.
 
 XLA has no fast gradient of a convolution on a CPU: its own is slow within loops, and products of patches with weights spend half
-of their time on making patches and adding up their slopes.  ``machine_code`` needs no patches.  Nor does XLA leave out a matrix's
-zeros, or read images between pixels on several cores; ``image_code`` does.  Where they cannot be compiled, or jaxlib's
-foreign-function interface is another one, ``fits`` and ``alters`` are false, and XLA is what there is.
+of their time on making patches and adding up their slopes.  ``machine_code`` needs no patches.  Nor does XLA leave out zeros of a
+matrix or a kernel, read images between pixels on several cores, or put marks where they are alone; ``image_code`` does, and draws
+normal noise sooner.  Where they cannot be compiled, or jaxlib's foreign-function interface is another one, ``fits`` and
+``alters`` are false, and XLA is what there is.
 """
 
 import ctypes

@@ -126,10 +126,10 @@ def test_blurs_have_the_librarys_derivatives():
 def test_round_marks_are_those_of_the_library(shape, severity):
     """Two kinds of cover, of marks at and over the borders, one image with other marks than the next."""
     place, size = 2.2 * numbers((3, 24, 2)) - 1.1, obstruction.LARGEST * numbers((3, 24), 1)
-    severity, reach, profiles = jnp.float32(severity), (obstruction.LARGEST, 0.25), (disc, ring)
-    found = jax.vmap(lambda *drawn: marks._round(shape, reach, profiles, severity, *drawn))(place, size)
+    severity, look = jnp.float32(severity), marks.Look(shape, (obstruction.LARGEST, 0.25), (disc, ring))
+    found = jax.vmap(lambda *drawn: marks._round(look, severity, *drawn))(place, size)
     for i in range(3):
-        expected = marks._round_by_library(shape, reach, profiles, severity, place[i], size[i])
+        expected = marks._round_by_library(look, severity, place[i], size[i])
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one[i], other, atol=1e-5)
 
@@ -158,7 +158,7 @@ def test_marks_have_the_librarys_derivatives():
     place, size = 2 * numbers((24, 2)) - 1, obstruction.LARGEST * numbers((24,), 1)
 
     def slope(make):
-        of_sum = partial(make, (20, 30), (obstruction.LARGEST, 0.25), (disc, ring))
+        of_sum = partial(make, marks.Look((20, 30), (obstruction.LARGEST, 0.25), (disc, ring)))
         return jax.jvp(lambda severity: sum(of_sum(severity, place, size)), [jnp.float32(0.35)], [jnp.float32(1)])[1]
 
     slopes = slope(marks._round), slope(marks._round_by_library)

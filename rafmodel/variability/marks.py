@@ -6,6 +6,7 @@ On a CPU that machine code is compiled for, round marks and stamps are put on by
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,14 @@ def _clear_of_one(
 Profile = Callable[[Array], Array]  # how far beyond a round mark's size, as a share of half the side -> share covered
 
 
+class Look(NamedTuple):
+    """Pictures of a shape with round marks of some kinds of cover, and ``reach`` as ``clear_of_round`` says."""
+
+    shape: tuple[int, ...]
+    reach: tuple[float, float]
+    profiles: tuple[Profile, ...]
+
+
 def clear_of_round(
     shape: tuple[int, ...], severity: Array, marks: tuple[Array, Array], reach: tuple[float, float], *profiles: Profile
 ) -> list[Array]:
@@ -82,17 +91,10 @@ def clear_of_round(
            tables between these
     """
     made = _round if native.alters(severity, *marks) else _round_by_library
-    return made(shape, reach, profiles, severity, *marks)
+    return made(Look(shape, reach, profiles), severity, *marks)
 
 
-def _round_by_library(
-    shape: tuple[int, ...],
-    reach: tuple[float, float],
-    profiles: tuple[Profile, ...],
-    severity: Array,
-    place: Array,
-    size: Array,
-) -> list[Array]:
+def _round_by_library(look: Look, severity: Array, place: Array, size: Array) -> list[Array]:
     def cover(profile: Profile) -> Cover:
         def of(mark: Drawn, row: Array, column: Array) -> Array:
             far = jnp.sqrt((row - mark["place"][0]) ** 2 + (column - mark["place"][1]) ** 2)
@@ -100,30 +102,26 @@ def _round_by_library(
 
         return of
 
-    return clear(shape, severity, {"place": place, "size": size}, (sum(reach), sum(reach)), *map(cover, profiles))
+    half = (sum(look.reach), sum(look.reach))
+    return clear(look.shape, severity, {"place": place, "size": size}, half, *map(cover, look.profiles))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _round(
-    shape: tuple[int, ...],
-    reach: tuple[float, float],
-    profiles: tuple[Profile, ...],
-    severity: Array,
-    place: Array,
-    size: Array,
-) -> list[Array]:
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _round(look: Look, severity: Array, place: Array, size: Array) -> list[Array]:
     """``_round_by_library`` by machine code; its derivatives are the library's."""
     with jax.ensure_compile_time_eval():
-        far = jnp.linspace(-reach[0], reach[1], ENTRIES, dtype=severity.dtype)
-        tables = jnp.stack([profile(far) for profile in profiles])
-        pairs = jnp.stack([tables, jnp.diff(tables, append=tables[:, -1:])], -1).reshape(len(profiles), -1)
+        far = jnp.linspace(-look.reach[0], look.reach[1], ENTRIES, dtype=severity.dtype)
+        tables = jnp.stack([profile(far) for profile in look.profiles])
+        pairs = jnp.stack([tables, jnp.diff(tables, append=tables[:, -1:])], -1).reshape(len(look.profiles), -1)
     marks = jnp.concatenate([place, size[:, None]], 1)
-    return list(native.round_marks(shape, shown(severity, len(place)), marks, np.array(reach, np.float32), pairs))
+    return list(
+        native.round_marks(look.shape, shown(severity, len(place)), marks, np.array(look.reach, np.float32), pairs)
+    )
 
 
 @_round.defjvp
-def _(shape, reach, profiles, primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(partial(_round_by_library, shape, reach, profiles), primals, tangents)
+def _(look: Look, primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(partial(_round_by_library, look), primals, tangents)
 
 
 # ---- stamps

@@ -1,7 +1,7 @@
 """Random fields by the cipher of JAX's keys, Threefry 2x32 of 20 rounds: the same numbers as ``jax.random``, sooner on a CPU.
 
 There ``jax.random`` loops over rounds, each a pass through memory; written out, the rounds are one pass that stays in registers.
-Salmon, Moraes, Dror, Shaw 2011.
+Normals are made by machine code where there is any, which rounds otherwise (``chance_code``).  Salmon, Moraes, Dror, Shaw 2011.
 """
 
 import math
