@@ -22,7 +22,8 @@ SCORES = tuple(law.name for law in ARTIFACTS)  # artifacts with a detector
 LEVEL = 2  # of an artifact's five levels, from 0, at which its detector is judged
 FEW = 32  # clean images below which artifacts are injected into all
 PAIRED = 64  # clean images, at most, that are given two
-FALSE = 0.005  # share of clean images that a detector is meant to call
+FALSE = (0.005, 0.0015, 0.0005, 0.00015, 0.00005)  # shares of clean images that a detector may be meant to call
+USUAL = 0.05  # prevalence at which it is weighed whether a higher threshold misses more than it spares
 BODY = 0.35  # quantile of a cohort's scores below which all are clean
 _TURNS = 60  # of expectation maximization
 _FAINT = 1e-4  # density of an artifact's scores where none was seen, as a share of an even one
@@ -197,6 +198,7 @@ class Worth(NamedTuple):
     """What detectors make of artifacts injected into clean images; calls of all of them together as ``codes``.
 
     threshold   (len(SCORES),) score from which an artifact is called
+    false       (len(SCORES),) share of clean images expected above it
     alone       (len(SCORES), M) calls in images with one artifact
     paired      (pairs, m) calls in images with two, in the order of ``combinations``
     curve       (len(SCORES), 5) mean score of images at each level of the artifact
@@ -204,6 +206,7 @@ class Worth(NamedTuple):
     """
 
     threshold: np.ndarray
+    false: np.ndarray
     alone: np.ndarray
     paired: np.ndarray
     curve: np.ndarray
@@ -239,14 +242,15 @@ def worth(key: Array, reference: Reference, images: Array, some: Array) -> Worth
     keys = [jax.random.fold_in(key, 99 + j) for j in range(len(SCORES))]
     after = np.stack([_injected(k, reference, some, j) for j, k in enumerate(keys)])
     itself = np.moveaxis(np.diagonal(after, axis1=0, axis2=3), 2, 0)  # (artifact, level, image), by its own detector
-    threshold = np.array([_threshold(*one) for one in zip(own.T, itself[:, LEVEL:], LEAST, strict=True)])
+    told = [_threshold(*one) for one in zip(own.T, itself[:, LEVEL:], LEAST, strict=True)]
+    threshold, false = np.array(told).T
     clean = np.flatnonzero((before <= threshold).all(1))
     clean = clean if len(clean) >= FEW else np.arange(len(some))
     alone = codes(after[:, LEVEL][:, clean] > threshold)
     paired = codes(_two(key, reference, some[clean[:PAIRED]]) > threshold)
     level = np.repeat(np.arange(5), len(some))
     grows = np.array([np.corrcoef(level, x.ravel())[0, 1] if np.ptp(x) else 0.0 for x in itself])
-    return Worth(threshold, alone, paired, itself.mean(2), grows)
+    return Worth(threshold, false, alone, paired, itself.mean(2), grows)
 
 
 def _injected(key: Array, reference: Reference, images: Array, which: int) -> np.ndarray:
@@ -269,11 +273,13 @@ def _two(key: Array, reference: Reference, images: Array) -> np.ndarray:
 # ---- from which score an artifact is called
 
 
-def _threshold(own: np.ndarray, injected: np.ndarray, least: float) -> float:
-    """Score from which FALSE of a cohort's clean images are expected, given all of its scores (N,).
+def _threshold(own: np.ndarray, injected: np.ndarray, least: float) -> tuple[float, float]:
+    """Score from which an artifact is called and share of a cohort's clean images expected there, given all of its scores (N,).
 
     injected  (levels, M) scores of its images with the artifact
     least     smallest scale
+    Of the shares FALSE that one which makes the fewest errors at prevalence USUAL, with what is missed of the lowest level: where
+    artifacts score far above clean images, the threshold lies between them.
     Which images are clean is not known.  Above BODY's quantile scores are a mixture of the upper tail of clean images,
     exponential or half normal, and of the densities of injected ones (kernels, Silverman 1986), by expectation maximization
     (Dempster et al. 1977); of both tails and four starts the likeliest.
@@ -281,12 +287,15 @@ def _threshold(own: np.ndarray, injected: np.ndarray, least: float) -> float:
     start, low, middle = np.quantile(own, [BODY, 0.25, 0.5])
     narrow, above = max((middle - low) / 0.6745, least), own[own > start] - start
     if not above.size:
-        return float(start + narrow)
+        return float(start + narrow), FALSE[0]
     artifact = np.stack([_density(above, one - start, least) for one in injected]) + _FAINT / (above.max() + least)
     starts = product((1, 2), (narrow, max(above.mean(), least)), (0.02, 0.3))
     _, scale, clean, power = max(_mixed(above, artifact, narrow, *one) for one in starts)
     tail = clean / (clean + (own <= start).sum())  # share of the clean images that is above
-    return float(start + scale * (power * np.log(max(tail / FALSE, 2))) ** (1 / power))
+    false = np.clip(FALSE, FALSE[-1], max(tail / 2, FALSE[-1]))
+    threshold = start + scale * (power * np.log(np.maximum(tail / false, 2))) ** (1 / power)
+    best = np.argmin(USUAL * (injected[0] <= threshold[:, None]).mean(1) + false)
+    return float(threshold[best]), float(false[best])
 
 
 def _density(at: np.ndarray, seen: np.ndarray, least: float) -> np.ndarray:

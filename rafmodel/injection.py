@@ -49,6 +49,7 @@ class Recovery(NamedTuple):
     error               (subgroups, len(STATES)) s.d. of one measurement
     response            (subgroups, len(STATES)) share of a change before an image's noise that comes back in a subgroup
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
+    misread             (subgroups,) of log noise, what it is read above what it is, on mean images in states like the subgroup's
     identified          whether the state can be told from these images
     detectors           what each artifact's detector is worth
     turning             1 − correlation of the mean image with itself turned by 20 degrees
@@ -62,6 +63,7 @@ class Recovery(NamedTuple):
     error: np.ndarray
     response: np.ndarray
     response_error: np.ndarray
+    misread: np.ndarray
     identified: np.ndarray
     detectors: Worth
     turning: float
@@ -115,7 +117,8 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
     turning = float(change_by_turning(reference.template, 20.0))
     worth[-1][POSE.start] &= turning >= SYMMETRIC
-    found = Recovery(*worth, detectors.worth(key, reference, images, some), turning)  # pyright: ignore[reportCallIssue]
+    told = *worth[:-1], np.zeros(n_groups), worth[-1], detectors.worth(key, reference, images, some), turning
+    found = Recovery(*told)  # pyright: ignore[reportCallIssue]
     return _noise_last(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
 
 
@@ -126,14 +129,14 @@ def _noise_last(
 
     Amounts move and light noise along with the image, while a hospital's own differences are there before its noise, which is
     cut at black: of these less comes back from dark, noisy images.  The mean image is put in the states of some images, and
-    then changed by amounts, as images were; what of each comes back gives the ratio.
+    then changed by amounts, as images were; what of each comes back gives the ratio.  These images show how noise itself is read.
 
     value, spread  (N, states) states of some images, and s.d. of the amounts added to them
     """
     states = _without_errors(found, answered(found, value, group), group)
     shape, noise, free = reference.template.shape, np.exp(states[:, NOISE]), np.arange(len(NAMES)) != NOISE
     mean = jnp.broadcast_to(reference.template, (len(states), *shape))
-    taken, added = [], []
+    taken, added, misread = [], [], []
     for number in range(ROUNDS):
         keys = jax.random.split(jax.random.fold_in(key, 199 + number), 3)
         image = amounts.add(keys[0], reference.middle, mean, np.where(free, states, noise[:, None]))
@@ -141,8 +144,13 @@ def _noise_last(
         amount = amounts.drawn(keys[1], spread, noise) * free
         after = measured(reference, found, amounts.add(keys[2], reference.middle, image, amount))
         taken.append((states * free, seen))
+        still = state.log_noise(amounts.add(keys[0], reference.middle, mean, states * free))
+        misread.append(_dimmed(states[:, NOISE], seen[:, NOISE], np.asarray(still)))
         added.append((amounts.made(seen, amount, shape[0]) * free, after - seen))
     ratio, unsure = np.ones_like(found.response), np.zeros_like(found.response)
+    dim = np.array(
+        [_centre(x) if len(x := np.stack(misread)[:, group == g].ravel()) else 0.0 for g in range(len(ratio))]
+    )
     use = found.identified & free & (np.arange(len(NAMES)) != BLUR)
     for g in range(len(ratio)):
         own = np.tile(group == g, ROUNDS) if (group == g).sum() >= FEW else np.ones(ROUNDS * len(group), bool)
@@ -156,7 +164,14 @@ def _noise_last(
         response=found.response * ratio,
         error=found.error / ratio,
         response_error=np.sqrt(found.response_error**2 + unsure**2 + AT_BEST**2),
+        misread=dim,
     )
+
+
+def _dimmed(made: np.ndarray, seen: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Log noise seen less log noise made (N,), without what images show that have none; 0 where that is most of it."""
+    share = -np.expm1(2 * np.minimum(still - seen, 0))
+    return np.where(share > 0.5, seen + 0.5 * np.log(np.maximum(share, 0.5)) - made, 0.0)
 
 
 def _without_errors(found: Recovery, value: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -308,7 +323,8 @@ def offsets(
 
     One subgroup's images are taken to each other subgroup, by the differences found, and measured: what is found less what was
     done.  Subtracted, and done again from there (indirect inference, Gourieroux, Monfort, Renault 1993).  That subgroup is the
-    one with the least noise among the larger ones, since noise and blur can only be added.  Noise itself needs no correction.
+    one with the least noise among the larger ones, since noise and blur can only be added.  Noise itself is corrected by what
+    mean images tell (``Recovery``), for among dark and clipped parts it reads too small.
     What is altered is read between its pixels, which blurs it as no difference between hospitals does: what the same images,
     moved by up to half a pixel, are misread by does not count.
 
@@ -316,6 +332,8 @@ def offsets(
     """
     n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(NAMES)) != NOISE)
     wrong, doubt = np.zeros((2, n_groups, len(NAMES)))
+    wrong[:, NOISE] = recovery.misread
+    doubt[:, NOISE] = DOUBTED * np.abs(recovery.misread)
     if n_groups == 1:
         return wrong, doubt
     size = np.bincount(code, minlength=n_groups)
@@ -346,11 +364,11 @@ def offsets(
         seen = middle[g] - middle[base]
         for turn in range(2 if g != base else 0):
             keys = jax.random.split(jax.random.fold_in(key, 2 * g + turn))
-            goal = seen - wrong[g] + extra[g] * np.asarray(jax.random.normal(keys[0], before.shape))
+            goal = seen - wrong[g] + wrong[base] + extra[g] * np.asarray(jax.random.normal(keys[0], before.shape))
             rest = misread(keys[1], goal)
-            wrong[g] = np.where(useful, rest.mean(0) - resampled, 0.0)
+            wrong[g] = np.where(useful, rest.mean(0) - resampled, wrong[g])
             chance = rest.std(0) / np.sqrt(min(size[base], len(rows)))
-            doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), 0.0)
+            doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), doubt[g])
     return wrong, doubt
 
 

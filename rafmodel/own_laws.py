@@ -27,7 +27,7 @@ DOUBT = 100.0  # images with independent calls beside those injected; 50 to 300 
 APART = (2.0, 2.0)  # Gamma law of how far subgroups lie apart, in the unit that their middle has
 _PATTERNS = 32  # patterns of calls are padded to a multiple of this
 _PAD = 256  # patients are padded to a multiple of this, so that few shapes are compiled
-_FALSE = (1.0, 1 / FALSE - 1)  # Beta prior of a detector's false alarms; assumed, for no image is known to be clean
+_WIDE = 2.5  # s.d. of the middle of subgroups' prevalences, logit
 
 
 class Lanes(NamedTuple):
@@ -172,6 +172,7 @@ class Calls(NamedTuple):
     weight         (patterns, subgroups) how many patients' images have this pattern
     hits           (classes, subgroups) patients' images of a class, which is there where it is called
     found, tried   (detectors,) of injected artifacts
+    false          (detectors,) expected share of clean images that are called
     crossed        (detectors, detectors) share of images with j alone that detector i calls
     likely         (patterns, sets) chance of a pattern where that set was injected, else nan: see ``seen_together``
     """
@@ -181,6 +182,7 @@ class Calls(NamedTuple):
     hits: Array
     found: Array
     tried: Array
+    false: Array
     crossed: Array
     likely: Array
 
@@ -189,7 +191,7 @@ def told_by(pattern: np.ndarray, weight: np.ndarray, hits: np.ndarray, worth: Wo
     """What ``presence_law`` is told, from patterns, weights and hits of ``Calls`` and what the detectors are worth."""
     crossed = decoded(worth.alone, pattern.shape[1]).mean(1).T
     tried = np.full(len(crossed), worth.tried)
-    told = pattern, weight, hits, worth.found, tried, crossed, seen_together(pattern, worth)
+    told = pattern, weight, hits, worth.found, tried, worth.false, crossed, seen_together(pattern, worth)
     return Calls(*(jnp.asarray(x, float) for x in told))
 
 
@@ -220,7 +222,7 @@ def _share(pattern: np.ndarray, seen: np.ndarray, whole: np.ndarray, which: np.n
     """
     n = pattern.shape[1]
     often = (decoded(seen, n).sum(0) + decoded(whole, n).mean(0)) / (len(seen) + 1)
-    often = np.clip(often, FALSE, 1 - FALSE)
+    often = np.clip(often, FALSE[0], 1 - FALSE[0])
     by_itself = np.where(pattern == 1, often, 1 - often)[:, which].prod(1)
     more = DOUBT * max(len(seen), 1) / len(whole)
     same = (seen == codes(pattern.astype(int))[:, None]).sum(1)
@@ -245,13 +247,13 @@ def presence_law(calls: Calls, n_groups: int) -> None:
     """
     size, n = len(calls.found), len(calls.found) + len(calls.hits)
     with numpyro.plate("presences", n):
-        middle = jnp.where(jnp.arange(n) < size, -3.0, 0.0) + 2.5 * _drawn("middle", dist.Normal(0, 1))
-        between = _drawn("between", dist.HalfNormal(2.0))
+        middle = jnp.where(jnp.arange(n) < size, -3.0, 0.0) + _WIDE * _drawn("middle", dist.Normal(0, 1))
+        between = _WIDE * _drawn("between", dist.Gamma(*APART))
     with numpyro.plate("detectors", size):
         sensitive = _drawn("sensitivity", dist.Uniform(0, 1))
         false = _drawn("false_alarms", dist.Uniform(0, 1))
     known = _log_beta(sensitive, calls.found + 0.5, calls.tried - calls.found + 0.5)
-    numpyro.factor("known", jnp.sum(known + _log_beta(false, *_FALSE)))
+    numpyro.factor("known", jnp.sum(known + _log_beta(false, 1.0, 1 / calls.false - 1)))
     z = _drawn("z", dist.Normal(0, 1).expand([n, n_groups]).to_event(2))
     share = jax.nn.sigmoid(middle[:, None] + between[:, None] * z)
     numpyro.deterministic("share", share)

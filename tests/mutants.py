@@ -653,7 +653,9 @@ IMAGE_STATES = [
     ("state", "value * ndtr(value) + jnp.exp(", "value * ndtr(value) - jnp.exp("),
     ("state", "jnp.minimum(deviation, jnp.sqrt(", "jnp.maximum(deviation, jnp.sqrt("),
     ("detectors", "(part[0] @ above**power + narrow**power) / (part[0].sum() + 1)", "(above**power).mean()"),
-    ("detectors", "np.log(max(tail / FALSE, 2))", "np.log(max(FALSE / tail, 2))"),
+    ("detectors", "np.log(np.maximum(tail / false, 2))", "np.log(np.maximum(false / tail, 2))"),
+    ("detectors", "(injected[0] <= threshold[:, None])", "(injected[0] > threshold[:, None])"),
+    ("injection", "np.log(np.maximum(share, 0.5)) - made", "np.log(np.maximum(share, 0.5)) + made"),
     ("detectors", "product((1, 2),", "product((2,),"),
     ("detectors", "(line[:-2] + line[2:]) / 2 - line[1:-1]", "line[1:-1] - (line[:-2] + line[2:]) / 2"),
     ("detectors", "np.arange(_BLOCK - 1, len(step), _BLOCK)", "np.arange(_BLOCK, len(step), _BLOCK)"),
@@ -680,6 +682,8 @@ PREVALENCE = [
     ("np.add.at(total, (which.reshape(-1), code), weight)", "np.add.at(total, (which.reshape(-1), code), 1)"),
     ("calls.found + 0.5, calls.tried - calls.found + 0.5", "calls.tried - calls.found + 0.5, calls.found + 0.5"),
     ("range(TOGETHER + 1)", "range(TOGETHER)"),
+    ("1 / calls.false - 1", "1.0"),
+    ('_WIDE * _drawn("between"', '0.1 * _drawn("between"'),
 ]
 
 

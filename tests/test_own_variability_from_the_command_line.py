@@ -115,13 +115,14 @@ def recovery(grows: float) -> injection.Recovery:
     sound = {name: np.ones(k) for name in ("undo", "slope", "correlation")}
     alone, pairs = np.repeat(1 << np.arange(n), 50).reshape(n, 50), combinations(range(n), 2)
     paired = np.array([[(1 << i) + (1 << j)] * 50 for i, j in pairs])
-    worth = Worth(np.zeros(n), alone, paired, np.tile(np.arange(5.0), (n, 1)), np.full(n, grows))
+    worth = Worth(np.zeros(n), np.full(n, 0.005), alone, paired, np.tile(np.arange(5.0), (n, 1)), np.full(n, grows))
     return injection.Recovery(
         whole=np.zeros(k, bool),
         bias=np.zeros(k),
         error=np.zeros((1, k)),
         response=np.ones((1, k)),
         response_error=np.zeros((1, k)),
+        misread=np.zeros(1),
         identified=np.ones(k, bool),
         detectors=worth,
         turning=1.0,

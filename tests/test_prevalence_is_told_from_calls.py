@@ -17,7 +17,7 @@ def prevalences(called: np.ndarray, crossed: list, label: np.ndarray | None = No
     pattern, weight = own_laws.tallied(called, np.zeros(len(called), int), np.ones(len(called)), 1)
     hits = np.zeros((0, 1)) if label is None else np.array([[label.sum()]])
     never = np.full((len(pattern), len(own_laws._sets(2))), np.nan)
-    told = pattern, weight, hits, found, np.full(2, 200.0), crossed, never
+    told = pattern, weight, hits, found, np.full(2, 200.0), np.full(2, FALSE[0]), crossed, never
     return drawn(own_laws.Calls(*(jnp.asarray(x, float) for x in told)))
 
 
@@ -26,10 +26,10 @@ def drawn(calls: own_laws.Calls) -> np.ndarray:
     return own_laws.presence_chains(jax.random.key(0), lanes, n_groups=1, warmup=150, draws=150)[0, :, :, 0].mean(0)
 
 
-def worth(alone: list, paired: list) -> Worth:
+def worth(alone: list, paired: list, false: float = FALSE[0]) -> Worth:
     """Of two detectors, from what both call in images with one artifact, with the other, with both."""
     none = np.zeros(2)
-    return Worth(none, codes(np.array(alone)), codes(np.array([paired])), none, none)
+    return Worth(none, np.full(2, false), codes(np.array(alone)), codes(np.array([paired])), none, none)
 
 
 def test_a_detector_that_another_artifact_sets_off_is_not_believed():
@@ -91,6 +91,29 @@ def test_calls_that_come_together_are_one_artifact():
     assert found[1] < 0.06
 
 
+def test_calls_of_a_detector_that_hardly_errs_are_believed():
+    """Two images of four hundred are called: by mistake, as likely as not, where that happens in one of two hundred."""
+    called = [[1, 0]] * 2 + [[0, 0]] * 398
+    first, second = [[1, 0]] * 120, [[0, 1]] * 120
+    believed, doubted = (
+        told(called, worth([first, second], [[1, 1]] * 64, false))[0] for false in (FALSE[-1], FALSE[0])
+    )
+    assert believed == pytest.approx(3 / 400, abs=0.003)
+    assert doubted < 0.75 * believed
+
+
+def test_subgroups_that_lie_far_apart_are_hardly_drawn_together():
+    """Of 80 images each, 4 and 32 are called; both detectors find all and nothing else."""
+    code = np.repeat([0, 1], 80)
+    called = np.zeros((160, 2), int)
+    called[:4, 0] = called[80:112, 0] = 1
+    pattern, weight = own_laws.tallied(called, code, np.ones(160), 2)
+    seen = worth([[[1, 0]] * 120, [[0, 1]] * 120], [[1, 1]] * 64, FALSE[-1])
+    calls = jax.tree.map(lambda x: x[None], own_laws.told_by(pattern, weight, np.zeros((0, 2)), seen))
+    share = own_laws.presence_chains(jax.random.key(0), calls, n_groups=2, warmup=200, draws=400)[0, :, 0].mean(0)
+    np.testing.assert_allclose(share, [0.055, 0.396], atol=0.012)
+
+
 def test_what_a_detector_misses_is_added():
     """It finds nine in ten, and calls 27 of a hundred images."""
     first, second = [[1, 0]] * 108 + [[0, 0]] * 12, [[0, 1]] * 120
@@ -113,7 +136,7 @@ def test_how_often_a_pattern_is_to_be_seen():
     seen = worth([[[1, 1], [1, 1], [1, 0], [0, 1]], [[0, 1]] * 4], [[1, 1], [1, 0]])
     assert seen.tried == 4
     np.testing.assert_array_equal(seen.found, [3, 4])
-    patterns, more, few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT, FALSE
+    patterns, more, few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), own_laws.DOUBT, FALSE[0]
     likely = own_laws.seen_together(patterns, seen)
     assert np.isnan(likely[:, 0]).all()
     often, seldom = (2 + 3 / 4) / 4, (1 + 3 / 4) / 2  # the second is called where the first is, and where it is not
