@@ -392,10 +392,11 @@ def written(found: dict) -> str:
         told = [x for h, m, t in pairs for x in (share(h), f"{number(m)} ({number(t)})")] if n else ["–"] * 6
         held.append([name, str(n), *told])
     pairs = ["B − A", "median (true)", "s.d. A", "median (true)", "s.d. B", "median (true)"]
+    some = "" if set(presence) == set(TOGETHER) else f" --together {' '.join(presence)}"
     replicates = f"{found['replicates']} replicates of {found['each']} images a subgroup"
     return "\n\n".join([
         "# States recovered by injection",
-        "Made by `python simulations/9_states_recovered_by_injection.py`, from `paper/data/states.json`.",
+        f"Made by `python simulations/9_states_recovered_by_injection.py{some}`, from `paper/data/states.json`.",
         "## Slope (correlation) of what is found on what was added, where all states change at once; ✗: not identified",
         table(["state", *heads], by_state(worth)),
         "## Error of one measurement, in the state's unit",
