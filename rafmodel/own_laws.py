@@ -2,9 +2,9 @@
 
 Each state is normal within a subgroup; a patient's images share a part of it.  Means and s.d. of subgroups are drawn from a
 population of subgroups, so that small ones borrow from the others (Gelman, Hill 2007).  How far subgroups lie apart, in states
-and in prevalence, has no mass at 0, for a law that is highest there draws two of them together whatever they are (Chung et al. 2013).  What is
-measured is a line of what is, plus an error, both known from injection with errors of their own (errors in variables, Carroll
-et al. 2006).
+and in prevalence, has no mass at 0, for a law that is highest there draws two of them together whatever they are (Chung et al.
+2013).  What is measured is a line of what is, plus an error, both known from injection with errors of their own (errors in
+variables, Carroll et al. 2006).
 """
 
 from functools import partial
