@@ -12,16 +12,21 @@ from zlib import crc32
 from llvmlite import binding
 from numba import cfunc, njit, types
 
-from rafmodel import chance_code, image_jobs, image_points, image_products, instructions, jobs
+from rafmodel import chance_code, image_axes, image_jobs, image_marks, image_points, image_products, instructions, jobs
 from rafmodel.chance_code import BLOCK, normals
+from rafmodel.image_axes import multiplied_all
 from rafmodel.image_jobs import (
     ACROSS,
+    ALL,
+    CHANNELS,
+    DEPTH,
     DOWN,
     INNER,
     KIND,
     LEADS,
     LENGTHS,
     MADE,
+    MOST_PARTS,
     NORMAL,
     OF_OPERAND,
     OPERAND,
@@ -32,23 +37,27 @@ from rafmodel.image_jobs import (
     SIDE,
     SPACE,
     SPREAD,
-    STAMP,
     UNITS,
+    VIEW,
     WIDE,
 )
-from rafmodel.image_points import read_between, round_marks, stamps
+from rafmodel.image_marks import round_marks, round_view, stamps
+from rafmodel.image_points import read_between
 from rafmodel.image_products import BAND, PANEL, multiplied_across, multiplied_down, spread_about
 from rafmodel.instructions import add, words
 from rafmodel.jobs import (
     ARGUMENTS,
+    ATTRIBUTES,
     COUNTED,
     DATA,
     DIMS,
     DONE,
+    LEVELS,
     NEXT,
     PARTS,
     RANK,
     RESULTS,
+    TYPE,
     asked,
     begun,
     finished,
@@ -58,7 +67,10 @@ from rafmodel.jobs import (
 
 # what numba keeps on disk of this file is known by the text of those that it is compiled with, too
 OTHER = jobs.OTHER ^ crc32(
-    b"".join(Path(str(x.__file__)).read_bytes() for x in (image_jobs, image_points, image_products, chance_code))
+    b"".join(
+        Path(str(x.__file__)).read_bytes()
+        for x in (image_jobs, image_points, image_products, image_axes, image_marks, chance_code)
+    )
 )
 NAME = "rafmodel_alters"
 task = instructions.task(NAME)
@@ -83,6 +95,10 @@ def _work(address):
             normals(job, first, end)
         elif job[KIND] == ROUND:
             round_marks(job, first, end)
+        elif job[KIND] == VIEW:
+            round_view(job, first, end)
+        elif job[KIND] == ALL:
+            multiplied_all(job, first, end)
         else:
             stamps(job, first, end)
         add(address + 8 * DONE, 1)
@@ -104,13 +120,16 @@ binding.add_symbol(NAME, helped.address)
 
 
 @njit(error_model="numpy")
-def _answer(frame, kind, axes):
-    """A call of XLA by its frame, whose first operand has so many axes of its own; 0, as nothing can fail."""
+def _answer(frame):
+    """A call of XLA by its frame, whose settings are how many axes the first operand has of its own, and the kind of work,
+    which ``image_jobs`` defines; 0, as nothing can fail."""
     if versioned(frame):
         return 0
+    settings = words(frame[ATTRIBUTES])
+    axes, kind = words(words(settings[0])[1])[0], words(words(settings[1])[1])[0]
     arguments, made = words(frame[ARGUMENTS]), words(words(frame[RESULTS])[0])
     image, lengths = words(arguments[0]), words(made[DIMS])
-    leads = image[RANK] - (frame[COUNTED] if kind == READ else axes)
+    leads = image[RANK] - axes
     space, own, total = words(image[DIMS] + 8 * leads), words(made[DIMS] + 8 * leads), 1
     for axis in range(leads):
         total *= lengths[axis]
@@ -126,17 +145,22 @@ def _answer(frame, kind, axes):
         side, inner = frame[COUNTED] - 1, lengths[made[RANK] - 1]
         outer = results // (total * inner) if total * inner else 0
         units *= outer
+    elif kind == ALL:
+        outer, side, inner = space[0] if axes == 4 else 1, space[axes - 3], space[axes - 2]
+        wide = words(words(arguments[3])[DIMS])[leads + 1]
     elif kind == SPREAD:
         inner = space[3]
         units *= inner * -(-space[0] // BAND)
     elif kind == NORMAL:
         outer, inner = own[0], own[1]
         units *= -(-inner // BLOCK)
-    elif kind == ROUND:
-        outer, side, inner, wide = own[0], own[1], own[2], space[0]
-    else:
-        side, inner, wide = own[0], own[1], space[0]
-    parts = max(1, min(units, results // PART))
+    else:  # of pictures
+        side, inner = space[0], space[1]
+        if kind != VIEW:
+            wide = words(words(arguments[1])[DIMS])[leads]  # marks
+        if kind == ROUND:
+            outer = words(words(arguments[4])[DIMS])[leads + 1] // 2
+    parts = max(1, min(units, results // PART, MOST_PARTS if kind == ALL else results))
     address = begun(parts)
     job = words(address)
     job[KIND], job[MADE], job[LEADS], job[LENGTHS], job[SPACE] = (
@@ -147,6 +171,8 @@ def _answer(frame, kind, axes):
         image[DIMS] + 8 * leads,
     )
     job[OUTER], job[SIDE], job[INNER], job[WIDE], job[UNITS] = outer, side, inner, wide, units
+    job[CHANNELS] = space[axes - 1]
+    job[DEPTH] = 1 if image[TYPE] & 0xFFFFFFFF == LEVELS else 4
     for i in range(frame[COUNTED]):
         operand = words(arguments[i])
         job[OPERAND + i], job[OF_OPERAND + i] = operand[DATA], operand[DIMS]
@@ -156,10 +182,10 @@ def _answer(frame, kind, axes):
     return 0
 
 
-def _called(kind: int, axes: int, other: int) -> Any:
+def _called(other: int) -> Any:
     @cfunc(types.int64(types.CPointer(types.int64)), cache=True)
     def called(frame):
-        return _answer(frame, kind, axes) + 0 * other
+        return _answer(frame) + 0 * other
 
     return called
 
@@ -173,14 +199,5 @@ def _settled(other: int) -> Any:
     return settled
 
 
-# each of images or marks to images or fields, whose own axes are said
-down = _called(DOWN, 3, OTHER)  # (outer, side, inner), matrix (side, side)
-across = _called(ACROSS, 3, OTHER)  # (outer, side, inner), matrix transposed (side, wide)
-read = _called(READ, 0, OTHER)  # (*space, channels), places along every axis, of one shape, to (*shape, channels)
-spread = _called(SPREAD, 4, OTHER)  # (n0, n1, n2, channels), kernel (k0, k1, k2)
-normal = _called(NORMAL, 1, OTHER)  # key (2,) to normals (fields, n)
-round_ = _called(
-    ROUND, 1, OTHER
-)  # how far shown (M,), marks (M, 3), ends (2,), profiles (fields, 2n), to (fields, h, w)
-stamp = _called(STAMP, 1, OTHER)  # how far shown (M,), corners (M, 2), rasters (M, rows, columns), cell (1,), to (h, w)
+images = _called(OTHER)
 settled = _settled(OTHER)  # an array to itself, in place

@@ -5,7 +5,7 @@ from numba import njit, types
 
 from rafmodel.image_jobs import INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, SPACE, WIDE, at
 from rafmodel.instructions import LANES, ROWS, apart, clear, copy, free, memory, numbers, words
-from rafmodel.jobs import rows
+from rafmodel.jobs import fresh_rows
 
 PANEL = 256  # numbers in a row that are worked on together where a matrix is multiplied by rows
 LINES = 8 * ROWS  # rows of images that are worked on together where they are multiplied by a matrix
@@ -17,15 +17,72 @@ eight_apart, one_apart = apart(8), apart(1)
 
 
 @njit(error_model="numpy")
+def reached(row, n, low, high, i):
+    """The first number of a row of n that is not zero, and the one after the last such, to the i-th places of two tables."""
+    number, start, stop = numbers(row), 0, n
+    while start < n and number[start] == 0:
+        start += 1
+    while stop > start and number[stop - 1] == 0:
+        stop -= 1
+    low[i], high[i] = start, stop
+
+
+@njit(error_model="numpy")
+def multiplied(rows_, low, high, side, many, source, wide, out):
+    """Many rows (side,) at addresses times a source (side, wide), to rows whose addresses are at ``out``; few at a time, from the
+    first number of any to the last."""
+    begins, ends, row = words(low), words(high), words(out)
+    for i in range(0, many, ROWS):
+        n, start, stop = min(ROWS, many - i), side, 0
+        for k in range(i, i + n):
+            start, stop = min(start, begins[k]), max(stop, ends[k])
+        if stop > start:
+            fresh_rows(
+                rows_ + 8 * i, n, 4 * start, source + 4 * start * wide, 4 * wide, out + 8 * i, stop - start, wide
+            )
+        else:
+            for k in range(i, i + n):
+                clear(row[k], wide)
+
+
+@njit(error_model="numpy")
+def columns_reached(matrix, side, wide, low, high):
+    """Of a matrix (side, wide), for every 2 LANES columns, the first row with anything in them, and the one after the last."""
+    groups = wide // (2 * LANES)
+    for g in range(groups):
+        low[g], high[g] = side, 0
+    for k in range(side):
+        for g in range(groups):
+            row, there = numbers(matrix + 4 * (k * wide + g * 2 * LANES)), types.float32(0)
+            for j in range(2 * LANES):
+                there += abs(row[j])
+            if there != 0:
+                low[g], high[g] = min(low[g], k), k + 1
+
+
+@njit(error_model="numpy")
+def times(rows_, many, matrix, wide, low, high, result, ends):
+    """Many rows at addresses times a matrix of WIDE columns, to rows one after the other; ``ends`` is room for as many words."""
+    begins, stops, out = words(low), words(high), words(ends)
+    for g in range(wide // (2 * LANES)):
+        start, stop = begins[g], stops[g]
+        for r in range(many):
+            out[r] = result + 4 * (r * wide + g * 2 * LANES)
+            if stop <= start:
+                clear(out[r], 2 * LANES)
+        if stop > start:
+            columns = matrix + 4 * (start * wide + g * 2 * LANES)
+            fresh_rows(rows_, many, 4 * start, columns, 4 * wide, ends, stop - start, 2 * LANES)
+
+
+@njit(error_model="numpy")
 def multiplied_down(job, first, end):
-    """Matrix (side, side) times units (side, at most PANEL of inner); few rows at a time, from their first to last number."""
+    """Matrix (side, side) times units (side, at most PANEL of inner)."""
     side, inner, outer = job[SIDE], job[INNER], job[OUTER]
     panels, most = -(-inner // PANEL), side * min(PANEL, -(-inner // LANES) * LANES)
     scratch = memory(32 * side + 8 * most)
-    table, out, low, high = (
-        words(scratch), words(scratch + 8 * side), words(scratch + 16 * side), words(scratch + 24 * side),
-    )  # fmt: skip
-    known = 0
+    out, low, high = scratch + 8 * side, scratch + 16 * side, scratch + 24 * side
+    table, ends, known = words(scratch), words(out), 0
     for unit in range(first, end):
         slab, column = unit // panels, unit % panels * PANEL
         matrix = at(job, 1, slab // outer, side * side)
@@ -34,13 +91,8 @@ def multiplied_down(job, first, end):
         made = job[MADE] + 4 * (slab * side * inner + column)
         if matrix != known:
             for i in range(side):
-                row = numbers(matrix + 4 * i * side)
                 table[i] = matrix + 4 * i * side
-                low[i], high[i] = 0, side
-                while low[i] < side and row[low[i]] == 0:
-                    low[i] += 1
-                while high[i] > low[i] and row[high[i] - 1] == 0:
-                    high[i] -= 1
+                reached(table[i], side, words(low), words(high), i)
             known = matrix
         width = min(PANEL, inner - column)
         wide = -(-width // LANES) * LANES
@@ -50,15 +102,8 @@ def multiplied_down(job, first, end):
             for i in range(side):
                 copy(source + 4 * i * wide, image + 4 * i * inner, width)
         for i in range(side):
-            out[i] = to + 4 * i * wide
-        clear(to, side * wide)
-        for i in range(0, side, ROWS):
-            n, start, stop = min(ROWS, side - i), side, 0
-            for k in range(i, i + n):
-                start, stop = min(start, low[k]), max(stop, high[k])
-            if stop > start:
-                given, result = scratch + 8 * i, scratch + 8 * (side + i)
-                rows(given, n, 4 * start, source + 4 * start * wide, 4 * wide, result, stop - start, wide)
+            ends[i] = to + 4 * i * wide
+        multiplied(scratch, low, high, side, side, source, wide, out)
         if wide != inner:
             for i in range(side):
                 copy(made + 4 * i * inner, to + 4 * i * wide, width)
@@ -71,9 +116,9 @@ def multiplied_across(job, first, end):
     side, inner, outer, wide = job[SIDE], job[INNER], job[OUTER], job[WIDE]
     groups, most = wide // (2 * LANES), LINES * inner
     scratch = memory(16 * most + 16 * groups + 4 * most * (side + wide))
-    table, out = words(scratch), words(scratch + 8 * most)
-    low, high = words(scratch + 16 * most), words(scratch + 16 * most + 8 * groups)
-    source = scratch + 16 * most + 16 * groups
+    table, out, low = words(scratch), scratch + 8 * most, scratch + 16 * most
+    high = low + 8 * groups
+    source = high + 8 * groups
     to, known, unit = source + 4 * most * side, 0, first
     plain = inner == 1 and wide == side
     while unit < end:
@@ -83,15 +128,7 @@ def multiplied_across(job, first, end):
         image = at(job, 0, b, outer * side * inner) + 4 * (unit % outer) * side * inner
         made = job[MADE] + 4 * unit * side * inner
         if matrix != known:
-            for g in range(groups):
-                low[g], high[g] = side, 0
-            for k in range(side):
-                for g in range(groups):
-                    row, there = numbers(matrix + 4 * (k * wide + g * 2 * LANES)), 0.0
-                    for j in range(2 * LANES):
-                        there = max(there, abs(row[j]))
-                    if there != 0:
-                        low[g], high[g] = min(low[g], k), k + 1
+            columns_reached(matrix, side, wide, words(low), words(high))
             known = matrix
         many = n * inner
         for r in range(many):
@@ -102,14 +139,7 @@ def multiplied_across(job, first, end):
                     pixel, one = numbers(image + 4 * (r * side * inner + c)), numbers(table[r * inner + c])
                     for k in range(side):
                         one[k] = pixel[k * inner]
-        result = made if plain else to
-        clear(result, many * wide)
-        for g in range(groups):
-            if high[g] > low[g]:
-                for r in range(many):
-                    out[r] = result + 4 * (r * wide + g * 2 * LANES)
-                b_ = matrix + 4 * (low[g] * wide + g * 2 * LANES)
-                rows(scratch, many, 4 * low[g], b_, 4 * wide, scratch + 8 * most, high[g] - low[g], 2 * LANES)
+        times(scratch, many, matrix, wide, low, high, made if plain else to, out)
         if not plain:
             for r in range(n):
                 for c in range(inner):

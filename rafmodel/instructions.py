@@ -33,6 +33,12 @@ def integers(context, address):
 
 
 @intrinsic
+def levels(context, address):
+    """Grey levels of 8 bits at an address."""
+    return types.CPointer(types.uint8)(types.int64), lambda c, b, s, a: b.inttoptr(a[0], _BYTES)
+
+
+@intrinsic
 def add(context, address, by):
     """The word at an address, to which so much is added; no other thread comes between."""
 
@@ -99,6 +105,28 @@ def copy(context, to, source, n):
 
 
 @intrinsic
+def again(context, to, source, n):
+    """n bytes."""
+
+    def emit(c, b, s, a):
+        cgutils.raw_memcpy(b, b.inttoptr(a[0], _BYTES), b.inttoptr(a[1], _BYTES), a[2], 1)
+        return c.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def black(context, to, n):
+    """n bytes of zero."""
+
+    def emit(c, b, s, a):
+        cgutils.memset(b, b.inttoptr(a[0], _BYTES), a[1], 0)
+        return c.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
 def clear(context, to, n):
     """n zeros."""
 
@@ -109,8 +137,9 @@ def clear(context, to, n):
     return types.void(types.int64, types.int64), emit
 
 
-def tile(rows: int, vectors: int, by_place: bool) -> Any:
-    """Adds products to a tile of so many rows and registers of channels: ``(a, offset, b, step, out, shift, n)``.
+def tile(rows: int, vectors: int, by_place: bool, fresh: bool = False) -> Any:
+    """Adds products to a tile of so many rows and registers of channels, which is 0 before if ``fresh``: ``(a, offset, b, step,
+    out, shift, n)``.
 
     What is multiplied by the i-th row of b (``step`` bytes apart), and added to ``shift`` bytes after the r-th address at out, is
     the i-th number ``offset`` bytes after the r-th address at a, or, by place, the r-th number after the i-th address.
@@ -136,7 +165,8 @@ def tile(rows: int, vectors: int, by_place: bool) -> Any:
             starts = [] if by_place else [behind(word(a, r), offset) for r in range(rows)]
             for r in range(rows):
                 for v in range(vectors):
-                    builder.store(builder.load(ends[r][v], align=4), sums[r][v])
+                    before = ir.Constant(_VECTOR, [0.0] * LANES) if fresh else builder.load(ends[r][v], align=4)
+                    builder.store(before, sums[r][v])
             with cgutils.for_range(builder, n) as loop:
                 i = loop.index
                 others = [builder.load(place, align=4) for place in vectors_at(behind(b, builder.mul(i, step)))]

@@ -24,19 +24,20 @@ OTHER = crc32(Path(instructions.__file__).read_bytes() + Path(__file__).read_byt
 # words of XLA's call frame, whose settings are in the order of their names, of its table of functions, and of a tensor
 EXTENSION, TABLE, CONTEXT, COUNTED, ARGUMENTS, RESULTS, ATTRIBUTES = 1, 2, 3, 7, 9, 14, 20
 LEND, COUNT = 17, 18
-DATA, RANK, DIMS = 3, 4, 5
+TYPE, DATA, RANK, DIMS = 2, 3, 4, 5
+LEVELS = 6  # the type of numbers of 8 bits, in 32 of a word
 
 
 # ---- many rows
 
 
-def _swept(by_place: bool) -> Any:
+def _swept(by_place: bool, fresh: bool = False) -> Any:
     """Tile after tile of a sum of products, some of them narrow: ``(a, many, offset, b, step, out, n, width)``.
 
     Rows at a (n numbers ``offset`` after each of many addresses) times b (n, width), added to many rows at out; or, by place,
-    the transpose of these rows times b (many, width), added to n rows.
+    the transpose of these rows times b (many, width), added to n rows.  If ``fresh``, what was there is not read.
     """
-    full_1, full_2, one_1, one_2 = (tile(*size, by_place) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
+    full_1, full_2, one_1, one_2 = (tile(*size, by_place, fresh) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
 
     @njit(error_model="numpy")
     def sweep(a, many, offset, b, step, out, n, width):
@@ -59,7 +60,7 @@ def _swept(by_place: bool) -> Any:
     return sweep
 
 
-rows, by_place = _swept(False), _swept(True)
+rows, by_place, fresh_rows = _swept(False), _swept(True), _swept(False, fresh=True)
 
 
 # ---- a job

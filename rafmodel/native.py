@@ -26,6 +26,7 @@ from rafmodel import backend
 
 PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
 EVEN = 16  # channels that an answer must have a multiple of
+WHOLE = ("round", "stamp", "view", "all")  # what is done to an image as a whole, so that nothing is in between
 WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
 
 
@@ -79,12 +80,26 @@ def alters(*given: Array) -> bool:
     return all(x.dtype == jnp.float32 for x in given) and _here()
 
 
+def alters_stored(image: Array) -> bool:
+    """Whether images of numbers, or of grey levels of 8 bits, are altered by machine code as they are stored."""
+    return image.dtype in (jnp.float32, jnp.uint8) and _here()
+
+
 def along(image: Array, matrix: Array, axis: int) -> Array:
     """A matrix (n, n) applied along one axis of an image (*space, C); its zeros cost nothing."""
     n, last = image.shape[axis], axis == image.ndim - 2
     flat = image.reshape(-1, n, math.prod(image.shape[axis + 1 :]))
     matrix = jnp.pad(matrix.T, ((0, 0), (0, -n % WIDE))) if last else matrix
     return _of_images("across" if last else "down", flat.shape, flat, matrix).reshape(image.shape)
+
+
+def along_all(image: Array, matrices: Sequence[Array], ends: Array) -> Array:
+    """Matrices (n, n) applied along all axes of an image (*space, C), of numbers or of grey levels of 8 bits, and what is below
+    or above two ends put there; zeros, and rows that are the one before, cost nothing.  Of 8 bits these are 0 and 255."""
+    last = matrices[-1].T
+    last = jnp.pad(last, ((0, 0), (0, -len(last) % WIDE)))
+    planes = matrices[0] if image.ndim == 4 else jnp.ones((1, 1), jnp.float32)
+    return _of_images("all", image.shape, image, planes, matrices[-2], last, ends, of=image.dtype)
 
 
 def read(image: Array, where: Sequence[Array]) -> Array:
@@ -111,27 +126,50 @@ def normal(key: Array, fields: int, n: int) -> Array:
     return _of_images("normal", (fields, n), key)
 
 
-def round_marks(space: tuple[int, ...], shown: Array, marks: Array, ends: Any, profiles: Array) -> Array:
-    """Share of each pixel of a picture that round marks leave, (fields, *space); the share that one covers, by a field's profile
-    of how far the pixel lies beyond the mark's size, is multiplied by how far the mark is shown.
+def round_marks(image: Array, shown: Array, marks: Array, ends: Array, profiles: Array, colours: Array) -> Array:
+    """A picture (h, w, C), of numbers or of grey levels of 8 bits, under round marks, kind after kind of cover.
+
+    The share that one covers, by a profile of how far a pixel lies beyond the mark's size, is multiplied by how far it is shown.
 
     shown     (M,), 0 to 1
     marks     (M, 3) rows, columns and sizes, where the picture goes from -1 to 1
     ends      (2,) how far inside and outside of its size a mark has a profile; it covers nothing beyond
-    profiles  (fields, 2 n) n values from one end to the other, linear in between, each with the change to the next
+    profiles  (n, 2 kinds) from one end to the other, linear in between, of each kind the value and the change to the next
+    colours   (kinds, C) in [0, 1]
     """
-    return _of_images("round", (len(profiles), *space), shown, marks, jnp.asarray(ends), profiles)
+    return _of_images("round", image.shape, image, shown, marks, ends, profiles, colours, of=image.dtype)
 
 
-def stamps(space: tuple[int, ...], shown: Array, corner: Array, raster: Array, cell: float) -> Array:
-    """Share of each pixel of a picture that stamps leave, (*space): rasters (M, h, w) of cells of a size, each hung from its
-    corner (M, 2) and shown to a share (M,); the picture goes from -1 to 1."""
-    return _of_images("stamp", space, shown, corner, raster, jnp.full(1, cell, jnp.float32))
+def stamps(image: Array, shown: Array, corner: Array, raster: Array, cell: Array, colour: Array) -> Array:
+    """A picture (h, w, C), of numbers or of grey levels of 8 bits, under stamps of a colour (C,): rasters (M, rows, columns) of
+    cells of a size, each hung from its corner (M, 2) and shown to a share (M,); the picture goes from -1 to 1."""
+    given = image, shown, corner, raster, cell[None], colour[None]
+    return _of_images("stamp", image.shape, *given, of=image.dtype)
 
 
-def _of_images(name: str, shape: tuple[int, ...], *given: Array) -> Array:
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.ffi.ffi_call(f"rafmodel_{name}", result, vmap_method="expand_dims")(*given)
+def round_view(image: Array, circle: Array) -> Array:
+    """A picture (h, w, C), of numbers or of grey levels of 8 bits, black beyond a circle (row, column, radius), where it goes
+    from -1 to 1; at its edge a pixel fades."""
+    return _of_images("view", image.shape, image, circle, of=image.dtype)
+
+
+def _of_images(name: str, shape: tuple[int, ...], *given: Array, of: Any = jnp.float32) -> Array:
+    """What ``image_jobs`` calls so, of operands of one image; ``vmap`` puts axes in front."""
+    call = jax.ffi.ffi_call("rafmodel_images", jax.ShapeDtypeStruct(shape, of), vmap_method="expand_dims")
+    return call(*given, axes=np.int64(given[0].ndim), kind=np.int64(_kind(name)))
+
+
+def _kind(name: str) -> int:
+    from rafmodel import image_jobs  # which asks for numba, as nothing else does before it is there
+
+    return getattr(image_jobs, name.upper())
+
+
+def whole(step: dict[str, Any]) -> bool:
+    """Whether parameters of a primitive are those of what is done to an image as a whole, by machine code."""
+    if step.get("target_name") != "rafmodel_images":
+        return False
+    return dict(step["attributes"])["kind"] in [_kind(name) for name in WHOLE]
 
 
 @jax.custom_jvp
@@ -159,14 +197,11 @@ def ready() -> bool:
             raise ImportError("jaxlib's foreign-function interface is not of version 0")
         from rafmodel import image_code, machine_code
 
-        code = {
-            machine_code: ("ahead", "back", "to_weight"),
-            image_code: ("down", "across", "read", "spread", "normal", "round_", "stamp", "settled"),
-        }
+        code = {machine_code: ("ahead", "back", "to_weight"), image_code: ("images", "settled")}
         for module, names in code.items():
             for name in names:
                 address = ctypes.c_void_p(getattr(module, name).address)
-                jax.ffi.register_ffi_target(f"rafmodel_{name.rstrip('_')}", jax.ffi.pycapsule(address), platform="cpu")
+                jax.ffi.register_ffi_target(f"rafmodel_{name}", jax.ffi.pycapsule(address), platform="cpu")
     except Exception as problem:  # whatever numba raises on a machine that it was not tried on
         logging.getLogger(__name__).warning(
             "convolutions and changes of images are slower than they could be: %s", problem

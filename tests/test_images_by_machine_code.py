@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rafmodel import image_code, jobs, native
-from rafmodel.variability import CATALOGUE, alter, law, marks, obstruction, threefry
+from rafmodel.variability import CATALOGUE, alter, law, linear, marks, obstruction, threefry
 
 SHAPES = [
     (128, 128, 1),
@@ -53,7 +53,7 @@ def test_products_along_axes_are_those_of_the_library(shape):
     image = numbers(shape)
     for axis in range(len(shape) - 1):
         for matrix in matrices(shape[axis]):
-            expected = law._along_by_library(jnp.float64(image), jnp.float64(matrix), axis)
+            expected = linear._along_by_library(jnp.float64(image), jnp.float64(matrix), axis)
             np.testing.assert_allclose(native.along(image, matrix, axis), expected, atol=3e-6 * shape[axis])
 
 
@@ -89,7 +89,7 @@ def kernels(lengths):
 def test_sums_about_every_pixel_are_those_of_the_library(shape, lengths):
     image = numbers(shape)
     for kernel in kernels(lengths):
-        expected = law._spread_by_library(jnp.float64(image), jnp.float64(kernel))
+        expected = linear._spread_by_library(jnp.float64(image), jnp.float64(kernel))
         np.testing.assert_allclose(native.spread(image, kernel), expected, atol=1e-5 + 3e-5 * float(abs(kernel).sum()))
 
 
@@ -98,52 +98,131 @@ def test_a_sum_about_a_pixel_is_of_those_about_it_in_order():
     image = jnp.asarray(np.arange(12.0).reshape(3, 4, 1), jnp.float32)
     kernel = jnp.zeros((3, 5), jnp.float32).at[0, 4].set(1)
     expected = [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7]]
-    for found in (native.spread(image, kernel), law._spread_by_library(image, kernel)):
+    for found in (native.spread(image, kernel), linear._spread_by_library(image, kernel)):
         np.testing.assert_allclose(found[..., 0], expected, atol=1e-5)
 
 
 def test_each_image_of_a_batch_may_have_its_kernel_or_share_it():
     images, many = numbers((5, 40, 21, 2)), numbers((5, 7, 3), 1)
-    own = jax.vmap(law.spread)(images, many)
-    same = jax.vmap(law.spread, (0, None))(images, many[2])
-    of_one = jax.vmap(law.spread, (None, 0))(images[1], many)
+    own = jax.vmap(linear.spread)(images, many)
+    same = jax.vmap(linear.spread, (0, None))(images, many[2])
+    of_one = jax.vmap(linear.spread, (None, 0))(images[1], many)
     for i in range(5):
-        np.testing.assert_allclose(own[i], law._spread_by_library(images[i], many[i]), atol=2e-5)
-        np.testing.assert_allclose(same[i], law._spread_by_library(images[i], many[2]), atol=2e-5)
-        np.testing.assert_allclose(of_one[i], law._spread_by_library(images[1], many[i]), atol=2e-5)
+        np.testing.assert_allclose(own[i], linear._spread_by_library(images[i], many[i]), atol=2e-5)
+        np.testing.assert_allclose(same[i], linear._spread_by_library(images[i], many[2]), atol=2e-5)
+        np.testing.assert_allclose(of_one[i], linear._spread_by_library(images[1], many[i]), atol=2e-5)
 
 
 def test_blurs_have_the_librarys_derivatives():
     image, kernel = numbers((9, 8, 1)), numbers((3, 5), 1)
     for argument in (0, 1):
-        found = jax.grad(lambda *given: jnp.sum(law.spread(*given) ** 2), argument)(image, kernel)
-        expected = jax.grad(lambda *given: jnp.sum(law._spread_by_library(*given) ** 2), argument)(image, kernel)
+        found = jax.grad(lambda *given: jnp.sum(linear.spread(*given) ** 2), argument)(image, kernel)
+        expected = jax.grad(lambda *given: jnp.sum(linear._spread_by_library(*given) ** 2), argument)(image, kernel)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(128, 128), (60, 90), (33, 5), (1, 1)], ids=str)
+def levels(shape, seed=0):
+    """Grey levels of 8 bits."""
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape), jnp.uint8)
+
+
+def alike(found, expected):
+    """To rounding; grey levels to one, which few differ by."""
+    assert found.dtype == expected.dtype
+    if found.dtype == jnp.uint8:
+        far = np.abs(np.asarray(found, int) - np.asarray(expected, int))
+        assert far.max(initial=0) <= 1 and far.mean() < 0.01
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def products(n):
+    """A band, large pixels, nothing in places, and the same row everywhere: each with rows that sum up to 1 or 0."""
+    far = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    band = np.random.default_rng(n).uniform(size=(n, n)) * (far < 3)
+    large = (np.arange(n)[:, None] // 3 == np.arange(n) // 3).astype(float)
+    holes = band * (np.arange(n) % 4 > 1)[:, None]
+    same = np.tile(np.random.default_rng(n).uniform(size=n), (n, 1))
+    return [jnp.asarray(m / np.maximum(m.sum(1, keepdims=True), 1e-9), jnp.float32) for m in (band, large, holes, same)]
+
+
+@pytest.mark.parametrize("made", [numbers, levels])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_along_all_axes_are_those_of_the_library(shape, made):
+    """Whatever is first, in each image of a batch."""
+    images, ends = made((3, *shape)), jnp.array([0.25, 0.75], jnp.float32)
+    for k in range(4):
+        matrices = tuple(products(n)[(k + axis) % 4] for axis, n in enumerate(shape[:-1]))
+        for given in (ends, jnp.array([-jnp.inf, jnp.inf], jnp.float32)) if made is numbers else (ends[:1] * 0,):
+            limits = given if len(given) == 2 else jnp.array(linear.ANY, jnp.float32)
+            found = jax.vmap(lambda image, m=matrices, e=limits: linear._along_all(image, m, e))(images)
+            for one, image in zip(found, images, strict=True):
+                alike(one, linear._along_all_by_library(image, matrices, limits))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_image_may_have_its_own_matrices(dims):
+    shape = (5, *(7, 9, 21)[:dims], 2)
+    images, matrices = numbers(shape), tuple(numbers((5, n, n), n) / n for n in shape[1:-1])
+    found = jax.vmap(linear._along_all, (0, 0, None))(images, matrices, jnp.array(linear.ANY, jnp.float32))
+    for i in range(5):
+        expected = linear._along_all_by_library(
+            images[i], tuple(m[i] for m in matrices), jnp.array(linear.ANY, jnp.float32)
+        )
+        np.testing.assert_allclose(found[i], expected, atol=1e-5)
+
+
+def test_no_number_stays_none_where_it_is():
+    image = numbers((6, 40, 1)).at[2, 3].set(jnp.nan)
+    found = linear._along_all(image, (jnp.eye(6, dtype=jnp.float32), products(40)[1]), jnp.zeros(2).at[1].set(1))
+    assert np.isnan(found[2, 3:6]).all()
+
+
+MADE = [(numbers, 1), (numbers, 3), (levels, 1), (levels, 2), (levels, 3)]
+PICTURES = [(128, 128), (60, 90), (33, 5), (1, 1)]
+
+
+@pytest.mark.parametrize("made, channels", MADE)
+@pytest.mark.parametrize("space", PICTURES, ids=str)
 @pytest.mark.parametrize("severity", [0.0, 0.02, 0.35, 1.0])
-def test_round_marks_are_those_of_the_library(shape, severity):
-    """Two kinds of cover, of marks at and over the borders, one image with other marks than the next."""
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_round_marks_are_those_of_the_library(space, severity, made, channels, kinds):
+    """Of marks at and over the borders, one image with other marks than the next."""
+    images = made((3, *space, channels))
     place, size = 2.2 * numbers((3, 24, 2)) - 1.1, obstruction.LARGEST * numbers((3, 24), 1)
-    severity, look = jnp.float32(severity), marks.Look(shape, (obstruction.LARGEST, 0.25), (disc, ring))
-    found = jax.vmap(lambda *drawn: marks._round(look, severity, *drawn))(place, size)
+    colours = [(1.0,), tuple(np.linspace(0, 0.4, channels)), (0.5,)]
+    covers = [marks.Kind(*both) for both in zip((disc, ring, disc), colours, strict=True)]
+    severity, look = jnp.float32(severity), marks.Look((obstruction.LARGEST, 0.25), tuple(covers[:kinds]))
+    found = jax.vmap(lambda image, *drawn: marks._round(look, image, severity, *drawn))(images, place, size)
     for i in range(3):
-        expected = marks._round_by_library(look, severity, place[i], size[i])
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one[i], other, atol=1e-5)
+        alike(found[i], marks._round_by_library(look, images[i], severity, place[i], size[i]))
+    assert severity > 0 or (found == images).all()
 
 
-@pytest.mark.parametrize("shape", [(128, 128), (60, 90), (33, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize("made, channels", MADE)
+@pytest.mark.parametrize("space", PICTURES, ids=str)
 @pytest.mark.parametrize("severity", [0.0, 0.02, 0.35, 1.0])
-def test_stamps_are_those_of_the_library(shape, severity):
+def test_stamps_are_those_of_the_library(space, severity, made, channels):
     """At and over the borders, too."""
+    images, look = made((3, *space, channels)), (0.07, 0.9)
     corner, glyph = 2.4 * numbers((3, 24, 2)) - 1.2, numbers((3, 24, 5, 3), 1)
     severity = jnp.float32(severity)
-    found = jax.vmap(lambda *stamps: marks._stamped(shape, 0.07, severity, *stamps))(corner, glyph)
+    found = jax.vmap(lambda image, *stamps: marks._stamped(look, image, severity, *stamps))(images, corner, glyph)
     for i in range(3):
-        expected = marks._stamped_by_library(shape, 0.07, severity, corner[i], glyph[i])
-        np.testing.assert_allclose(found[i], expected, atol=1e-6)
+        alike(found[i], marks._stamped_by_library(look, images[i], severity, corner[i], glyph[i]))
+    assert severity > 0 or (found == images).all()
+
+
+@pytest.mark.parametrize("made, channels", MADE)
+@pytest.mark.parametrize("space", PICTURES, ids=str)
+@pytest.mark.parametrize("radius", [-1.0, 0.0, 0.004, 0.3, 1.05, 1.6, np.inf])
+def test_round_views_are_those_of_the_library(space, radius, made, channels):
+    """In the middle and off it, from nothing seen to all."""
+    images = made((3, *space, channels))
+    for place in jnp.array([[0, 0], [0.1, -0.13], [1.2, 0.4]], jnp.float32):
+        found = jax.vmap(lambda image, at=place: marks._viewed(image, at, jnp.float32(radius)))(images)
+        for one, image in zip(found, images, strict=True):
+            alike(one, marks._viewed_by_library(image, place, jnp.float32(radius)))
 
 
 def disc(far):
@@ -154,15 +233,40 @@ def ring(far):
     return 0.6 * jnp.exp(-((far / 0.05) ** 2))
 
 
-def test_marks_have_the_librarys_derivatives():
-    place, size = 2 * numbers((24, 2)) - 1, obstruction.LARGEST * numbers((24,), 1)
+@pytest.mark.parametrize("made", [numbers, levels])
+@pytest.mark.parametrize(
+    "name", [name for name, one in CATALOGUE.items() if one.stored and one.content == "" and not one.colour]
+)
+def test_what_takes_images_as_they_are_stored_leaves_them_alone_at_severity_0(name, made):
+    law_, severities = CATALOGUE[name], jnp.array([-0.1, 0, CATALOGUE[name].levels[0]], jnp.float32)
+    images = made((4, 30, 41, 3))
+    found = alter(jax.random.key(1), law_, images, severities)
+    assert found.dtype == images.dtype
+    np.testing.assert_array_equal(found[:2], jnp.stack([images, images]))
+    assert (found[2] != images).any()
 
-    def slope(make):
-        of_sum = partial(make, marks.Look((20, 30), (obstruction.LARGEST, 0.25), (disc, ring)))
-        return jax.jvp(lambda severity: sum(of_sum(severity, place, size)), [jnp.float32(0.35)], [jnp.float32(1)])[1]
 
-    slopes = slope(marks._round), slope(marks._round_by_library)
-    np.testing.assert_allclose(*slopes, rtol=1e-4)
+def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
+    image, place, size = numbers((20, 30, 1)), 2 * numbers((24, 2)) - 1, obstruction.LARGEST * numbers((24,), 1)
+    look = marks.Look((obstruction.LARGEST, 0.25), (marks.Kind(disc, (1.0,)), marks.Kind(ring, (0.0,))))
+    glyph, matrix = numbers((24, 5, 3), 2), lambda severity, n: jnp.eye(n) + severity * numbers((n, n), n)
+    steps = {
+        "round": lambda make, s, x: make(look, x, s, place, size),
+        "stamp": lambda make, s, x: make((0.07, 1.0), x, s, place, glyph),
+        "view": lambda make, s, x: make(x, place[0], 1.2 * s),
+        "all": lambda make, s, x: make(x, (matrix(s, 20), matrix(s, 30)), jnp.array(linear.ANY)),
+    }
+    both = {
+        "round": (marks._round, marks._round_by_library),
+        "stamp": (marks._stamped, marks._stamped_by_library),
+        "view": (marks._viewed, marks._viewed_by_library),
+        "all": (linear._along_all, linear._along_all_by_library),
+    }
+    for name, step in steps.items():
+        slopes = [
+            jax.jvp(partial(step, make), [jnp.float32(0.35), image], [jnp.float32(1), image])[1] for make in both[name]
+        ]
+        np.testing.assert_allclose(*slopes, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("points", [(), (1,), (3, 5), (7, 2, 2)], ids=str)
@@ -190,7 +294,7 @@ def test_images_and_what_is_done_to_them_may_be_shared_in_any_way():
     steps = {
         "along": (
             lambda image, m: native.along(image, m, 1),
-            lambda image, m: law._along_by_library(image, m, 1),
+            lambda image, m: linear._along_by_library(image, m, 1),
             other,
         ),
         "read": (law._read, law._read_by_library, where),
@@ -214,8 +318,8 @@ def test_derivatives_are_the_librarys():
     def total(sample, along):
         return lambda image, where, matrix: jnp.sum(sample(along(image, matrix, 0), where) ** 2)
 
-    mine = jax.grad(total(law.sample, law.along), (0, 1, 2))(image, where, matrix)
-    expected = jax.grad(total(law._read_by_library, law._along_by_library), (0, 1, 2))(image, where, matrix)
+    mine = jax.grad(total(law.sample, linear.along), (0, 1, 2))(image, where, matrix)
+    expected = jax.grad(total(law._read_by_library, linear._along_by_library), (0, 1, 2))(image, where, matrix)
     for one, other in zip(mine, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-4)
 
@@ -244,7 +348,7 @@ def test_one_image_is_altered_alike_alone_and_among_many():
 def test_other_numbers_are_left_to_xla(kind):
     assert not native.alters(numbers((2, 2, 1)).astype(kind))
     image, where = numbers((6, 6, 1)).astype(kind), places((6, 6, 1)).astype(kind)
-    for program in (lambda x: law.sample(x, where), lambda x: law.along(x, jnp.eye(6, dtype=kind), 0)):
+    for program in (lambda x: law.sample(x, where), lambda x: linear.along(x, jnp.eye(6, dtype=kind), 0)):
         assert "rafmodel_" not in str(jax.make_jaxpr(program)(image))
 
 
@@ -269,12 +373,15 @@ def test_fields_are_those_of_jax_whatever_the_channels(shape):
     assert float(jnp.abs(jnp.corrcoef(*threefry.two_normals(key, shape).reshape(2, -1))[0, 1])) < 0.03
 
 
-@pytest.mark.parametrize("name", ["flip", "gain", "gamma", "inversion", "occlusion", "contrast_down", "spike"])
+@pytest.mark.parametrize(
+    "name",
+    ["flip", "gain", "gamma", "inversion", "occlusion", "contrast_down", "spike", "blur", "bubble", "black_corner"],
+)
 def test_what_needs_nothing_in_between_is_done_in_one_piece(name):
     assert _loops(name) == 0
 
 
-@pytest.mark.parametrize("name", ["rotation", "noise", "rician", "elastic", "blur"])
+@pytest.mark.parametrize("name", ["rotation", "noise", "rician", "elastic", "motion_blur"])
 def test_all_else_is_done_in_turns(name):
     """Waves, or chance for each pixel, are in between."""
     assert _loops(name) == 1
@@ -297,8 +404,11 @@ def test_code_on_disk_is_known_by_all_files_that_it_comes_from():
         return zlib.crc32(b"".join(Path(image_code.__file__).with_name(f"{name}.py").read_bytes() for name in names))
 
     assert of("instructions", "jobs") == jobs.OTHER
-    assert jobs.OTHER ^ of("image_jobs", "image_points", "image_products", "chance_code") == image_code.OTHER
-    code = ("helped", "down", "across", "read", "spread", "normal", "round_", "stamp", "settled")
+    assert (
+        jobs.OTHER ^ of("image_jobs", "image_points", "image_products", "image_axes", "image_marks", "chance_code")
+        == image_code.OTHER
+    )
+    code = ("helped", "images", "settled")
     for made in (getattr(image_code, name) for name in code):
         assert image_code.OTHER in [cell.cell_contents for cell in made.__wrapped__.__closure__]
 

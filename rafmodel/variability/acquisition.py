@@ -6,7 +6,8 @@ import numpy as np
 from jax import Array
 
 from rafmodel import native
-from rafmodel.variability.law import Drawn, Variability, along, along_all, axes, grid, nothing, one_uniform
+from rafmodel.variability.law import Drawn, Variability, axes, grid, nothing, one_uniform, real
+from rafmodel.variability.linear import UNIT, along, along_all
 from rafmodel.variability.projections import DENSE, detectors, discs, redrawn
 
 MOVES = 3  # times that a patient moves during a scan
@@ -82,7 +83,7 @@ def _wave(key: Array, shape: tuple[int, ...]) -> Drawn:
 def gibbs(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Ringing: lines of k-space beyond ``1 − severity`` of the largest are not read, along every axis."""
     del drawn
-    return jnp.clip(along_all(image, lambda n: _reached(n, 1 - severity, image.dtype)), 0, 1)
+    return along_all(image, severity, lambda n: _reached(n, 1 - severity, real(image)), UNIT)
 
 
 def _reached(n: int, share: Array, dtype) -> Array:
@@ -188,7 +189,7 @@ PATIENT_MOTION = Variability(
 )
 GHOSTING = Variability("ghosting", "share of a line's strength lost", one_uniform, ghosting, (0.15, 0.3, 0.5, 0.7, 1.0))
 SPIKE = Variability("spike", "amplitude, fraction of display range", _wave, spike, (0.03, 0.06, 0.12, 0.2, 0.3))
-GIBBS = Variability("gibbs", "share of k-space not read", nothing, gibbs, (0.3, 0.45, 0.6, 0.7, 0.8))
+GIBBS = Variability("gibbs", "share of k-space not read", nothing, gibbs, (0.3, 0.45, 0.6, 0.7, 0.8), stored=True)
 ZIPPER = Variability("zipper", "amplitude, fraction of display range", _zip, zipper, (0.1, 0.2, 0.35, 0.6, 1.0))
 RINGS = Variability("rings", "s.d., fraction of display range", _detectors, rings, (0.02, 0.04, 0.08, 0.15, 0.25))
 METAL = Variability(

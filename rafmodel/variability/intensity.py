@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rafmodel import native
 from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal, one_uniform
 
 
@@ -78,8 +79,14 @@ def bias_field(drawn: Drawn, image: Array, severity: Array) -> Array:
 
     Van Leemput et al. 1999.  Five products in the plane, nine in space.
     """
-    field = sum(c * term for c, term in zip(severity * drawn["z"], _products(axes(image)), strict=True))
-    return jnp.clip(image * jnp.exp(jnp.asarray(field))[..., None], 0, 1)
+    terms = [c * term for c, term in zip(severity * drawn["z"], _products(axes(image)), strict=True)]
+    if image.ndim == 4 and native.alters(image):  # an exponential for each pixel of three planes, not of the volume
+        x, y, z, xy, xz, yz, xx, yy, zz = terms
+        one, two, three = (native.settled(jnp.exp(plane)) for plane in (y + z + yz + yy + zz, x + xz + xx, xy))
+        field = one * two * three
+    else:
+        field = jnp.exp(sum(terms[1:], terms[0]))
+    return jnp.clip(image * field[..., None], 0, 1)
 
 
 def _legendre(position: Array) -> Array:

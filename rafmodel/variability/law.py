@@ -40,6 +40,7 @@ class Variability:
     colour  whether the law needs red, green and blue
     source  where the law or its parameters come from
     content digest of a law that comes from outside the package
+    stored  whether the law also takes images of 8 bits as they are, by machine code, and returns an image itself at severity 0
     """
 
     name: str
@@ -52,17 +53,18 @@ class Variability:
     colour: bool = False
     source: str = ""
     content: str = ""
+    stored: bool = False
 
     def apply(self, key: Array, image: Array, severity: Array | float) -> Array:
         """One altered image; severity 0 returns the input bit for bit.
 
         Compiled once a law and shape of batch, whoever asks: shifts and views of all designs share it.
         """
-        return _fresh(self, key, image, jnp.asarray(severity, _real(image)))
+        return _fresh(self, key, image, jnp.asarray(severity, real(image)))
 
     def rebuild(self, drawn: Drawn, image: Array, severity: Array | float) -> Array:
         """The altered image again, from what was drawn for it."""
-        return _applied(self, drawn, image, jnp.asarray(severity, _real(image)))
+        return _applied(self, drawn, image, jnp.asarray(severity, real(image)))
 
     def move(self, drawn: Drawn, mask: Array, severity: Array | float) -> Array:
         """The mask (*space) that belongs to the altered image: classes of the nearest pixels, so a binary mask stays binary."""
@@ -93,13 +95,20 @@ def _fresh(variability: Variability, key: Array, image: Array, severity: Array) 
 @partial(jax.jit, static_argnums=0)
 def _applied(variability: Variability, drawn: Drawn, image: Array, severity: Array) -> Array:
     variability.check(image.shape)
+    if variability.stored and native.alters_stored(image):
+        return variability.law(drawn, image, severity)
+    altered = in_numbers(partial(variability.law, drawn, severity=severity), image)
+    return jnp.where(severity > 0, altered, image)
+
+
+def in_numbers(made: Callable[[Array], Array], image: Array) -> Array:
+    """What is made of an image; of 8 bits, of their 255th parts, and rounded."""
     if image.dtype != jnp.uint8:
-        return jnp.where(severity > 0, variability.law(drawn, image, severity), image)
-    altered = variability.law(drawn, image.astype(_real(image)) / 255, severity)
-    return jnp.where(severity > 0, (255 * altered + 0.5).astype(jnp.uint8), image)
+        return made(image)
+    return (255 * made(image.astype(real(image)) / 255) + 0.5).astype(jnp.uint8)
 
 
-def _real(image: Array) -> Any:
+def real(image: Array) -> Any:
     """Type of the numbers that an image is altered in: its own, or single precision for 8 bits."""
     return jnp.float32 if image.dtype == jnp.uint8 else image.dtype
 
@@ -111,13 +120,16 @@ def alter(key: Array, variability: Variability, images: Array, severities: Array
     images (N, *space, C), severities (S,)  ->  (S, N, *space, C)
     """
     keys = jax.random.split(key, images.shape[0])
-    at_all = jax.vmap(variability.apply, (None, None, 0))
-    size = len(severities) * _row(images)
-    return in_turn(lambda key, image: at_all(key, image, severities), keys, images, size=size, axis=1)
+
+    def at_all(keys: Array, images: Array) -> Array:
+        """Severities outside, as they are in the result, so that no copy turns it round."""
+        return jax.vmap(jax.vmap(variability.apply, (0, 0, None)), (None, None, 0))(keys, images, severities)
+
+    return in_turn(at_all, keys, images, size=len(severities) * _row(images), axis=1)
 
 
 def _row(images: Array) -> int:
-    return images.size // max(images.shape[0], 1) * jnp.dtype(_real(images)).itemsize
+    return images.size // max(images.shape[0], 1) * jnp.dtype(real(images)).itemsize
 
 
 # ---- several in a row
@@ -172,7 +184,7 @@ def _chances(
     key_happens, key_draw = jax.random.split(key)
     happens = jax.random.uniform(key_happens, shape[:1]) < probability
     keys, size = jax.random.split(key_draw, shape[0]), 4 * math.prod(shape[1:])
-    drawn = in_turn(lambda key: variability.draw(key, shape[1:]), keys, size=size)
+    drawn = in_turn(jax.vmap(lambda key: variability.draw(key, shape[1:])), keys, size=size)
     return jnp.where(happens, severity, 0.0), drawn
 
 
@@ -180,10 +192,10 @@ def _chances(
 def _every(
     variability: Variability, drawn: Drawn, images: Array, masks: Array | None, severity: Array
 ) -> tuple[Array, Array | None]:
-    altered = in_turn(variability.rebuild, drawn, images, severity, size=_row(images))
+    altered = in_turn(jax.vmap(variability.rebuild), drawn, images, severity, size=_row(images))
     if masks is None:
         return altered, None
-    return altered, in_turn(variability.move, drawn, masks, severity, size=_row(images))
+    return altered, in_turn(jax.vmap(variability.move), drawn, masks, severity, size=_row(images))
 
 
 # ---- space
@@ -255,65 +267,6 @@ def geometric(
         return sample(image, warp(drawn, grid(image), severity))
 
     return Variability(name, unit, draw, law, levels, warp, source=source)
-
-
-def along(image: Array, matrix: Array, axis: int) -> Array:
-    """A matrix (n, n) applied along one axis of space."""
-    if native.alters(image, matrix):
-        return _along(image, matrix, axis)
-    return _along_by_library(image, matrix, axis)
-
-
-def _along_by_library(image: Array, matrix: Array, axis: int) -> Array:
-    return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _along(image: Array, matrix: Array, axis: int) -> Array:
-    """``along`` by machine code; its derivatives are the library's."""
-    return native.along(image, matrix, axis)
-
-
-@_along.defjvp
-def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(partial(_along_by_library, axis=axis), primals, tangents)
-
-
-def spread(image: Array, kernel: Array) -> Array:
-    """Every number of an image the sum of those about it times a kernel of odd lengths along the axes of space; the border is
-    extended."""
-    if native.alters(image, kernel):
-        return _spread(image, kernel)
-    return _spread_by_library(image, kernel)
-
-
-def _spread_by_library(image: Array, kernel: Array) -> Array:
-    axes, half = tuple(range(kernel.ndim)), [n // 2 for n in kernel.shape]
-    padded = jnp.pad(image, [*((n, n) for n in half), (0, 0)], mode="edge")
-    shape, turned = padded.shape[:-1], jnp.flip(kernel)
-    product = jnp.fft.rfftn(padded, axes=axes) * jnp.fft.rfftn(turned, shape)[..., None]
-    whole = jnp.fft.irfftn(product, shape, axes=axes)
-    return whole[tuple(slice(n - 1, None) for n in kernel.shape)].astype(image.dtype)
-
-
-@jax.custom_jvp
-def _spread(image: Array, kernel: Array) -> Array:
-    """``spread`` by machine code; its derivatives are the library's."""
-    return native.spread(image, kernel)
-
-
-@_spread.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_spread_by_library, primals, tangents)
-
-
-def along_all(image: Array, matrix: Callable[[int], Array]) -> Array:
-    """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space."""
-    if image.ndim == 3 and not native.alters(image):  # one product of three
-        return jnp.einsum("ij,jkc,lk->ilc", matrix(image.shape[0]), image, matrix(image.shape[1]))
-    for axis in range(image.ndim - 1):
-        image = along(image, matrix(image.shape[axis]), axis)
-    return image
 
 
 # ---- chance

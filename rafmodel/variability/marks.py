@@ -1,12 +1,13 @@
-"""Marks on a picture: how much of every pixel they leave, one mark after another appearing as severity goes from 0 to 1.
+"""Marks on a picture, one after another appearing as severity goes from 0 to 1, and round fields of view.
 
-On a CPU that machine code is compiled for, round marks and stamps are put on by it; else, and for others, by XLA.
+On a CPU that machine code is compiled for, round marks, stamps and round views are put on by it, on pictures as they are stored;
+else, and for others, by XLA, as how much of every pixel they leave.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ from jax import Array
 from jax.custom_batching import sequential_vmap
 
 from rafmodel import backend, native
+from rafmodel.variability.law import Drawn, axes, in_numbers
 
-Drawn = dict[str, Array]
 ENTRIES = 4096  # of a round mark's profile
 
 
@@ -69,32 +70,42 @@ def _clear_of_one(
     return jax.lax.fori_loop(0, count, over, [jnp.ones(shape, severity.dtype) for _ in covers])
 
 
+def over(image: Array, colour: Any, left: Array) -> Array:
+    """A picture (h, w, C) under a colour, one number or (C,), of which every pixel is left a share (h, w)."""
+    colour = jnp.broadcast_to(jnp.asarray(colour, image.dtype), image.shape[-1:])
+    return colour[None, None] + (image - colour[None, None]) * left[..., None].astype(image.dtype)
+
+
 # ---- round marks
 
 Profile = Callable[[Array], Array]  # how far beyond a round mark's size, as a share of half the side -> share covered
 
 
+class Kind(NamedTuple):
+    """A cover that round marks have: its colour, one number or one a channel, and its profile."""
+
+    profile: Profile
+    colour: tuple[float, ...]
+
+
 class Look(NamedTuple):
-    """Pictures of a shape with round marks of some kinds of cover, and ``reach`` as ``clear_of_round`` says."""
+    """Kinds of cover, one over the other, and ``reach`` as ``round_marks`` says."""
 
-    shape: tuple[int, ...]
     reach: tuple[float, float]
-    profiles: tuple[Profile, ...]
+    kinds: tuple[Kind, ...]
 
 
-def clear_of_round(
-    shape: tuple[int, ...], severity: Array, marks: tuple[Array, Array], reach: tuple[float, float], *profiles: Profile
-) -> list[Array]:
-    """``clear`` for round marks: their places (most, 2) and sizes (most,), and covers by how far a pixel is beyond that.
+def round_marks(image: Array, severity: Array, marks: tuple[Array, Array], look: Look) -> Array:
+    """A picture under round marks: their places (most, 2) and sizes (most,), and covers by how far a pixel is beyond that.
 
-    reach  the largest size, and how far beyond it a mark covers nothing that could be seen; by machine code, profiles are
-           tables between these
+    The look's reach is the largest size, and how far beyond it a mark covers nothing that could be seen; by machine code,
+    profiles are tables between these.
     """
-    made = _round if native.alters(severity, *marks) else _round_by_library
-    return made(Look(shape, reach, profiles), severity, *marks)
+    made = _round if native.alters_stored(image) else _round_by_library
+    return made(look, image, severity, *marks)
 
 
-def _round_by_library(look: Look, severity: Array, place: Array, size: Array) -> list[Array]:
+def _round_by_library(look: Look, image: Array, severity: Array, place: Array, size: Array) -> Array:
     def cover(profile: Profile) -> Cover:
         def of(mark: Drawn, row: Array, column: Array) -> Array:
             far = jnp.sqrt((row - mark["place"][0]) ** 2 + (column - mark["place"][1]) ** 2)
@@ -102,21 +113,27 @@ def _round_by_library(look: Look, severity: Array, place: Array, size: Array) ->
 
         return of
 
-    half = (sum(look.reach), sum(look.reach))
-    return clear(look.shape, severity, {"place": place, "size": size}, half, *map(cover, look.profiles))
+    def made(image: Array) -> Array:
+        half, covers = (sum(look.reach), sum(look.reach)), [cover(kind.profile) for kind in look.kinds]
+        lefts = clear(image.shape[:2], severity, {"place": place, "size": size}, half, *covers)
+        for kind, left in zip(look.kinds, lefts, strict=True):
+            image = over(image, kind.colour, left)
+        return image
+
+    return in_numbers(made, image)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _round(look: Look, severity: Array, place: Array, size: Array) -> list[Array]:
+def _round(look: Look, image: Array, severity: Array, place: Array, size: Array) -> Array:
     """``_round_by_library`` by machine code; its derivatives are the library's."""
     with jax.ensure_compile_time_eval():
-        far = jnp.linspace(-look.reach[0], look.reach[1], ENTRIES, dtype=severity.dtype)
-        tables = jnp.stack([profile(far) for profile in look.profiles])
-        pairs = jnp.stack([tables, jnp.diff(tables, append=tables[:, -1:])], -1).reshape(len(look.profiles), -1)
-    marks = jnp.concatenate([place, size[:, None]], 1)
-    return list(
-        native.round_marks(look.shape, shown(severity, len(place)), marks, np.array(look.reach, np.float32), pairs)
-    )
+        far = jnp.linspace(-look.reach[0], look.reach[1], ENTRIES, dtype=jnp.float32)
+        tables = jnp.stack([kind.profile(far) for kind in look.kinds], 1)
+        pairs = jnp.stack([tables, jnp.diff(tables, axis=0, append=tables[-1:])], -1).reshape(ENTRIES, -1)
+        colours = np.stack([np.broadcast_to(np.float32(kind.colour), image.shape[-1:]) for kind in look.kinds])
+    marks, ends = jnp.concatenate([place, size[:, None]], 1), jnp.asarray(look.reach, jnp.float32)
+    given = shown(severity, len(place)), marks, ends, pairs, jnp.asarray(colours)
+    return native.round_marks(image, *(x.astype(jnp.float32) for x in given))
 
 
 @_round.defjvp
@@ -127,34 +144,68 @@ def _(look: Look, primals: tuple, tangents: tuple) -> tuple:
 # ---- stamps
 
 
-def clear_of_stamps(shape: tuple[int, ...], severity: Array, corner: Array, raster: Array, cell: float) -> Array:
-    """Share of every pixel (*shape) that stamps leave: rasters (most, rows, columns) of square cells, hung from
-    corners (most, 2)."""
-    made = _stamped if native.alters(severity, corner, raster) else _stamped_by_library
-    return made(shape, cell, severity, corner, raster)
+def stamps(image: Array, severity: Array, corner: Array, raster: Array, cell: float, colour: float) -> Array:
+    """A picture under stamps of a grey level: rasters (most, rows, columns) of square cells, hung from corners (most, 2)."""
+    made = _stamped if native.alters_stored(image) else _stamped_by_library
+    return made((cell, colour), image, severity, corner, raster)
 
 
-def _stamped_by_library(shape: tuple[int, ...], cell: float, severity: Array, corner: Array, raster: Array) -> Array:
-    rows, columns = raster.shape[1:]
+def _stamped_by_library(
+    look: tuple[float, float], image: Array, severity: Array, corner: Array, raster: Array
+) -> Array:
+    (cell, colour), (rows, columns) = look, raster.shape[1:]
 
     def ink(stamp: Drawn, row: Array, column: Array) -> Array:
         """A raster, where a pixel's row and column lie in its cells."""
         top, left = stamp["corner"]
         within_row = (jnp.floor((row - top) / cell) == jnp.arange(rows)[None]).astype(severity.dtype)
         within_column = (jnp.floor((column - left) / cell) == jnp.arange(columns)[:, None]).astype(severity.dtype)
-        return within_row @ stamp["raster"] @ within_column
+        return within_row @ stamp["raster"].astype(severity.dtype) @ within_column
 
-    half = (rows / 2 * cell, columns / 2 * cell)
-    stamps = {"place": corner + jnp.array([half], corner.dtype), "corner": corner, "raster": raster}
-    return clear(shape, severity, stamps, half, ink)[0]
+    def made(image: Array) -> Array:
+        half = (rows / 2 * cell, columns / 2 * cell)
+        drawn = {"place": corner + jnp.array([half], corner.dtype), "corner": corner, "raster": raster}
+        return over(image, colour, clear(image.shape[:2], severity, drawn, half, ink)[0])
+
+    return in_numbers(made, image)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _stamped(shape: tuple[int, ...], cell: float, severity: Array, corner: Array, raster: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _stamped(look: tuple[float, float], image: Array, severity: Array, corner: Array, raster: Array) -> Array:
     """``_stamped_by_library`` by machine code; its derivatives are the library's."""
-    return native.stamps(shape, shown(severity, len(corner)), corner, raster, cell)
+    cell, colour = (jnp.float32(x) for x in look)
+    given = shown(severity, len(corner)), corner, raster, cell, jnp.broadcast_to(colour, image.shape[-1:])
+    return native.stamps(image, *(x.astype(jnp.float32) for x in given))
 
 
 @_stamped.defjvp
-def _(shape, cell, primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(partial(_stamped_by_library, shape, cell), primals, tangents)
+def _(look: tuple[float, float], primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(partial(_stamped_by_library, look), primals, tangents)
+
+
+# ---- round fields of view
+
+
+def round_view(image: Array, place: Array, radius: Array) -> Array:
+    """A picture that is black beyond a circle; at its edge a pixel fades."""
+    return (_viewed if native.alters_stored(image) else _viewed_by_library)(image, place, radius)
+
+
+def _viewed_by_library(image: Array, place: Array, radius: Array) -> Array:
+    def made(image: Array) -> Array:
+        rows, columns = axes(image)
+        far = jnp.sqrt((rows - place[0]) ** 2 + (columns - place[1]) ** 2)
+        return image * jnp.clip((radius - far) * image.shape[0] / 2 + 0.5, 0, 1)[..., None]
+
+    return in_numbers(made, image)
+
+
+@jax.custom_jvp
+def _viewed(image: Array, place: Array, radius: Array) -> Array:
+    """``_viewed_by_library`` by machine code; its derivatives are the library's."""
+    return native.round_view(image, jnp.concatenate([place, radius[None]]).astype(jnp.float32))
+
+
+@_viewed.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(_viewed_by_library, primals, tangents)

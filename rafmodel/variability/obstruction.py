@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 
 from rafmodel.variability.beams import beams, in_picture, in_view, on_beams
-from rafmodel.variability.law import Drawn, Variability, along, axes, one_sign, one_uniform, place
-from rafmodel.variability.marks import clear, clear_of_round, clear_of_stamps
+from rafmodel.variability.law import Drawn, Variability, axes, one_sign, one_uniform, place
+from rafmodel.variability.linear import along
+from rafmodel.variability.marks import Kind, Look, clear, over, round_marks, round_view, stamps
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 LARGEST = 0.2  # radius of a bubble, of half the side
@@ -74,9 +75,8 @@ def _three_places(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def black_corner(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A round field of view, off centre: black beyond ``1 − severity`` of the way to the corners."""
-    rows, columns = axes(image)
-    radius = jnp.sqrt((rows - drawn["place"][0]) ** 2 + (columns - drawn["place"][1]) ** 2)
-    return image * jnp.clip((1.5 * (1 - severity) - radius) * image.shape[0] / 2 + 0.5, 0, 1)[..., None]
+    radius = jnp.where(severity > 0, 1.5 * (1 - severity), jnp.inf)
+    return round_view(image, drawn["place"], radius)
 
 
 def _off_centre(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -94,35 +94,32 @@ def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
     }
 
 
-FADED = 12  # a logistic or Gaussian edge of e^-12 is a 600th of a grey level of 8 bits
+FADED = 8  # a logistic or Gaussian edge of e^-8 is less than a tenth of a grey level of 8 bits
+
+
+def _disc(far: Array) -> Array:
+    return 0.5 * jax.nn.sigmoid(-60 * far)
+
+
+def _rim(far: Array) -> Array:
+    return 0.8 * jnp.exp(-((far / 0.03) ** 2))
+
+
+def _blot(far: Array) -> Array:
+    return 0.9 * jax.nn.sigmoid(-40 * far)
 
 
 def bubble(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Air under the cover slip: bright discs with dark rims; at severity 1 there are MARKS of them."""
-
-    def disc(far: Array) -> Array:
-        return 0.5 * jax.nn.sigmoid(-60 * far)
-
-    def rim(far: Array) -> Array:
-        return 0.8 * jnp.exp(-((far / 0.03) ** 2))
-
-    unlit, bright = clear_of_round(
-        image.shape[:2], severity, (drawn["place"], drawn["size"]), (LARGEST, FADED / 60), disc, rim
-    )
-    return ((1 - (1 - image) * unlit[..., None]) * bright[..., None]).astype(image.dtype)
+    look = Look((LARGEST, FADED / 60), (Kind(_disc, (1.0,)), Kind(_rim, (0.0,))))
+    return round_marks(image, severity, (drawn["place"], drawn["size"]), look)
 
 
 def stain_deposit(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Drops of stain: dark violet blots (dark grey in one channel); at severity 1 there are MARKS of them."""
-
-    def blot(far: Array) -> Array:
-        return 0.9 * jax.nn.sigmoid(-40 * far)
-
-    (left,) = clear_of_round(
-        image.shape[:2], severity, (drawn["place"], 0.8 * drawn["size"]), (LARGEST, FADED / 40), blot
-    )
-    colour = jnp.array([0.25, 0.1, 0.35] if image.shape[-1] == 3 else [0.15] * image.shape[-1], image.dtype)
-    return colour[None, None] + (image - colour[None, None]) * left[..., None].astype(image.dtype)
+    colour = (0.25, 0.1, 0.35) if image.shape[-1] == 3 else (0.15,)
+    look = Look((LARGEST, FADED / 40), (Kind(_blot, colour),))
+    return round_marks(image, severity, (drawn["place"], 0.8 * drawn["size"]), look)
 
 
 def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -138,8 +135,7 @@ def pen(drawn: Drawn, image: Array, severity: Array) -> Array:
 
     strokes = drawn | {"place": drawn["ends"].mean(1)}
     (left,) = clear(image.shape[:2], severity, strokes, (2.0, 2.0), ink)  # all of the image
-    colour = jnp.array([0.1, 0.15, 0.45] if image.shape[-1] == 3 else [0.1] * image.shape[-1], image.dtype)
-    return colour[None, None] + (image - colour[None, None]) * left[..., None].astype(image.dtype)
+    return over(image, (0.1, 0.15, 0.45) if image.shape[-1] == 3 else 0.1, left)
 
 
 def _strokes(key: Array, shape: tuple[int, ...]) -> Drawn:
@@ -174,9 +170,8 @@ _FONT = np.array(
 
 def characters(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Burnt-in digits, white, MARKS of them at severity 1."""
-    glyph = jnp.asarray(_FONT, image.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
-    unwritten = clear_of_stamps(image.shape[:2], severity, drawn["place"], glyph, CELL)
-    return 1 - (1 - image) * unwritten[..., None].astype(image.dtype)
+    glyph = jnp.asarray(_FONT, severity.dtype)[jnp.minimum((drawn["u"] * 10).astype(int), 9)]
+    return stamps(image, severity, drawn["place"], glyph, CELL, 1.0)
 
 
 # ---- hidden parts
@@ -213,14 +208,24 @@ REVERBERATION = Variability(
 )
 DROPOUT = Variability("dropout", "share of intensity lost", _three_places, dropout, (0.2, 0.4, 0.6, 0.8, 1.0))
 BLACK_CORNER = Variability(
-    "black_corner", "share of the half diagonal", _off_centre, black_corner, (0.1, 0.2, 0.3, 0.4, 0.5), dims=(2,)
+    "black_corner",
+    "share of the half diagonal",
+    _off_centre,
+    black_corner,
+    (0.1, 0.2, 0.3, 0.4, 0.5),
+    dims=(2,),
+    stored=True,
 )
-BUBBLE = Variability("bubble", f"bubbles, of {MARKS}", _marks, bubble, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,))
+BUBBLE = Variability(
+    "bubble", f"bubbles, of {MARKS}", _marks, bubble, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,), stored=True
+)
 STAIN_DEPOSIT = Variability(
-    "stain_deposit", f"blots, of {MARKS}", _marks, stain_deposit, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,)
+    "stain_deposit", f"blots, of {MARKS}", _marks, stain_deposit, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,), stored=True
 )
 PEN = Variability("pen", f"strokes, of {STROKES}", _strokes, pen, (0.2, 0.35, 0.5, 0.75, 1.0), dims=(2,))
-CHARACTERS = Variability("characters", f"digits, of {MARKS}", _marks, characters, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,))
+CHARACTERS = Variability(
+    "characters", f"digits, of {MARKS}", _marks, characters, (0.1, 0.2, 0.35, 0.6, 1.0), dims=(2,), stored=True
+)
 FIELD_OF_VIEW = Variability(
     "field_of_view", "fraction of image side", _sides, field_of_view, (0.05, 0.1, 0.2, 0.3, 0.45)
 )

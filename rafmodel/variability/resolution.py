@@ -8,16 +8,15 @@ from jax import Array
 from rafmodel.variability.law import (
     Drawn,
     Variability,
-    along,
-    along_all,
     grid,
     normal_field,
     nothing,
     one_direction,
     one_uniform,
+    real,
     sample,
-    spread,
 )
+from rafmodel.variability.linear import along, along_all, spread
 
 ZOOMS = 8  # exposures while the lens zooms
 FARTHEST = 1 / 3  # of the side of an image, how far a kernel reaches
@@ -26,7 +25,7 @@ FARTHEST = 1 / 3  # of the side of an image, how far a kernel reaches
 def gaussian_blur(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Gaussian blur, s.d. ``severity`` of the image's side; the kernel is renormalised at the borders."""
     del drawn
-    return along_all(image, lambda n: _smoother(n, severity, image.dtype))
+    return along_all(image, severity, lambda n: _smoother(n, severity, real(image)))
 
 
 def _smoother(n: int, severity: Array, dtype) -> Array:
@@ -106,13 +105,13 @@ def _overlap(low: Array, high: Array, edge: Array) -> Array:
 def pixelate(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Square pixels of ``1 + severity`` times the side, each the mean of what it covers."""
     del drawn
-    return along_all(image, lambda n: _cells(n, 1 + severity, image.dtype))
+    return along_all(image, severity, lambda n: _cells(n, 1 + severity, real(image)))
 
 
 def down_sample(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Fewer pixels by ``1 + severity`` a side, each the mean of what it covers, and back by linear interpolation."""
     del drawn
-    return along_all(image, lambda n: _coarse(n, 1 + severity, image.dtype))
+    return along_all(image, severity, lambda n: _coarse(n, 1 + severity, real(image)))
 
 
 def anisotropy(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -189,7 +188,9 @@ def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
     return jnp.clip((found + 128) / 255, 0, 1)
 
 
-BLUR = Variability("blur", "s.d., fraction of image side", nothing, gaussian_blur, (0.015, 0.025, 0.04, 0.06, 0.09))
+BLUR = Variability(
+    "blur", "s.d., fraction of image side", nothing, gaussian_blur, (0.015, 0.025, 0.04, 0.06, 0.09), stored=True
+)
 DEFOCUS = Variability("defocus", "radius, fraction of image side", nothing, defocus, (0.03, 0.05, 0.08, 0.12, 0.18))
 MOTION_BLUR = Variability(
     "motion_blur", "length, fraction of image side", one_direction, motion, (0.06, 0.1, 0.16, 0.25, 0.4)
@@ -198,8 +199,10 @@ GLASS = Variability(
     "glass", "s.d. of displacement, fraction of side", _displacements, glass, (0.01, 0.02, 0.035, 0.06, 0.1)
 )
 ZOOM_BLUR = Variability("zoom_blur", "largest magnification, less 1", nothing, zoom, (0.1, 0.2, 0.35, 0.6, 1.0))
-DOWN_SAMPLING = Variability("down_sampling", "factor, less 1", nothing, down_sample, (0.5, 1.0, 2.0, 3.0, 5.0))
-PIXELATE = Variability("pixelate", "factor, less 1", nothing, pixelate, (0.5, 1.0, 2.0, 3.0, 5.0))
+DOWN_SAMPLING = Variability(
+    "down_sampling", "factor, less 1", nothing, down_sample, (0.5, 1.0, 2.0, 3.0, 5.0), stored=True
+)
+PIXELATE = Variability("pixelate", "factor, less 1", nothing, pixelate, (0.5, 1.0, 2.0, 3.0, 5.0), stored=True)
 ANISOTROPY = Variability(
     "anisotropy", "thickness in pixels, less 1", one_uniform, anisotropy, (0.5, 1.0, 2.0, 4.0, 7.0)
 )

@@ -1,0 +1,98 @@
+"""What every number of an image becomes a sum of: matrices along axes, and kernels.
+
+On a CPU by machine code, where it is compiled; the derivatives are the library's.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rafmodel import native
+from rafmodel.variability.law import in_numbers, real
+
+ANY, UNIT = (-jnp.inf, jnp.inf), (0.0, 1.0)  # what numbers may be
+
+
+def along(image: Array, matrix: Array, axis: int) -> Array:
+    """A matrix (n, n) applied along one axis of space."""
+    if native.alters(image, matrix):
+        return _along(image, matrix, axis)
+    return _along_by_library(image, matrix, axis)
+
+
+def _along_by_library(image: Array, matrix: Array, axis: int) -> Array:
+    return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _along(image: Array, matrix: Array, axis: int) -> Array:
+    return native.along(image, matrix, axis)
+
+
+@_along.defjvp
+def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(partial(_along_by_library, axis=axis), primals, tangents)
+
+
+def spread(image: Array, kernel: Array) -> Array:
+    """Every number of an image the sum of those about it times a kernel of odd lengths along the axes of space; the border is
+    extended."""
+    if native.alters(image, kernel):
+        return _spread(image, kernel)
+    return _spread_by_library(image, kernel)
+
+
+def _spread_by_library(image: Array, kernel: Array) -> Array:
+    axes, half = tuple(range(kernel.ndim)), [n // 2 for n in kernel.shape]
+    padded = jnp.pad(image, [*((n, n) for n in half), (0, 0)], mode="edge")
+    shape, turned = padded.shape[:-1], jnp.flip(kernel)
+    product = jnp.fft.rfftn(padded, axes=axes) * jnp.fft.rfftn(turned, shape)[..., None]
+    whole = jnp.fft.irfftn(product, shape, axes=axes)
+    return whole[tuple(slice(n - 1, None) for n in kernel.shape)].astype(image.dtype)
+
+
+@jax.custom_jvp
+def _spread(image: Array, kernel: Array) -> Array:
+    return native.spread(image, kernel)
+
+
+@_spread.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_spread_by_library, primals, tangents)
+
+
+def along_all(image: Array, severity: Array, matrix: Callable[[int], Array], ends: tuple[float, float] = ANY) -> Array:
+    """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space, and what is beyond the ends put
+    there; at severity 0 the image itself.  Images may be of 8 bits."""
+    there = severity > 0
+    lines = {
+        n: jnp.where(there, matrix(n).astype(real(image)), jnp.eye(n, dtype=real(image))) for n in image.shape[:-1]
+    }
+    ends_ = jnp.where(there, jnp.asarray(ends, real(image)), jnp.asarray(ANY, real(image)))
+    made = _along_all if native.alters_stored(image) else _along_all_by_library
+    return made(image, tuple(lines[n] for n in image.shape[:-1]), ends_)
+
+
+def _along_all_by_library(image: Array, matrices: tuple[Array, ...], ends: Array) -> Array:
+    def made(image: Array) -> Array:
+        if len(matrices) == 2:  # one product of three
+            image = jnp.einsum("ij,jkc,lk->ilc", matrices[0], image, matrices[1])
+        else:
+            for axis, matrix in enumerate(matrices):
+                image = _along_by_library(image, matrix, axis)
+        return jnp.clip(image, ends[0], ends[1])
+
+    return in_numbers(made, image)
+
+
+@jax.custom_jvp
+def _along_all(image: Array, matrices: tuple[Array, ...], ends: Array) -> Array:
+    return native.along_all(image, matrices, ends if image.dtype == ends.dtype else jnp.array([0, 255], ends.dtype))
+
+
+@_along_all.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_along_all_by_library, primals, tangents)
