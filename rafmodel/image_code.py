@@ -10,9 +10,18 @@ from typing import Any
 from zlib import crc32
 
 from llvmlite import binding
-from numba import cfunc, njit, types
+from numba import cfunc, types
 
-from rafmodel import chance_code, image_axes, image_jobs, image_marks, image_points, image_products, instructions, jobs
+from rafmodel import (
+    chance_code,
+    image_axes,
+    image_jobs,
+    image_marks,
+    image_points,
+    image_products,
+    instructions,
+    jobs,
+)
 from rafmodel.chance_code import BLOCK, normals
 from rafmodel.image_axes import multiplied_all
 from rafmodel.image_jobs import (
@@ -21,6 +30,7 @@ from rafmodel.image_jobs import (
     CHANNELS,
     DEPTH,
     DOWN,
+    HIDE,
     INNER,
     KIND,
     LEADS,
@@ -41,10 +51,10 @@ from rafmodel.image_jobs import (
     VIEW,
     WIDE,
 )
-from rafmodel.image_marks import round_marks, round_view, stamps
+from rafmodel.image_marks import hidden, round_marks, round_view, stamps
 from rafmodel.image_points import read_between
 from rafmodel.image_products import BAND, PANEL, multiplied_across, multiplied_down, spread_about
-from rafmodel.instructions import add, words
+from rafmodel.instructions import add, inner, words
 from rafmodel.jobs import (
     ARGUMENTS,
     ATTRIBUTES,
@@ -76,7 +86,7 @@ NAME = "rafmodel_alters"
 task = instructions.task(NAME)
 
 
-@njit(error_model="numpy")
+@inner
 def _work(address):
     """Part after part of a job, until none is left."""
     job = words(address)
@@ -97,6 +107,8 @@ def _work(address):
             round_marks(job, first, end)
         elif job[KIND] == VIEW:
             round_view(job, first, end)
+        elif job[KIND] == HIDE:
+            hidden(job, first, end)
         elif job[KIND] == ALL:
             multiplied_all(job, first, end)
         else:
@@ -119,7 +131,7 @@ helped = _helped(OTHER)  # what every thread does, XLA's own call too, by its ad
 binding.add_symbol(NAME, helped.address)
 
 
-@njit(error_model="numpy")
+@inner
 def _answer(frame):
     """A call of XLA by its frame, whose settings are how many axes the first operand has of its own, and the kind of work,
     which ``image_jobs`` defines; 0, as nothing can fail."""
@@ -145,9 +157,10 @@ def _answer(frame):
         side, inner = frame[COUNTED] - 1, lengths[made[RANK] - 1]
         outer = results // (total * inner) if total * inner else 0
         units *= outer
-    elif kind == ALL:
+    elif kind in (ALL, HIDE):
         outer, side, inner = space[0] if axes == 4 else 1, space[axes - 3], space[axes - 2]
-        wide = words(words(arguments[3])[DIMS])[leads + 1]
+        if kind == ALL:
+            wide = words(words(arguments[3])[DIMS])[leads + 1]
     elif kind == SPREAD:
         inner = space[3]
         units *= inner * -(-space[0] // BAND)

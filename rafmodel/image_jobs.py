@@ -4,9 +4,7 @@
 Operands have axes in front that ``vmap`` gave them, of the result's lengths or 1, so that what images share is there once.
 """
 
-from numba import njit
-
-from rafmodel.instructions import words
+from rafmodel.instructions import inner, words
 from rafmodel.jobs import OWN
 
 PART = 2**16  # numbers of the result in one part of a job
@@ -25,22 +23,24 @@ NORMAL = 4  # key (2,) to normals (fields, n)
 ROUND = 5  # how far shown (M,), marks (M, 3), ends (2,), profiles (n, 2 fields), colours (fields, channels)
 STAMP = 6  # how far shown (M,), corners (M, 2), rasters (M, rows, columns), cell (1,), colour (1, channels)
 VIEW = 7  # circle (3,)
-ALL = 8  # (n0, n1, n2, channels) or (n1, n2, channels), matrices (n0, n0), (n1, n1), transposed (n2, wide), ends (2,)
+# (n0, n1, n2, channels) or (n1, n2, channels) to the same
+HIDE = 8  # numbers (n0,), (n1,), (n2,)
+ALL = 9  # matrices (n0, n0), (n1, n1), transposed (n2, wide), ends (2,)
 
 
-@njit(error_model="numpy")
+@inner
 def at(job, operand, b, size):
     """Address of an operand's part for the b-th part of the result, if its parts are of so many numbers."""
     return job[OPERAND + operand] + 4 * _before(job, operand, b, size)
 
 
-@njit(error_model="numpy")
+@inner
 def image_at(job, b, size):
     """The same of the first operand, an image whose numbers are of DEPTH bytes."""
     return job[OPERAND] + job[DEPTH] * _before(job, 0, b, size)
 
 
-@njit(error_model="numpy")
+@inner
 def _before(job, operand, b, size):
     """Numbers of an operand before its part for the b-th part of the result."""
     own, all_, step, place = words(job[OF_OPERAND + operand]), words(job[LENGTHS]), size, 0

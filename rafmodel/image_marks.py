@@ -1,5 +1,6 @@
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false, reportArgumentType=false
-"""Marks on pictures of numbers or of grey levels of 8 bits, and round fields of view: what they do not touch is copied.
+"""Marks on pictures of numbers or of grey levels of 8 bits, what is hidden of images, and round fields of view: what they do not
+touch is copied.
 
 Row after row: of all marks that a row meets, the share of each pixel that they leave, and then, over the pixels that any of them
 meets, ``colour + (image - colour) * share``.
@@ -9,17 +10,17 @@ import math
 
 from numba import njit, types
 
-from rafmodel.image_axes import put, taken
+from rafmodel.image_axes import nearest, put, taken
 from rafmodel.image_jobs import CHANNELS, DEPTH, INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, WIDE, at, image_at
-from rafmodel.instructions import LANES, again, black, free, integers, levels, memory, numbers, words
+from rafmodel.instructions import LANES, again, black, free, inner, integers, levels, memory, numbers, words
 
 CHUNK = 16  # pixels of a row of which any is covered, or none
-FAR = 16  # from a place in the picture or near it, where all of the picture is nearer
+FAR = 16.0  # from a place in the picture or near it, where all of the picture is nearer
 
 # ---- a row
 
 
-@njit(error_model="numpy")
+@inner
 def _whole(field, start, end):
     """Nothing covers these pixels."""
     share = numbers(field)
@@ -27,7 +28,7 @@ def _whole(field, start, end):
         share[k] = types.float32(1)
 
 
-@njit(error_model="numpy")
+@inner
 def _tiled(colour, channels, width, scale, to):
     """A colour for every pixel of a row."""
     one, all_ = numbers(colour), numbers(to)
@@ -36,15 +37,21 @@ def _tiled(colour, channels, width, scale, to):
             all_[k * channels + c] = scale * one[c]
 
 
-@njit(error_model="numpy")
-def _laid(field, colour, row, n):
-    """Numbers of a row, n of them, towards a colour as far as a field says."""
-    share, goal, x = numbers(field), numbers(colour), numbers(row)
-    for k in range(n):
-        x[k] = goal[k] + (x[k] - goal[k]) * share[k]
+@inner
+def _laid(field, colour, row, n, depth):
+    """n numbers of a row of a depth, towards a colour as far as a field says."""
+    share, goal = numbers(field), numbers(colour)
+    if depth == 1:
+        level = levels(row)
+        for k in range(n):
+            level[k] = nearest(goal[k] + (types.float32(level[k]) - goal[k]) * share[k])
+    else:
+        x = numbers(row)
+        for k in range(n):
+            x[k] = goal[k] + (x[k] - goal[k]) * share[k]
 
 
-@njit(error_model="numpy")
+@inner
 def _for_channels(field, n, channels, to):
     """The share of each of n pixels, once for every channel."""
     one, all_ = numbers(field), numbers(to)
@@ -57,7 +64,7 @@ def _for_channels(field, n, channels, to):
                 all_[k * channels + c] = one[k]
 
 
-@njit(error_model="numpy")
+@inner
 def _coloured(made, job, start, end, fields, most, scratch):
     """Pixels from start to end of a row of an image, to ``fields`` colours one after the other, which then cover nothing again.
 
@@ -68,15 +75,20 @@ def _coloured(made, job, start, end, fields, most, scratch):
     colours = scratch + 4 * fields * (width + CHUNK)
     row = colours + 4 * fields * line
     wide = row + 4 * line
-    taken(row, made, start * channels, 1, n, depth)
+    if fields > 1:
+        taken(row, made, start * channels, 1, n, depth)
     for f in range(fields):
         shares = field = scratch + 4 * (f * (width + CHUNK) + start)
         if channels > 1:
             shares = wide
             _for_channels(field, end - start, channels, wide)
-        _laid(shares, colours + 4 * f * line, row, n)
+        if fields > 1:
+            _laid(shares, colours + 4 * f * line, row, n, 4)
+        else:  # in place
+            _laid(shares, colours, made + depth * start * channels, n, depth)
         _whole(field, 0, end - start)
-    put(made, start * channels, 1, row, n, depth, -most, most)
+    if fields > 1:
+        put(made, start * channels, 1, row, n, depth, -most, most)
 
 
 @njit(error_model="numpy", fastmath=True)
@@ -88,10 +100,10 @@ def _covers(field):
     return less > 0
 
 
-@njit(error_model="numpy")
+@inner
 def _touched(made, job, start, end, fields, most, scratch):
     """``_coloured`` where anything is covered of a row's pixels from start to end, CHUNK of them at a time."""
-    begun, wide = -1, job[INNER] + CHUNK
+    begun, wide = types.int64(-1), job[INNER] + CHUNK
     for first in range(start, end + CHUNK, CHUNK):
         any_ = False
         if first < end:
@@ -101,10 +113,10 @@ def _touched(made, job, start, end, fields, most, scratch):
             begun = first
         elif begun >= 0 and not any_:
             _coloured(made, job, begun, min(first, end), fields, most, scratch)
-            begun = -1
+            begun = types.int64(-1)
 
 
-@njit(error_model="numpy")
+@inner
 def _room(job, fields):
     """Memory for ``_coloured``, in which nothing is covered."""
     width = job[INNER]
@@ -113,7 +125,7 @@ def _room(job, fields):
     return scratch
 
 
-@njit(error_model="numpy")
+@inner
 def _colours(job, operand, unit, fields, scratch):
     """The colours of an image, for every pixel of a row."""
     width, channels = job[INNER], job[CHANNELS]
@@ -127,7 +139,7 @@ def _colours(job, operand, unit, fields, scratch):
 # ---- round marks
 
 
-@njit(error_model="numpy")
+@inner
 def _pixels(middle, half, n):
     """From which to before which of n pixels of an axis their middles are within so far of a place."""
     along = types.float32(n)
@@ -165,7 +177,7 @@ def _covered(field, apart, fields, n, place, share, profile, shown):
             field[j + f * apart] *= one - shown * (profile[entry] + share[j] * profile[entry + 1])
 
 
-@njit(error_model="numpy")
+@inner
 def round_marks(job, first, end):
     """Units (height, width, channels): images under marks of ``fields`` profiles and colours, one after the other."""
     fields, height, width, most = job[OUTER], job[SIDE], job[INNER], job[WIDE]
@@ -188,7 +200,11 @@ def round_marks(job, first, end):
             if shown[m] > 0:
                 top[m], low_[m] = _pixels(mark[3 * m], mark[3 * m + 2] + reach_, height)
         for i in range(height):
-            left, right, above = width, 0, types.float32(2 * i + 1) / types.float32(height) - types.float32(1)
+            left, right, above = (
+                width,
+                types.int64(0),
+                types.float32(2 * i + 1) / types.float32(height) - types.float32(1),
+            )
             for m in range(most):
                 if i < top[m] or i >= low_[m]:
                     continue
@@ -211,7 +227,7 @@ def round_marks(job, first, end):
 # ---- stamps
 
 
-@njit(error_model="numpy")
+@inner
 def _cells(corner, n, cell, cells, to):
     """From which to before which of n pixels of an axis a stamp reaches, and of these the cell that each lies in, or -1."""
     along, cell_ = types.float32(n), integers(to)
@@ -223,7 +239,7 @@ def _cells(corner, n, cell, cells, to):
     return low, high
 
 
-@njit(error_model="numpy")
+@inner
 def stamps(job, first, end):
     """Units (height, width, channels): images under rasters of square cells that hang from a corner, of one colour."""
     height, width, most = job[SIDE], job[INNER], job[WIDE]
@@ -248,7 +264,7 @@ def stamps(job, first, end):
                 top[m], low[m] = _cells(corner[2 * m], height, cell, rows, row_of + 4 * m * height)
                 left[m], right[m] = _cells(corner[2 * m + 1], width, cell, columns, column_of + 4 * m * width)
         for i in range(height):
-            start, stop = width, 0
+            start, stop = width, types.int64(0)
             for m in range(most):
                 if i < top[m] or i >= low[m]:
                     continue
@@ -260,15 +276,45 @@ def stamps(job, first, end):
                             field[j] *= one - shown[m] * raster[(m * rows + row) * columns + c]
                     start, stop = min(start, left[m]), max(stop, right[m])
             if stop > start:
-                _touched(made + depth * i * line, job, start, stop, 1, types.float32(math.inf), scratch)
+                _touched(made + depth * i * line, job, start, stop, types.int64(1), types.float32(math.inf), scratch)
     free(tables)
     free(scratch)
 
 
-# ---- a round field of view
+# ---- what is hidden, and a round field of view
 
 
-@njit(error_model="numpy")
+@inner
+def hidden(job, first, end):
+    """Units (n0, n1, n2, channels): images times one less the product of numbers (n0,), (n1,) and (n2,) along their axes."""
+    n0, n1, n2, channels, depth = job[OUTER], job[SIDE], job[INNER], job[CHANNELS], job[DEPTH]
+    line, one = n2 * channels, types.float32(1)
+    for unit in range(first, end):
+        image, made = image_at(job, unit, n0 * n1 * line), job[MADE] + depth * unit * n0 * n1 * line
+        again(made, image, depth * n0 * n1 * line)
+        plane, row, column = numbers(at(job, 1, unit, n0)), numbers(at(job, 2, unit, n1)), numbers(at(job, 3, unit, n2))
+        start, stop = 0, n2
+        while start < n2 and column[start] == 0:
+            start += 1
+        while stop > start and column[stop - 1] == 0:
+            stop -= 1
+        for i in range(n0):
+            for j in range(n1):
+                share = plane[i] * row[j]
+                if share == 0:
+                    continue
+                to = made + depth * (i * n1 + j) * line
+                for k in range(start, stop):
+                    left = one - share * column[k]
+                    for c in range(k * channels, (k + 1) * channels):
+                        if depth == 1:
+                            level = types.float32(levels(to)[c]) * left + types.float32(0.5)
+                            levels(to)[c] = types.uint8(types.int32(level))
+                        else:
+                            numbers(to)[c] *= left
+
+
+@inner
 def _faded(row, start, n, depth, share):
     """n numbers of an image from the start-th one, times a share."""
     for k in range(start, start + n):
@@ -278,7 +324,7 @@ def _faded(row, start, n, depth, share):
             numbers(row)[k] *= share
 
 
-@njit(error_model="numpy")
+@inner
 def round_view(job, first, end):
     """Units (height, width, channels): images black beyond a circle (row, column, radius); a pixel at its edge fades."""
     height, width, channels, depth = job[SIDE], job[INNER], job[CHANNELS], job[DEPTH]

@@ -26,7 +26,7 @@ from rafmodel import backend
 
 PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
 EVEN = 16  # channels that an answer must have a multiple of
-WHOLE = ("round", "stamp", "view", "all")  # what is done to an image as a whole, so that nothing is in between
+WHOLE = ("round", "stamp", "view", "hide", "all")  # what is done to an image as a whole, so that nothing is in between
 WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
 
 
@@ -100,6 +100,12 @@ def along_all(image: Array, matrices: Sequence[Array], ends: Array) -> Array:
     last = jnp.pad(last, ((0, 0), (0, -len(last) % WIDE)))
     planes = matrices[0] if image.ndim == 4 else jnp.ones((1, 1), jnp.float32)
     return _of_images("all", image.shape, image, planes, matrices[-2], last, ends, of=image.dtype)
+
+
+def hide(image: Array, covers: Sequence[Array]) -> Array:
+    """An image (*space, C), of numbers or of grey levels of 8 bits, times one less the product of numbers along each axis."""
+    planes = covers[0] if image.ndim == 4 else jnp.ones(1, jnp.float32)
+    return _of_images("hide", image.shape, image, planes, *covers[-2:], of=image.dtype)
 
 
 def read(image: Array, where: Sequence[Array]) -> Array:

@@ -225,6 +225,30 @@ def test_round_views_are_those_of_the_library(space, radius, made, channels):
             alike(one, marks._viewed_by_library(image, place, jnp.float32(radius)))
 
 
+@pytest.mark.parametrize("made", [numbers, levels])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_is_hidden_is_what_the_library_hides(shape, made):
+    """A box with soft edges, each image its own, and none."""
+    images, dims = made((4, *shape)), len(shape) - 1
+
+    def covers(seed):
+        ends = np.random.default_rng(seed).uniform(-1.5, 1.5, (dims, 2))
+        lines = [np.linspace(-1, 1, n) for n in shape[:-1]]
+        boxes = [
+            np.clip(3 * (x - low), 0, 1) * np.clip(3 * (high - x), 0, 1)
+            for x, (low, high) in zip(lines, ends, strict=True)
+        ]
+        return [
+            jnp.asarray(x.reshape([-1 if k == i else 1 for k in range(dims)]), jnp.float32) for i, x in enumerate(boxes)
+        ]
+
+    several = jax.tree.map(lambda *x: jnp.stack(x), *(covers(seed) for seed in range(3)), [0 * x for x in covers(3)])
+    for one, expected in zip(
+        jax.vmap(marks._hidden)(images, several), jax.vmap(marks._hidden_by_library)(images, several), strict=True
+    ):
+        alike(one, expected)
+
+
 def disc(far):
     return 0.7 * jax.nn.sigmoid(-60 * far)
 
@@ -254,12 +278,14 @@ def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
         "round": lambda make, s, x: make(look, x, s, place, size),
         "stamp": lambda make, s, x: make((0.07, 1.0), x, s, place, glyph),
         "view": lambda make, s, x: make(x, place[0], 1.2 * s),
+        "hidden": lambda make, s, x: make(x, [s * numbers((20, 1)), s * numbers((1, 30))]),
         "all": lambda make, s, x: make(x, (matrix(s, 20), matrix(s, 30)), jnp.array(linear.ANY)),
     }
     both = {
         "round": (marks._round, marks._round_by_library),
         "stamp": (marks._stamped, marks._stamped_by_library),
         "view": (marks._viewed, marks._viewed_by_library),
+        "hidden": (marks._hidden, marks._hidden_by_library),
         "all": (linear._along_all, linear._along_all_by_library),
     }
     for name, step in steps.items():

@@ -97,7 +97,7 @@ def _applied(variability: Variability, drawn: Drawn, image: Array, severity: Arr
     variability.check(image.shape)
     if variability.stored and native.alters_stored(image):
         return variability.law(drawn, image, severity)
-    altered = in_numbers(partial(variability.law, drawn, severity=severity), image)
+    altered = in_numbers(lambda image: variability.law(drawn, image, severity), image)
     return jnp.where(severity > 0, altered, image)
 
 

@@ -98,11 +98,16 @@ class Look(NamedTuple):
 def round_marks(image: Array, severity: Array, marks: tuple[Array, Array], look: Look) -> Array:
     """A picture under round marks: their places (most, 2) and sizes (most,), and covers by how far a pixel is beyond that.
 
-    The look's reach is the largest size, and how far beyond it a mark covers nothing that could be seen; by machine code,
+    The look's reach is the largest size, and how far beyond it a mark ends, where it covers hardly anything; by machine code,
     profiles are tables between these.
     """
     made = _round if native.alters_stored(image) else _round_by_library
     return made(look, image, severity, *marks)
+
+
+def _ending(look: Look, kind: Kind) -> Profile:
+    """A profile that ends at the look's reach, without a step."""
+    return lambda far: jnp.maximum(kind.profile(far) - kind.profile(jnp.full_like(far, look.reach[1])), 0)
 
 
 def _round_by_library(look: Look, image: Array, severity: Array, place: Array, size: Array) -> Array:
@@ -114,7 +119,7 @@ def _round_by_library(look: Look, image: Array, severity: Array, place: Array, s
         return of
 
     def made(image: Array) -> Array:
-        half, covers = (sum(look.reach), sum(look.reach)), [cover(kind.profile) for kind in look.kinds]
+        half, covers = (sum(look.reach), sum(look.reach)), [cover(_ending(look, kind)) for kind in look.kinds]
         lefts = clear(image.shape[:2], severity, {"place": place, "size": size}, half, *covers)
         for kind, left in zip(look.kinds, lefts, strict=True):
             image = over(image, kind.colour, left)
@@ -128,9 +133,11 @@ def _round(look: Look, image: Array, severity: Array, place: Array, size: Array)
     """``_round_by_library`` by machine code; its derivatives are the library's."""
     with jax.ensure_compile_time_eval():
         far = jnp.linspace(-look.reach[0], look.reach[1], ENTRIES, dtype=jnp.float32)
-        tables = jnp.stack([kind.profile(far) for kind in look.kinds], 1)
+        tables = jnp.stack([_ending(look, kind)(far) for kind in look.kinds], 1)
         pairs = jnp.stack([tables, jnp.diff(tables, axis=0, append=tables[-1:])], -1).reshape(ENTRIES, -1)
-        colours = np.stack([np.broadcast_to(np.float32(kind.colour), image.shape[-1:]) for kind in look.kinds])
+        colours = np.stack(
+            [np.broadcast_to(np.asarray(kind.colour, np.float32), image.shape[-1:]) for kind in look.kinds]
+        )
     marks, ends = jnp.concatenate([place, size[:, None]], 1), jnp.asarray(look.reach, jnp.float32)
     given = shown(severity, len(place)), marks, ends, pairs, jnp.asarray(colours)
     return native.round_marks(image, *(x.astype(jnp.float32) for x in given))
@@ -181,6 +188,29 @@ def _stamped(look: tuple[float, float], image: Array, severity: Array, corner: A
 @_stamped.defjvp
 def _(look: tuple[float, float], primals: tuple, tangents: tuple) -> tuple:
     return jax.jvp(partial(_stamped_by_library, look), primals, tangents)
+
+
+# ---- what is hidden
+
+
+def hide(image: Array, covers: list[Array]) -> Array:
+    """An image of which the product of shares along each axis of space, as ``axes`` gives positions, is black."""
+    return (_hidden if native.alters_stored(image) else _hidden_by_library)(image, covers)
+
+
+def _hidden_by_library(image: Array, covers: list[Array]) -> Array:
+    return in_numbers(lambda image: image * (1 - math.prod(covers[1:], start=covers[0]))[..., None], image)
+
+
+@jax.custom_jvp
+def _hidden(image: Array, covers: list[Array]) -> Array:
+    """``_hidden_by_library`` by machine code; its derivatives are the library's."""
+    return native.hide(image, [cover.reshape(-1).astype(jnp.float32) for cover in covers])
+
+
+@_hidden.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple:
+    return jax.jvp(_hidden_by_library, primals, tangents)
 
 
 # ---- round fields of view

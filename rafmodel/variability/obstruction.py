@@ -11,7 +11,7 @@ from jax import Array
 from rafmodel.variability.beams import beams, in_picture, in_view, on_beams
 from rafmodel.variability.law import Drawn, Variability, axes, one_sign, one_uniform, place
 from rafmodel.variability.linear import along
-from rafmodel.variability.marks import Kind, Look, clear, over, round_marks, round_view, stamps
+from rafmodel.variability.marks import Kind, Look, clear, hide, over, round_marks, round_view, stamps
 
 MARKS = 24  # bubbles, stains or characters of a fully covered image
 LARGEST = 0.2  # radius of a bubble, of half the side
@@ -94,7 +94,7 @@ def _marks(key: Array, shape: tuple[int, ...]) -> Drawn:
     }
 
 
-FADED = 8  # a logistic or Gaussian edge of e^-8 is less than a tenth of a grey level of 8 bits
+FADED = 8  # where edges end: a logistic one is e^-8 there, less than a tenth of a grey level of 8 bits
 
 
 def _disc(far: Array) -> Array:
@@ -193,12 +193,12 @@ def _sides(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def occlusion(drawn: Drawn, image: Array, severity: Array) -> Array:
     """A black square, a cube in space, of side ``severity`` of the image's, at a random place inside."""
-    hidden = jnp.ones(image.shape[:-1], image.dtype)
+    covers = []
     for axis, position in enumerate(axes(image)):
-        n = image.shape[axis]
         centre = drawn["u"][axis] * (1 - severity)
-        hidden = hidden * jnp.clip((severity - jnp.abs(position - centre)) * n / 2 + 0.5, 0, 1)
-    return image * (1 - hidden)[..., None]
+        cover = (severity - jnp.abs(position - centre)) * image.shape[axis] / 2 + 0.5
+        covers.append(jnp.where(severity > 0, jnp.clip(cover, 0, 1), 0))
+    return hide(image, covers)
 
 
 SHADOW = Variability("shadow", "share of intensity lost", _bone, shadow, (0.2, 0.4, 0.6, 0.8, 1.0))
@@ -229,4 +229,6 @@ CHARACTERS = Variability(
 FIELD_OF_VIEW = Variability(
     "field_of_view", "fraction of image side", _sides, field_of_view, (0.05, 0.1, 0.2, 0.3, 0.45)
 )
-OCCLUSION = Variability("occlusion", "fraction of image side", place, occlusion, (0.1, 0.2, 0.3, 0.45, 0.65))
+OCCLUSION = Variability(
+    "occlusion", "fraction of image side", place, occlusion, (0.1, 0.2, 0.3, 0.45, 0.65), stored=True
+)
