@@ -441,6 +441,22 @@ def table(found: dict[str, dict[str, Contender]], taken: dict[str, float], by_co
     return "\n".join(lines)
 
 
+def copies(batch: np.ndarray, rounds: int) -> str:
+    """What writing a batch anew takes, whatever is done to it: by XLA on all cores, and image by image on one, doubled."""
+    on_device, room = jax.numpy.asarray(batch), np.empty_like(batch)
+    whole = jax.jit(lambda x: x + 1)
+    ways = {
+        "XLA": Contender(lambda: whole(on_device).block_until_ready(), len(batch), alone=False),
+        "numpy": Contender(lambda: np.copyto(room, batch), len(batch), alone=False),
+        "numpy, one after the other": Contender(lambda: [image.copy() for image in batch], len(batch), alone=True),
+    }
+    whole(on_device)
+    for _ in range(rounds):
+        for way in ways.values():
+            way.take_turn()
+    return "copied: " + ", ".join(f"{name} {way.rate(False):,.0f}" for name, way in ways.items())
+
+
 def main(options: Options) -> None:
     """Print both tables for images and for volumes."""
     warnings.filterwarnings("ignore")
@@ -460,7 +476,8 @@ def main(options: Options) -> None:
         taken = {operation: memory(laws[operation], batch) for operation in found}
         title = f"{shape[0]} x " + " x ".join(map(str, shape[1:-1]))
         print(f"\n{title}, a second by the clock\n{table(found, taken, by_core=False)}")
-        print(f"\n{title}, a second of {CORES} working cores\n{table(found, taken, by_core=True)}", flush=True)
+        print(f"\n{title}, a second of {CORES} working cores\n{table(found, taken, by_core=True)}")
+        print(copies(batch, options.rounds), flush=True)
 
 
 if __name__ == "__main__":
