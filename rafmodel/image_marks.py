@@ -2,8 +2,8 @@
 """Marks on pictures of numbers or of grey levels of 8 bits, what is hidden of images, and round fields of view: what they do not
 touch is copied.
 
-Row after row: of all marks that a row meets, the share of each pixel that they leave, and then, over the pixels that any of them
-meets, ``colour + (image - colour) * share``.
+Of round marks, row after row: of all that a row meets, the share of each pixel that they leave, and then, over the pixels that
+any of them meets, ``colour + (image - colour) * share``.
 """
 
 import math
@@ -241,44 +241,42 @@ def _cells(corner, n, cell, cells, to):
 
 @inner
 def stamps(job, first, end):
-    """Units (height, width, channels): images under rasters of square cells that hang from a corner, of one colour."""
-    height, width, most = job[SIDE], job[INNER], job[WIDE]
-    depth, line = job[DEPTH], job[INNER] * job[CHANNELS]
-    lengths = words(job[OF_OPERAND + 3] + 8 * job[LEADS])
-    rows, columns, one = lengths[1], lengths[2], types.float32(1)
-    scratch, tables = _room(job, 1), memory(32 * most + 4 * most * (height + width))
-    top, low, left, right = (
-        words(tables), words(tables + 8 * most), words(tables + 16 * most), words(tables + 24 * most),
-    )  # fmt: skip
-    row_of, column_of = tables + 32 * most, tables + 32 * most + 4 * most * height
-    field = numbers(scratch)
+    """Units (height, width, channels): images under rasters of square cells that hang from a corner, of one colour, one after
+    the other; grey levels are rounded after each."""
+    height, width, channels, most = job[SIDE], job[INNER], job[CHANNELS], job[WIDE]
+    depth, line, lengths = job[DEPTH], job[INNER] * job[CHANNELS], words(job[OF_OPERAND + 3] + 8 * job[LEADS])
+    rows, columns = lengths[1], lengths[2]
+    scale = types.float32(255) if depth == 1 else types.float32(1)
+    cells = memory(4 * (height + width))
+    row, column = integers(cells), integers(cells + 4 * height)
     for unit in range(first, end):
         made = job[MADE] + depth * unit * height * line
         again(made, image_at(job, unit, height * line), depth * height * line)
-        _colours(job, 5, unit, 1, scratch)
         shown, corner = numbers(at(job, 1, unit, most)), numbers(at(job, 2, unit, 2 * most))
         raster, cell = numbers(at(job, 3, unit, most * rows * columns)), numbers(at(job, 4, unit, 1))[0]
+        colour = numbers(at(job, 5, unit, channels))
         for m in range(most):
-            top[m], low[m] = height, 0
-            if shown[m] > 0:
-                top[m], low[m] = _cells(corner[2 * m], height, cell, rows, row_of + 4 * m * height)
-                left[m], right[m] = _cells(corner[2 * m + 1], width, cell, columns, column_of + 4 * m * width)
-        for i in range(height):
-            start, stop = width, types.int64(0)
-            for m in range(most):
-                if i < top[m] or i >= low[m]:
+            if not shown[m] > 0:
+                continue
+            top, low = _cells(corner[2 * m], height, cell, rows, cells)
+            left, right = _cells(corner[2 * m + 1], width, cell, columns, cells + 4 * height)
+            for i in range(top, low):
+                if row[i - top] < 0:
                     continue
-                row, column = integers(row_of + 4 * m * height)[i - top[m]], integers(column_of + 4 * m * width)
-                if row >= 0:
-                    for j in range(left[m], right[m]):
-                        c = column[j - left[m]]
-                        if c >= 0:
-                            field[j] *= one - shown[m] * raster[(m * rows + row) * columns + c]
-                    start, stop = min(start, left[m]), max(stop, right[m])
-            if stop > start:
-                _touched(made + depth * i * line, job, start, stop, types.int64(1), types.float32(math.inf), scratch)
-    free(tables)
-    free(scratch)
+                level, number = levels(made + i * line), numbers(made + 4 * i * line)
+                for j in range(left, right):
+                    if column[j - left] < 0:
+                        continue
+                    ink = shown[m] * raster[(m * rows + row[i - top]) * columns + column[j - left]]
+                    if ink == 0:
+                        continue
+                    for c in range(channels):
+                        k, goal = j * channels + c, scale * colour[c]
+                        if depth == 1:
+                            level[k] = nearest(goal + (types.float32(level[k]) - goal) * (types.float32(1) - ink))
+                        else:
+                            number[k] = goal + (number[k] - goal) * (types.float32(1) - ink)
+    free(cells)
 
 
 # ---- what is hidden, and a round field of view

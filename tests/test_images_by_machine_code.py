@@ -178,13 +178,13 @@ def test_no_number_stays_none_where_it_is():
     assert np.isnan(found[2, 3:6]).all()
 
 
-MADE = [(numbers, 1), (numbers, 3), (levels, 1), (levels, 2), (levels, 3)]
-PICTURES = [(128, 128), (60, 90), (33, 5), (1, 1)]
+MADE = [(numbers, 1), (numbers, 3), (levels, 2), (levels, 3)]
+PICTURES = [(60, 90), (33, 5), (1, 1)]
 
 
 @pytest.mark.parametrize("made, channels", MADE)
 @pytest.mark.parametrize("space", PICTURES, ids=str)
-@pytest.mark.parametrize("severity", [0.0, 0.02, 0.35, 1.0])
+@pytest.mark.parametrize("severity", [0.0, 0.35, 1.0])
 @pytest.mark.parametrize("kinds", [1, 2, 3])
 def test_round_marks_are_those_of_the_library(space, severity, made, channels, kinds):
     """Of marks at and over the borders, one image with other marks than the next."""
@@ -201,11 +201,12 @@ def test_round_marks_are_those_of_the_library(space, severity, made, channels, k
 
 @pytest.mark.parametrize("made, channels", MADE)
 @pytest.mark.parametrize("space", PICTURES, ids=str)
-@pytest.mark.parametrize("severity", [0.0, 0.02, 0.35, 1.0])
+@pytest.mark.parametrize("severity", [0.0, 0.35, 1.0])
 def test_stamps_are_those_of_the_library(space, severity, made, channels):
-    """At and over the borders, too."""
+    """At and over the borders, too.  Grey levels are rounded once more where stamps lie on each other, unless they hide all."""
     images, look = made((3, *space, channels)), (0.07, 0.9)
     corner, glyph = 2.4 * numbers((3, 24, 2)) - 1.2, numbers((3, 24, 5, 3), 1)
+    glyph = jnp.round(glyph) if made is levels else glyph
     severity = jnp.float32(severity)
     found = jax.vmap(lambda image, *stamps: marks._stamped(look, image, severity, *stamps))(images, corner, glyph)
     for i in range(3):

@@ -600,12 +600,15 @@ def test_many_marks_of_any_place_and_size_as_on_the_whole_image():
     place, size = rng.uniform(-1.1, 1.1, (MARKS, 2)), rng.uniform(0.06, 0.2, MARKS)
     drawn = {"place": place, "size": size, "u": rng.uniform(size=MARKS)}
     shown = np.clip(severity * MARKS - np.arange(MARKS), 0, 1)  # 13 and a fifth
-    unlit, bright, clean = np.ones((3, *shape))
+    unlit, bright, clean, end = (
+        *np.ones((3, *shape)),
+        special.expit(-8),
+    )  # less of which edges cover, so that they end there
     for (y, x), radius, part in zip(place, size, shown, strict=True):
         far = np.hypot(rows - y, columns - x)
-        unlit *= 1 - part * 0.5 * special.expit((radius - far) * 60)
+        unlit *= 1 - part * 0.5 * np.maximum(special.expit((radius - far) * 60) - end, 0)
         bright *= 1 - part * 0.8 * np.exp(-(((far - radius) / 0.03) ** 2))
-        clean *= 1 - part * 0.9 * special.expit((0.8 * radius - far) * 40)
+        clean *= 1 - part * 0.9 * np.maximum(special.expit((0.8 * radius - far) * 40) - end, 0)
     same(alter("bubble", severity, image, **drawn), (1 - (1 - image) * unlit) * bright, atol=2e-5)
     same(alter("stain_deposit", severity, image, **drawn), 0.15 + (image - 0.15) * clean, atol=2e-5)
     ends, bow = rng.uniform(-1, 1, (6, 2, 2)), rng.uniform(-0.4, 0.4, 6)
