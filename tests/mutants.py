@@ -737,7 +737,7 @@ IMAGES = [  # how images are altered by machine code
     ("image_products", "width = min(PANEL, inner - column)", "width = min(PANEL, inner)"),
     ("image_products", "unit % panels * PANEL", "unit % panels * 16"),
     ("image_products", "clear(row[k], wide)", "clear(row[k], 0)"),
-    ("image_products", "if stop <= start:", "if stop < start:"),
+    ("image_products", "if stop <= start:", "if False:"),
     ("image_products", "low[g], high[g] = min(low[g], k), k + 1", "low[g], high[g] = min(low[g], k), k"),
     ("image_products", "outer - unit % outer)", "outer)"),
     ("image_products", "one[k] = pixel[k * inner]", "one[k] = pixel[k]"),
