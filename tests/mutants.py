@@ -803,7 +803,6 @@ IMAGES = [  # how images are altered by machine code
     ("variability/linear", "jax.jvp(_spread_by_library, primals, tangents)", "jax.jvp(_spread_by_library, primals, primals)"),
     ("variability/linear", "jnp.flip(kernel)", "kernel"),
     ("variability/linear", "jnp.where(there, matrix(n).astype(real(image)), jnp.eye(n, dtype=real(image)))", "matrix(n).astype(real(image))"),
-    ("variability/linear", "jnp.array([0, 255], ends.dtype)", "jnp.array([0, 1], ends.dtype)"),
     ("variability/turns", "elif name not in ONE_BY_ONE and", "elif name in ONE_BY_ONE and"),
     ("variability/turns", "        if not any(mine):\n            continue\n", ""),
     ("variability/turns", "(*step.invars, *step.outvars)) < size:", "(*step.invars, *step.outvars)) <= size:"),

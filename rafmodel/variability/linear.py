@@ -66,7 +66,7 @@ def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 def along_all(image: Array, severity: Array, matrix: Callable[[int], Array], ends: tuple[float, float] = ANY) -> Array:
     """``matrix(n)``, of shape (n, n) for an axis of n pixels, applied along every axis of space, and what is beyond the ends put
-    there; at severity 0 the image itself.  Images may be of 8 bits."""
+    there; at severity 0 the image itself.  Images may be of 8 bits, whose ends are 0 and 255."""
     there = severity > 0
     lines = {
         n: jnp.where(there, matrix(n).astype(real(image)), jnp.eye(n, dtype=real(image))) for n in image.shape[:-1]
@@ -90,7 +90,7 @@ def _along_all_by_library(image: Array, matrices: tuple[Array, ...], ends: Array
 
 @jax.custom_jvp
 def _along_all(image: Array, matrices: tuple[Array, ...], ends: Array) -> Array:
-    return native.along_all(image, matrices, ends if image.dtype == ends.dtype else jnp.array([0, 255], ends.dtype))
+    return native.along_all(image, matrices, ends)
 
 
 @_along_all.defjvp
