@@ -14,6 +14,8 @@ compared to ours on the same pictures (column 8 bit), and the others to ours on 
 the library has no such operation, or it does not run with the versions that are installed, which is then said below.  The last
 column is the memory that altering the batch takes: input, output and what lies between, as the compiler states it, in batches.
 
+Below each pair of tables stands how many a second are copied: what writing a batch anew takes, whatever is done to it.
+
 Memory of a batch is used again, as in our commands, for all libraries alike (``--fresh`` leaves it to the C library).
 
 Where JAX finds a GPU, ours and kornia's work there, and the others, which have no such way, can be left out: ``--peers kornia``.

@@ -10,7 +10,7 @@ import math
 from numba import njit, types
 
 from rafmodel.image_jobs import INNER, MADE, OUTER, at
-from rafmodel.instructions import free, inner, integers, memory, numbers
+from rafmodel.instructions import compiled, free, integers, memory, numbers
 
 BLOCK = 1024  # numbers that are made together
 _U, _I, _F = types.uint32, types.int32, types.float32
@@ -47,7 +47,7 @@ def _from_one_to_two(word):
     return _I(_U(word >> _U(9)) | _U(0x3F800000))
 
 
-@inner
+@compiled
 def _drawn(key, place, n, one, other, both):
     """Bits of n numbers from 1 to 2, from a place on; of both words, else of their difference."""
     first, second = _U(key[0]), _U(key[1])
@@ -106,7 +106,7 @@ def _normal(drawn, rest, made, n):
         made[j] *= _F(1.4142135623730951) * (p if w < _F(5) else q)
 
 
-@inner
+@compiled
 def normals(job, first, end):
     """Units are blocks of numbers: one field of them, from both words of each place, or two, from a word each."""
     n, both = job[INNER], job[OUTER] == 2

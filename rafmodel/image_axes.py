@@ -9,7 +9,7 @@ from numba import types
 
 from rafmodel.image_jobs import CHANNELS, DEPTH, INNER, MADE, OUTER, SIDE, WIDE, at, image_at
 from rafmodel.image_products import LINES, PANEL, columns_reached, multiplied, reached, times
-from rafmodel.instructions import LANES, again, copy, free, inner, levels, memory, numbers, words
+from rafmodel.instructions import LANES, again, compiled, copy, free, levels, memory, numbers, words
 
 # what is known of a matrix of n rows, n words each: of rows that are not the one before, their addresses and first and last
 # numbers that are not zero; of every row which of them it is; and room for addresses of what is made of them
@@ -19,7 +19,7 @@ ROW, LOW, HIGH, WHICH, OUT, TABLES = 0, 8, 16, 24, 32, 40
 # ---- numbers and grey levels
 
 
-@inner
+@compiled
 def taken(to, source, start, step, n, depth):
     """n numbers of an image, ``step`` apart from the start-th one; of grey levels, these."""
     one = numbers(to)
@@ -39,19 +39,19 @@ def taken(to, source, start, step, n, depth):
             one[k] = number[k * step]
 
 
-@inner
+@compiled
 def _within(x, least, most):
     x = least if x < least else x
     return most if x > most else x
 
 
-@inner
+@compiled
 def nearest(x):
     """The nearest of 256 grey levels."""
     return types.uint8(types.int32(_within(x, types.float32(0), types.float32(255)) + types.float32(0.5)))
 
 
-@inner
+@compiled
 def put(to, start, step, source, n, depth, least, most):
     """n numbers to an image, ``step`` apart from the start-th one, none below the least or above the most; of grey levels, the
     nearest."""
@@ -77,7 +77,7 @@ def put(to, start, step, source, n, depth, least, most):
 # ---- all axes
 
 
-@inner
+@compiled
 def _known(matrix, n, tables):
     """The tables of a matrix (n, n), and how many of its rows are not the one before."""
     row, which, many = words(tables + ROW * n), words(tables + WHICH * n), 0
@@ -95,7 +95,7 @@ def _known(matrix, n, tables):
     return many
 
 
-@inner
+@compiled
 def _by_rows(tables, side, many, source, wide, to, step):
     """Many rows of a matrix times a source (side, wide), ``step`` numbers after each other."""
     out = words(tables + OUT * side)
@@ -105,13 +105,13 @@ def _by_rows(tables, side, many, source, wide, to, step):
     multiplied(row, low, high, side, many, source, wide, tables + OUT * side)
 
 
-@inner
+@compiled
 def _whole(n):
     """The least multiple of LANES that has room for n numbers."""
     return -(-n // LANES) * LANES
 
 
-@inner
+@compiled
 def _planes(job, image, tables, many, size, to):
     """Many planes (size,) of numbers, rows of a matrix times the planes of an image, PANEL numbers at a time."""
     n0, depth = job[OUTER], job[DEPTH]
@@ -124,7 +124,7 @@ def _planes(job, image, tables, many, size, to):
         _by_rows(tables, n0, many, source, wide, to + 4 * column, step)
 
 
-@inner
+@compiled
 def multiplied_all(job, first, end):
     """Units (n0, n1, n2, channels): matrices (n0, n0), (n1, n1) and, transposed, (n2, WIDE) along the axes of an image, and
     what is below or above the last operand's two numbers put there."""

@@ -54,7 +54,7 @@ from rafmodel.image_jobs import (
 from rafmodel.image_marks import hidden, round_marks, round_view, stamps
 from rafmodel.image_points import read_between
 from rafmodel.image_products import BAND, PANEL, multiplied_across, multiplied_down, spread_about
-from rafmodel.instructions import add, inner, words
+from rafmodel.instructions import add, compiled, words
 from rafmodel.jobs import (
     ARGUMENTS,
     ATTRIBUTES,
@@ -86,7 +86,7 @@ NAME = "rafmodel_alters"
 task = instructions.task(NAME)
 
 
-@inner
+@compiled
 def _work(address):
     """Part after part of a job, until none is left."""
     job = words(address)
@@ -131,7 +131,7 @@ helped = _helped(OTHER)  # what every thread does, XLA's own call too, by its ad
 binding.add_symbol(NAME, helped.address)
 
 
-@inner
+@compiled
 def _answer(frame):
     """A call of XLA by its frame, whose settings are how many axes the first operand has of its own, and the kind of work,
     which ``image_jobs`` defines; 0, as nothing can fail."""

@@ -4,7 +4,7 @@
 Operands have axes in front that ``vmap`` gave them, of the result's lengths or 1, so that what images share is there once.
 """
 
-from rafmodel.instructions import inner, words
+from rafmodel.instructions import compiled, words
 from rafmodel.jobs import OWN
 
 PART = 2**16  # numbers of the result in one part of a job
@@ -28,19 +28,19 @@ HIDE = 8  # numbers (n0,), (n1,), (n2,)
 ALL = 9  # matrices (n0, n0), (n1, n1), transposed (n2, wide), ends (2,)
 
 
-@inner
+@compiled
 def at(job, operand, b, size):
     """Address of an operand's part for the b-th part of the result, if its parts are of so many numbers."""
     return job[OPERAND + operand] + 4 * _before(job, operand, b, size)
 
 
-@inner
+@compiled
 def image_at(job, b, size):
     """The same of the first operand, an image whose numbers are of DEPTH bytes."""
     return job[OPERAND] + job[DEPTH] * _before(job, 0, b, size)
 
 
-@inner
+@compiled
 def _before(job, operand, b, size):
     """Numbers of an operand before its part for the b-th part of the result."""
     own, all_, step, place = words(job[OF_OPERAND + operand]), words(job[LENGTHS]), size, 0

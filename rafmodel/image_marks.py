@@ -12,7 +12,7 @@ from numba import njit, types
 
 from rafmodel.image_axes import nearest, put, taken
 from rafmodel.image_jobs import CHANNELS, DEPTH, INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, WIDE, at, image_at
-from rafmodel.instructions import LANES, again, black, free, inner, integers, levels, memory, numbers, words
+from rafmodel.instructions import LANES, again, black, compiled, free, integers, levels, memory, numbers, words
 
 CHUNK = 16  # pixels of a row of which any is covered, or none
 FAR = 16.0  # from a place in the picture or near it, where all of the picture is nearer
@@ -20,15 +20,15 @@ FAR = 16.0  # from a place in the picture or near it, where all of the picture i
 # ---- a row
 
 
-@inner
-def _whole(field, start, end):
+@compiled
+def _uncovered(field, start, end):
     """Nothing covers these pixels."""
     share = numbers(field)
     for k in range(start, end):
         share[k] = types.float32(1)
 
 
-@inner
+@compiled
 def _tiled(colour, channels, width, scale, to):
     """A colour for every pixel of a row."""
     one, all_ = numbers(colour), numbers(to)
@@ -37,7 +37,7 @@ def _tiled(colour, channels, width, scale, to):
             all_[k * channels + c] = scale * one[c]
 
 
-@inner
+@compiled
 def _laid(field, colour, row, n, depth):
     """n numbers of a row of a depth, towards a colour as far as a field says."""
     share, goal = numbers(field), numbers(colour)
@@ -51,7 +51,7 @@ def _laid(field, colour, row, n, depth):
             x[k] = goal[k] + (x[k] - goal[k]) * share[k]
 
 
-@inner
+@compiled
 def _for_channels(field, n, channels, to):
     """The share of each of n pixels, once for every channel."""
     one, all_ = numbers(field), numbers(to)
@@ -64,8 +64,8 @@ def _for_channels(field, n, channels, to):
                 all_[k * channels + c] = one[k]
 
 
-@inner
-def _coloured(made, job, start, end, fields, most, scratch):
+@compiled
+def _coloured(made, job, start, end, fields, scratch):
     """Pixels from start to end of a row of an image, to ``fields`` colours one after the other, which then cover nothing again.
 
     scratch  fields of shares, CHUNK longer than a row, colours of all pixels, and room for two rows
@@ -86,9 +86,9 @@ def _coloured(made, job, start, end, fields, most, scratch):
             _laid(shares, colours + 4 * f * line, row, n, 4)
         else:  # in place
             _laid(shares, colours, made + depth * start * channels, n, depth)
-        _whole(field, 0, end - start)
+        _uncovered(field, 0, end - start)
     if fields > 1:
-        put(made, start * channels, 1, row, n, depth, -most, most)
+        put(made, start * channels, 1, row, n, depth, types.float32(-math.inf), types.float32(math.inf))
 
 
 @njit(error_model="numpy", fastmath=True)
@@ -100,8 +100,8 @@ def _covers(field):
     return less > 0
 
 
-@inner
-def _touched(made, job, start, end, fields, most, scratch):
+@compiled
+def _touched(made, job, start, end, fields, scratch):
     """``_coloured`` where anything is covered of a row's pixels from start to end, CHUNK of them at a time."""
     begun, wide = types.int64(-1), job[INNER] + CHUNK
     for first in range(start, end + CHUNK, CHUNK):
@@ -112,20 +112,20 @@ def _touched(made, job, start, end, fields, most, scratch):
         if any_ and begun < 0:
             begun = first
         elif begun >= 0 and not any_:
-            _coloured(made, job, begun, min(first, end), fields, most, scratch)
+            _coloured(made, job, begun, min(first, end), fields, scratch)
             begun = types.int64(-1)
 
 
-@inner
+@compiled
 def _room(job, fields):
     """Memory for ``_coloured``, in which nothing is covered."""
     width = job[INNER]
     scratch = memory(4 * (fields * (width + CHUNK) + width * (fields + 2) * job[CHANNELS]))
-    _whole(scratch, 0, fields * (width + CHUNK))
+    _uncovered(scratch, 0, fields * (width + CHUNK))
     return scratch
 
 
-@inner
+@compiled
 def _colours(job, operand, unit, fields, scratch):
     """The colours of an image, for every pixel of a row."""
     width, channels = job[INNER], job[CHANNELS]
@@ -139,7 +139,7 @@ def _colours(job, operand, unit, fields, scratch):
 # ---- round marks
 
 
-@inner
+@compiled
 def _pixels(middle, half, n):
     """From which to before which of n pixels of an axis their middles are within so far of a place."""
     along = types.float32(n)
@@ -177,7 +177,7 @@ def _covered(field, apart, fields, n, place, share, profile, shown):
             field[j + f * apart] *= one - shown * (profile[entry] + share[j] * profile[entry + 1])
 
 
-@inner
+@compiled
 def round_marks(job, first, end):
     """Units (height, width, channels): images under marks of ``fields`` profiles and colours, one after the other."""
     fields, height, width, most = job[OUTER], job[SIDE], job[INNER], job[WIDE]
@@ -186,7 +186,7 @@ def round_marks(job, first, end):
     scratch, here = _room(job, fields), memory(8 * wide + 16 * most)
     place, share = integers(here), numbers(here + 4 * wide)
     top, low_ = words(here + 8 * wide), words(here + 8 * wide + 8 * most)
-    step, none = types.float32(2) / types.float32(width), types.float32(math.inf)
+    step = types.float32(2) / types.float32(width)
     for unit in range(first, end):
         made = job[MADE] + depth * unit * height * line
         again(made, image_at(job, unit, height * line), depth * height * line)
@@ -219,7 +219,7 @@ def round_marks(job, first, end):
                 field = numbers(scratch + 4 * low)
                 _covered(field, width + CHUNK, fields, high - low, place, share, profiles, shown[m])
             if right > left:
-                _touched(made + depth * i * line, job, left, right, fields, none, scratch)
+                _touched(made + depth * i * line, job, left, right, fields, scratch)
     free(here)
     free(scratch)
 
@@ -227,7 +227,7 @@ def round_marks(job, first, end):
 # ---- stamps
 
 
-@inner
+@compiled
 def _cells(corner, n, cell, cells, to):
     """From which to before which of n pixels of an axis a stamp reaches, and of these the cell that each lies in, or -1."""
     along, cell_ = types.float32(n), integers(to)
@@ -239,7 +239,7 @@ def _cells(corner, n, cell, cells, to):
     return low, high
 
 
-@inner
+@compiled
 def stamps(job, first, end):
     """Units (height, width, channels): images under rasters of square cells that hang from a corner, of one colour, one after
     the other; grey levels are rounded after each."""
@@ -282,7 +282,7 @@ def stamps(job, first, end):
 # ---- what is hidden, and a round field of view
 
 
-@inner
+@compiled
 def hidden(job, first, end):
     """Units (n0, n1, n2, channels): images times one less the product of numbers (n0,), (n1,) and (n2,) along their axes."""
     n0, n1, n2, channels, depth = job[OUTER], job[SIDE], job[INNER], job[CHANNELS], job[DEPTH]
@@ -312,7 +312,7 @@ def hidden(job, first, end):
                             numbers(to)[c] *= left
 
 
-@inner
+@compiled
 def _faded(row, start, n, depth, share):
     """n numbers of an image from the start-th one, times a share."""
     for k in range(start, start + n):
@@ -322,7 +322,7 @@ def _faded(row, start, n, depth, share):
             numbers(row)[k] *= share
 
 
-@inner
+@compiled
 def round_view(job, first, end):
     """Units (height, width, channels): images black beyond a circle (row, column, radius); a pixel at its edge fades."""
     height, width, channels, depth = job[SIDE], job[INNER], job[CHANNELS], job[DEPTH]

@@ -4,12 +4,12 @@
 from numba import types
 
 from rafmodel.image_jobs import INNER, MADE, OUTER, SIDE, SPACE, at
-from rafmodel.instructions import clear, free, inner, integers, memory, numbers, words
+from rafmodel.instructions import clear, compiled, free, integers, memory, numbers, words
 
 BLOCK = 512  # places whose pixels are found together, several at a time
 
 
-@inner
+@compiled
 def _along_axis(where, n, step, place, share, many):
     """Where many values lie on an axis of n pixels: ``step`` times the pixel before each, added to ``place``, and the share of
     the way to the next; at the border if they are outside, or no numbers."""
@@ -24,7 +24,7 @@ def _along_axis(where, n, step, place, share, many):
         place[j] += pixel * types.int32(step)
 
 
-@inner
+@compiled
 def _between(image, p, right, low, x, y):
     """The value in a plane, shares x and y of the way from pixel p to those ``right`` and ``low`` numbers after it."""
     left, top = types.float32(1) - x, types.float32(1) - y
@@ -32,7 +32,7 @@ def _between(image, p, right, low, x, y):
     return top * up + y * down
 
 
-@inner
+@compiled
 def read_between(job, first, end):
     """Values (channels,) at units, which are places in images (*space, channels), linear between pixels, BLOCK at a time."""
     dims, channels, points = job[SIDE], job[INNER], job[OUTER]

@@ -4,7 +4,7 @@
 from numba import types
 
 from rafmodel.image_jobs import INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, SPACE, WIDE, at
-from rafmodel.instructions import LANES, ROWS, apart, clear, copy, free, inner, memory, numbers, words
+from rafmodel.instructions import LANES, ROWS, apart, clear, compiled, copy, free, memory, numbers, words
 from rafmodel.jobs import fresh_rows
 
 PANEL = 256  # numbers in a row that are worked on together where a matrix is multiplied by rows
@@ -16,7 +16,7 @@ eight_apart, one_apart = apart(8), apart(1)
 # ---- a matrix along an axis
 
 
-@inner
+@compiled
 def reached(row, n, low, high, i):
     """The first number of a row of n that is not zero, and the one after the last such, to the i-th places of two tables."""
     number, start, stop = numbers(row), 0, n
@@ -27,7 +27,7 @@ def reached(row, n, low, high, i):
     low[i], high[i] = start, stop
 
 
-@inner
+@compiled
 def multiplied(rows_, low, high, side, many, source, wide, out):
     """Many rows (side,) at addresses times a source (side, wide), to rows whose addresses are at ``out``; few at a time, from the
     first number of any to the last."""
@@ -45,7 +45,7 @@ def multiplied(rows_, low, high, side, many, source, wide, out):
                 clear(row[k], wide)
 
 
-@inner
+@compiled
 def columns_reached(matrix, side, wide, low, high):
     """Of a matrix (side, wide), for every 2 LANES columns, the first row with anything in them, and the one after the last."""
     groups = wide // (2 * LANES)
@@ -60,7 +60,7 @@ def columns_reached(matrix, side, wide, low, high):
                 low[g], high[g] = min(low[g], k), k + 1
 
 
-@inner
+@compiled
 def times(rows_, many, matrix, wide, low, high, result, ends):
     """Many rows at addresses times a matrix of WIDE columns, to rows one after the other; ``ends`` is room for as many words."""
     begins, stops, out = words(low), words(high), words(ends)
@@ -75,7 +75,7 @@ def times(rows_, many, matrix, wide, low, high, result, ends):
             fresh_rows(rows_, many, 4 * start, columns, 4 * wide, ends, stop - start, 2 * LANES)
 
 
-@inner
+@compiled
 def multiplied_down(job, first, end):
     """Matrix (side, side) times units (side, at most PANEL of inner)."""
     side, inner, outer = job[SIDE], job[INNER], job[OUTER]
@@ -110,7 +110,7 @@ def multiplied_down(job, first, end):
     free(scratch)
 
 
-@inner
+@compiled
 def multiplied_across(job, first, end):
     """Units (side, inner), each a row of an image with ``inner`` channels, times matrix (side, wide), its last columns zero."""
     side, inner, outer, wide = job[SIDE], job[INNER], job[OUTER], job[WIDE]
@@ -153,7 +153,7 @@ def multiplied_across(job, first, end):
 # ---- a kernel about every pixel
 
 
-@inner
+@compiled
 def _reach(kernel, k0, k1, k2, found):
     """Of a kernel (k0, k1, k2), the largest distances from its middle, along every axis, at which it is not zero."""
     found[0], found[1], found[2] = 0, 0, 0
@@ -166,7 +166,7 @@ def _reach(kernel, k0, k1, k2, found):
                     found[2] = max(found[2], abs(k - k2 // 2))
 
 
-@inner
+@compiled
 def _taps(kernel, k0, k1, k2, line, plane, steps, place, share):
     """Where a kernel is not zero, or, if ``steps``, less itself a row ahead: how many places, numbers from the pixel in an image
     whose rows and planes are ``line`` and ``plane`` numbers apart, and what is there."""
@@ -185,7 +185,7 @@ def _taps(kernel, k0, k1, k2, line, plane, steps, place, share):
     return many
 
 
-@inner
+@compiled
 def _sum_up(row, wide, image, place, share, many):
     """Adds to a row of a multiple of LANES numbers those of an image at many places from each, times their shares."""
     x = 0
@@ -197,7 +197,7 @@ def _sum_up(row, wide, image, place, share, many):
         x += LANES
 
 
-@inner
+@compiled
 def _padded(image, to, n0, n1, n2, channels, first, end, beside1, beside2, line):
     """Planes from first to end of one channel of an image (n0, n1, n2, channels), its border extended, in rows of a length."""
     for i in range(first, end):
@@ -216,7 +216,7 @@ def _padded(image, to, n0, n1, n2, channels, first, end, beside1, beside2, line)
             to += 4 * line
 
 
-@inner
+@compiled
 def spread_about(job, first, end):
     """Units (BAND of n0, n1, n2), each of a channel of an image, of which every number becomes the sum of those about it times a
     kernel.

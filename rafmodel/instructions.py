@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers in a register, or in two
 ROWS = 8 if LANES == 16 else 6  # of a tile, which is in registers as a whole
-inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by machine code alone
+compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by machine code alone
 _WORD, _BYTES, _FLOAT = ir.IntType(64), ir.IntType(8).as_pointer(), ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 

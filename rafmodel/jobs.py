@@ -12,7 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from rafmodel import instructions
-from rafmodel.instructions import LANES, ROWS, add, call, free, inner, memory, tile, words
+from rafmodel.instructions import LANES, ROWS, add, call, compiled, free, memory, tile, words
 
 # first words of every job; ASK is XLA's structure of up to five words
 NEXT, USERS, DONE, PARTS, THREADS, ASK, OWN = 0, 1, 2, 3, 4, 5, 10
@@ -37,7 +37,7 @@ def _swept(by_place: bool, fresh: bool = False) -> Any:
     """
     full_1, full_2, one_1, one_2 = (tile(*size, by_place, fresh) for size in ((ROWS, 1), (ROWS, 2), (1, 1), (1, 2)))
 
-    @inner
+    @compiled
     def sweep(a, many, offset, b, step, out, n, width):
         rows, depth = (n, many) if by_place else (many, n)
         for w in range(0, width, 2 * LANES):
@@ -64,7 +64,7 @@ rows, by_place, fresh_rows = _swept(False), _swept(True), _swept(False, fresh=Tr
 # ---- a job
 
 
-@inner
+@compiled
 def begun(parts):
     """The address of a new job."""
     address = memory(8 * WORDS)
@@ -73,14 +73,14 @@ def begun(parts):
     return address
 
 
-@inner
+@compiled
 def left(address):
     """One thread fewer has to do with a job."""
     if add(address + 8 * USERS, -1) == 1:
         free(address)
 
 
-@inner
+@compiled
 def asked(frame, address, task):
     """Other threads are asked to help with a job of several parts, if XLA has them; task is the address of what they do."""
     job, table = words(address), words(frame[TABLE])
@@ -96,7 +96,7 @@ def asked(frame, address, task):
             return
 
 
-@inner
+@compiled
 def finished(address, task):
     """A job's parts are done, by this thread as long as there are any, and it is left."""
     parts = words(address)[PARTS]
@@ -107,7 +107,7 @@ def finished(address, task):
     left(address)
 
 
-@inner
+@compiled
 def versioned(frame):
     """Whether XLA only asks for the version of the interface, which is told: 0.1, two numbers in one word."""
     if frame[EXTENSION] == 0:

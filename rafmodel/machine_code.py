@@ -12,7 +12,7 @@ from llvmlite import binding
 from numba import cfunc, types
 
 from rafmodel import instructions
-from rafmodel.instructions import add, clear, copy, free, inner, memory, words
+from rafmodel.instructions import add, clear, compiled, copy, free, memory, words
 from rafmodel.jobs import (
     ARGUMENTS,
     ATTRIBUTES,
@@ -45,7 +45,7 @@ AHEAD, BACK, TO_WEIGHT = 0, 1, 2
 # ---- some images
 
 
-@inner
+@compiled
 def _padded(source, to, n, deep, depth, height, width, channels):
     """n volumes of so many pixels, with zeros around (before and behind only where deep is 1)."""
     line = (width + 2) * channels
@@ -57,13 +57,13 @@ def _padded(source, to, n, deep, depth, height, width, channels):
                 copy(to + 4 * inside, source + 4 * ((i * depth + z) * height + y) * width * channels, width * channels)
 
 
-@inner
+@compiled
 def _size(job, at, channels):
     """Numbers in one padded image, or in one image's padded slopes."""
     return (job[at] + job[PLANES] - 1) * (job[at + 1] + 2) * (job[at + 2] + 2) * channels
 
 
-@inner
+@compiled
 def _table(job, table, pad, n):
     """Addresses of the first pixel of each place's patch, (n, *places), in padded images."""
     stride, m, row = job[STRIDE], 0, (job[SPACE + 2] + 2) * job[CHANNELS]
@@ -76,13 +76,13 @@ def _table(job, table, pad, n):
                     m += 1
 
 
-@inner
+@compiled
 def _shift(job, k):
     """From a patch's first row to its k-th, in bytes."""
     return 4 * (k // 3 * (job[SPACE + 1] + 2) + k % 3) * (job[SPACE + 2] + 2) * job[CHANNELS]
 
 
-@inner
+@compiled
 def _ahead(job, first, n):
     """Answers (n, *places, width) of images from the first on."""
     channels, width = job[CHANNELS], job[WIDTH]
@@ -102,7 +102,7 @@ def _ahead(job, first, n):
     free(scratch)
 
 
-@inner
+@compiled
 def _back(job, first, n):
     """Slopes (n, *space, C) of images from the first on; pixels of one parity have the same places in patches."""
     channels, width, stride, deep = job[CHANNELS], job[WIDTH], job[STRIDE], job[PLANES] // 2
@@ -135,7 +135,7 @@ def _back(job, first, n):
     free(scratch)
 
 
-@inner
+@compiled
 def _to_weight(job, part):
     """Slopes (9 planes C, width) of weights by a part of the images."""
     channels, width = job[CHANNELS], job[WIDTH]
@@ -166,7 +166,7 @@ NAME = "rafmodel_convolves"
 task = instructions.task(NAME)
 
 
-@inner
+@compiled
 def _work(address):
     """Part after part of a job, until none is left."""
     job = words(address)
@@ -197,7 +197,7 @@ helped = _helped(OTHER)  # what every thread does, XLA's own call too, by its ad
 binding.add_symbol(NAME, helped.address)
 
 
-@inner
+@compiled
 def _answer(frame, kind):
     """A call of XLA by its frame; 0, as nothing can fail."""
     if versioned(frame):

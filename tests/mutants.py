@@ -770,7 +770,7 @@ IMAGES = [  # how images are altered by machine code
     ("image_marks", "ink = shown[m] * raster", "ink = raster"),
     ("image_marks", "if 0 <= x < cells else -1", "if 0 <= x < cells else 0"),
     ("image_marks", "goal[k] + (x[k] - goal[k])", "goal[k] + x[k]"),
-    ("image_marks", "        _whole(field, 0, end - start)\n", ""),
+    ("image_marks", "        _uncovered(field, 0, end - start)\n", ""),
     ("image_marks", "scratch + 4 * (f * wide + first))", "scratch + 4 * first)"),
     ("image_marks", "min(first, end), fields", "first, fields"),
     ("image_marks", "types.float32(255) if job[DEPTH] == 1 else", "types.float32(256) if job[DEPTH] == 1 else"),
