@@ -4,8 +4,9 @@
     python benchmarks/variability_against_peers.py [--operations affine blur] [--peers kornia]
 
 512 images of 128 x 128 and 16 volumes of 64 x 64 x 64, one channel, float32.  Ours takes the whole batch and draws anew for each
-image, and so does kornia; the others take one image after the other.  Libraries take turns, round by round, so that whatever else
-the machine does falls on all of them; the best round of each counts.  What is compiled is compiled before.
+image, and so does kornia; the others take one image after the other.  Libraries take turns, round by round, in which they work
+again and again, so that whatever else the machine does falls on all of them; the best round of each counts.  What is compiled is
+compiled before.
 
 Two tables: by the clock, and by the time that the cores worked, which says the same on a machine that is busy with other
 things.  A library that takes single images runs on one core here and its rate is doubled, as if two workers had no overhead;
@@ -29,6 +30,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -81,7 +83,9 @@ class Options:
     rounds: int = 7
     """turns that each library takes"""
     seconds: float = 0.25
-    """the longest that a library which takes single images may work in a turn"""
+    """for which each works in a turn, again and again, at least once"""
+    once: bool = False
+    """each batch is altered once a turn, when others' work has filled the caches"""
     operations: tuple[str, ...] = ()
     """only these"""
     peers: tuple[str, ...] = PEERS
@@ -89,23 +93,31 @@ class Options:
     fresh: bool = False
     """leave memory to the C library's defaults, by which every batch of 32 MB is written to new pages"""
 
+    @property
+    def repeating(self) -> float:
+        """Seconds for which a contender repeats its work."""
+        return 0 if self.once else self.seconds
+
 
 @dataclass
 class Contender:
-    """A library's way to do an operation: ``work`` on ``count`` images; alone on one core or not; its best times so far."""
+    """A library's way to do an operation: ``work`` on ``count`` images, alone on one core or not; its best times."""
 
     work: Work
     count: int
     alone: bool
+    seconds: float = 0
     clock: float = np.inf
     core: float = np.inf
 
     def take_turn(self) -> None:
-        """Work once more and keep the better times."""
-        clock, core = time.perf_counter(), time.process_time()
-        self.work()
-        self.clock = min(self.clock, time.perf_counter() - clock)
-        self.core = min(self.core, time.process_time() - core)
+        """Work for ``seconds``, at least once, and keep the time that it takes once if it is less."""
+        clock, core, times = time.perf_counter(), time.process_time(), 0
+        while times == 0 or time.perf_counter() - clock < self.seconds:
+            self.work()
+            times += 1
+        self.clock = min(self.clock, (time.perf_counter() - clock) / times)
+        self.core = min(self.core, (time.process_time() - core) / times)
 
     def rate(self, by_core: bool) -> float:
         """Images a second on both cores."""
@@ -118,10 +130,11 @@ class Contender:
 
 
 def ours(law_name: str, images: np.ndarray) -> Work:
-    """Every image once, at the third level."""
+    """Every image once, at the third level, with the next of some keys."""
+    keys = cycle([jax.random.key(seed) for seed in range(8)])
     law, batch = CATALOGUE[law_name], jax.numpy.asarray(images)
     level = jax.numpy.asarray(law.levels[2:3], "float32")
-    return lambda: alter(jax.random.key(0), law, batch, level).block_until_ready()
+    return lambda: alter(next(keys), law, batch, level).block_until_ready()
 
 
 def memory(law_name: str, batch: np.ndarray) -> float:
@@ -363,7 +376,7 @@ def alone(one: Callable[[int], Any], most: int, seconds: float) -> Contender:
     start = time.perf_counter()
     one(1)
     count = max(2, min(most, int(seconds / (time.perf_counter() - start))))
-    return Contender(lambda: [one(i) for i in range(count)], count, alone=True)
+    return Contender(lambda: [one(i) for i in range(count)], count, True)
 
 
 def entered(
@@ -378,7 +391,7 @@ def entered(
         try:
             if peer == "kornia":
                 work()
-            found[peer] = Contender(work, most, alone=False) if peer == "kornia" else alone(work, most, seconds)
+            found[peer] = Contender(work, most, False) if peer == "kornia" else alone(work, most, seconds)
         except Exception as error:  # a peer that does not run is reported, not fatal
             why.append(
                 f"{operation}, {peer}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -396,13 +409,15 @@ def race(batch: np.ndarray, laws: dict[str, str], options: Options) -> dict[str,
             why.append(f"{peer}: {error}")
     found = {}
     for operation in [name for name in laws if not options.operations or name in options.operations]:
-        contenders = {"ours": Contender(ours(laws[operation], batch), len(batch), alone=False)}
+        contenders = {"ours": Contender(ours(laws[operation], batch), len(batch), False)}
         if operation in made.get("medmnistc", {}):
             seen = pictures(batch, operation in COLOURED)
-            contenders["8 bit"] = Contender(ours(laws[operation], seen), len(batch), alone=False)
+            contenders["8 bit"] = Contender(ours(laws[operation], seen), len(batch), False)
         for contender in contenders.values():
             contender.work()
         contenders |= entered(operation, made, len(batch), options.seconds, why)
+        for contender in contenders.values():
+            contender.seconds = options.repeating
         for _ in range(options.rounds):
             for name, contender in contenders.items():
                 threads(CORES if name == "kornia" else 1)
@@ -443,7 +458,7 @@ def table(found: dict[str, dict[str, Contender]], taken: dict[str, float], by_co
     return "\n".join(lines)
 
 
-def copies(batch: np.ndarray, rounds: int) -> str:
+def copies(batch: np.ndarray, options: Options) -> str:
     """What writing a batch anew takes, whatever is done to it: by XLA on all cores, and image by image on one, doubled."""
     on_device, room = jax.numpy.asarray(batch), np.empty_like(batch)
     whole = jax.jit(lambda x: x + 1)
@@ -453,8 +468,9 @@ def copies(batch: np.ndarray, rounds: int) -> str:
         "numpy, one after the other": Contender(lambda: [image.copy() for image in batch], len(batch), alone=True),
     }
     whole(on_device)
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for way in ways.values():
+            way.seconds = options.repeating
             way.take_turn()
     return "copied: " + ", ".join(f"{name} {way.rate(False):,.0f}" for name, way in ways.items())
 
@@ -479,7 +495,7 @@ def main(options: Options) -> None:
         title = f"{shape[0]} x " + " x ".join(map(str, shape[1:-1]))
         print(f"\n{title}, a second by the clock\n{table(found, taken, by_core=False)}")
         print(f"\n{title}, a second of {CORES} working cores\n{table(found, taken, by_core=True)}")
-        print(copies(batch, options.rounds), flush=True)
+        print(copies(batch, options), flush=True)
 
 
 if __name__ == "__main__":

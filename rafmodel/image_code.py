@@ -161,6 +161,8 @@ def _answer(frame):
         outer, side, inner = space[0] if axes == 4 else 1, space[axes - 3], space[axes - 2]
         if kind == ALL:
             wide = words(words(arguments[3])[DIMS])[leads + 1]
+        else:
+            units *= outer
     elif kind == SPREAD:
         inner = space[3]
         units *= inner * -(-space[0] // BAND)

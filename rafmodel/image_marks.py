@@ -10,11 +10,12 @@ import math
 
 from numba import njit, types
 
-from rafmodel.image_axes import nearest, put, taken
+from rafmodel.image_axes import nearest
 from rafmodel.image_jobs import CHANNELS, DEPTH, INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, WIDE, at, image_at
-from rafmodel.instructions import LANES, again, black, compiled, free, integers, levels, memory, numbers, words
+from rafmodel.instructions import again, black, compiled, free, integers, levels, memory, numbers, told, words
 
 CHUNK = 16  # pixels of a row of which any is covered, or none
+_told_one, _told_two = told(1), told(2)
 FAR = 16.0  # from a place in the picture or near it, where all of the picture is nearer
 
 # ---- a row
@@ -40,15 +41,31 @@ def _tiled(colour, channels, width, scale, to):
 @compiled
 def _laid(field, colour, row, n, depth):
     """n numbers of a row of a depth, towards a colour as far as a field says."""
-    share, goal = numbers(field), numbers(colour)
+    share, goal, level, number = numbers(field), numbers(colour), levels(row), numbers(row)
     if depth == 1:
-        level = levels(row)
         for k in range(n):
-            level[k] = nearest(goal[k] + (types.float32(level[k]) - goal[k]) * share[k])
+            level[k] = nearest(_toward(types.float32(level[k]), goal[k], share[k]))
     else:
-        x = numbers(row)
         for k in range(n):
-            x[k] = goal[k] + (x[k] - goal[k]) * share[k]
+            number[k] = _toward(number[k], goal[k], share[k])
+
+
+@compiled
+def _laid_twice(fields, apart, colours, line, row, n, depth):
+    """The same of two fields, so many bytes from each other, one after the other; their colours are ``line`` bytes apart."""
+    share, share_, goal, goal_ = numbers(fields), numbers(fields + apart), numbers(colours), numbers(colours + line)
+    level, number = levels(row), numbers(row)
+    if depth == 1:
+        for k in range(n):
+            level[k] = nearest(_toward(_toward(types.float32(level[k]), goal[k], share[k]), goal_[k], share_[k]))
+    else:
+        for k in range(n):
+            number[k] = _toward(_toward(number[k], goal[k], share[k]), goal_[k], share_[k])
+
+
+@compiled
+def _toward(x, goal, share):
+    return goal + (x - goal) * share
 
 
 @compiled
@@ -66,29 +83,24 @@ def _for_channels(field, n, channels, to):
 
 @compiled
 def _coloured(made, job, start, end, fields, scratch):
-    """Pixels from start to end of a row of an image, to ``fields`` colours one after the other, which then cover nothing again.
+    """Pixels from start to end of a row of an image, to one or two colours one after the other, which then cover nothing again.
 
-    scratch  fields of shares, CHUNK longer than a row, colours of all pixels, and room for two rows
+    scratch  fields of shares, CHUNK longer than a row, colours of all pixels, and room for shares of all numbers
     """
     width, channels, depth = job[INNER], job[CHANNELS], job[DEPTH]
-    n, line = (end - start) * channels, width * channels
-    colours = scratch + 4 * fields * (width + CHUNK)
-    row = colours + 4 * fields * line
-    wide = row + 4 * line
-    if fields > 1:
-        taken(row, made, start * channels, 1, n, depth)
+    n, line, apart = (end - start) * channels, 4 * width * channels, 4 * (width + CHUNK)
+    colours, row, field = scratch + fields * apart, made + depth * start * channels, scratch + 4 * start
+    shares, between = field, apart
+    if channels > 1:
+        shares, between = colours + fields * line, line
+        for f in range(fields):
+            _for_channels(field + f * apart, end - start, channels, shares + f * line)
+    if fields == 2:
+        _laid_twice(shares, between, colours, line, row, n, depth)
+    else:
+        _laid(shares, colours, row, n, depth)
     for f in range(fields):
-        shares = field = scratch + 4 * (f * (width + CHUNK) + start)
-        if channels > 1:
-            shares = wide
-            _for_channels(field, end - start, channels, wide)
-        if fields > 1:
-            _laid(shares, colours + 4 * f * line, row, n, 4)
-        else:  # in place
-            _laid(shares, colours, made + depth * start * channels, n, depth)
-        _uncovered(field, 0, end - start)
-    if fields > 1:
-        put(made, start * channels, 1, row, n, depth, types.float32(-math.inf), types.float32(math.inf))
+        _uncovered(field + f * apart, 0, end - start)
 
 
 @njit(error_model="numpy", fastmath=True)
@@ -120,7 +132,7 @@ def _touched(made, job, start, end, fields, scratch):
 def _room(job, fields):
     """Memory for ``_coloured``, in which nothing is covered."""
     width = job[INNER]
-    scratch = memory(4 * (fields * (width + CHUNK) + width * (fields + 2) * job[CHANNELS]))
+    scratch = memory(4 * (fields * (width + CHUNK) + 2 * fields * width * job[CHANNELS]))
     _uncovered(scratch, 0, fields * (width + CHUNK))
     return scratch
 
@@ -149,56 +161,27 @@ def _pixels(middle, half, n):
     return min(low, n), max(high, min(low, n))
 
 
-@njit(error_model="numpy", fastmath={"contract"})
-def _beyond(place, share, n, start, step, above, deepest, scale):
-    """Where in a table n numbers lie, and the share of the way to its next entry: pixels ``start`` and then ``step`` apart from
-    a mark's middle along a row, and ``above`` across, by how far they are from ``deepest`` inside of its edge."""
-    for j in range(n):
-        x = start + step * types.float32(types.int32(j))  # of 32 bits several are made numbers at a time
-        far = (math.sqrt(x * x + above) - deepest) * scale
-        place[j] = types.int32(far)
-        share[j] = far - types.float32(types.int32(far))
-
-
-@njit(error_model="numpy", fastmath={"contract"})
-def _covered(field, apart, fields, n, place, share, profile, shown):
-    """Takes from n numbers of each field, which are so many numbers apart, what a mark covers: a table in which every entry has,
-    of each field, the value and the change to the next entry."""
-    one = types.float32(1)
-    if fields == 2:  # of both at once
-        for j in range(n):
-            entry, way = 4 * types.int64(place[j]), share[j]
-            field[j] *= one - shown * (profile[entry] + way * profile[entry + 1])
-            field[j + apart] *= one - shown * (profile[entry + 2] + way * profile[entry + 3])
-        return
-    for f in range(fields):
-        for j in range(n):
-            entry = 2 * (types.int64(place[j]) * fields + f)
-            field[j + f * apart] *= one - shown * (profile[entry] + share[j] * profile[entry + 1])
-
-
 @compiled
 def round_marks(job, first, end):
     """Units (height, width, channels): images under marks of ``fields`` profiles and colours, one after the other."""
     fields, height, width, most = job[OUTER], job[SIDE], job[INNER], job[WIDE]
-    depth, line, wide = job[DEPTH], job[INNER] * job[CHANNELS], job[INNER] + LANES
-    entries = words(job[OF_OPERAND + 4] + 8 * job[LEADS])[0]
-    scratch, here = _room(job, fields), memory(8 * wide + 16 * most)
-    place, share = integers(here), numbers(here + 4 * wide)
-    top, low_ = words(here + 8 * wide), words(here + 8 * wide + 8 * most)
-    step = types.float32(2) / types.float32(width)
+    depth, line, entries = job[DEPTH], job[INNER] * job[CHANNELS], words(job[OF_OPERAND + 4] + 8 * job[LEADS])[0]
+    scratch, here = _room(job, fields), memory(16 * most + 20)
+    top, low_, along = words(here), words(here + 8 * most), numbers(here + 16 * most)
+    last = types.float32(entries - 1)
+    along[1] = types.float32(2) / types.float32(width)
     for unit in range(first, end):
         made = job[MADE] + depth * unit * height * line
         again(made, image_at(job, unit, height * line), depth * height * line)
         _colours(job, 5, unit, fields, scratch)
         shown, mark = numbers(at(job, 1, unit, most)), numbers(at(job, 2, unit, 3 * most))
-        ends, profiles = numbers(at(job, 3, unit, 2)), numbers(at(job, 4, unit, 2 * fields * entries))
-        deepest, reach = ends[0], ends[1]
-        reach_, scale = reach * types.float32(0.999), types.float32(entries - 1) / (deepest + reach)
+        ends, profiles = numbers(at(job, 3, unit, 2)), at(job, 4, unit, 2 * fields * entries)
+        deepest, reach = ends[0], ends[1] * types.float32(0.999)
+        along[4] = last / (deepest + ends[1])
         for m in range(most):
             top[m], low_[m] = height, 0
             if shown[m] > 0:
-                top[m], low_[m] = _pixels(mark[3 * m], mark[3 * m + 2] + reach_, height)
+                top[m], low_[m] = _pixels(mark[3 * m], mark[3 * m + 2] + reach, height)
         for i in range(height):
             left, right, above = (
                 width,
@@ -209,15 +192,18 @@ def round_marks(job, first, end):
                 if i < top[m] or i >= low_[m]:
                     continue
                 column, size, y = mark[3 * m + 1], mark[3 * m + 2], above - mark[3 * m]
-                half = math.sqrt(max((size + reach_) * (size + reach_) - y * y, types.float32(0)))
+                half = math.sqrt(max((size + reach) * (size + reach) - y * y, types.float32(0)))
                 low, high = _pixels(column, half, width)
                 if high <= low:
                     continue
                 left, right = min(left, low), max(right, high)
                 start = types.float32(2 * low + 1) / types.float32(width) - types.float32(1) - column
-                _beyond(place, share, -(-(high - low) // LANES) * LANES, start, step, y * y, size - deepest, scale)
-                field = numbers(scratch + 4 * low)
-                _covered(field, width + CHUNK, fields, high - low, place, share, profiles, shown[m])
+                along[0], along[2], along[3] = start, y * y, size - deepest
+                field, apart = scratch + 4 * low, 4 * (width + CHUNK)
+                if fields == 2:
+                    _told_two(field, apart, high - low, profiles, last, here + 16 * most, shown[m])
+                else:
+                    _told_one(field, apart, high - low, profiles, last, here + 16 * most, shown[m])
             if right > left:
                 _touched(made + depth * i * line, job, left, right, fields, scratch)
     free(here)
@@ -283,33 +269,42 @@ def stamps(job, first, end):
 
 
 @compiled
+def _hidden_line(image, made, column, n, share):
+    """n numbers times one less ``share`` times those of a column; where that is one this copies, sooner than by C's memcpy."""
+    x, y, hides = numbers(image), numbers(made), numbers(column)
+    for k in range(n):
+        y[k] = x[k] * (types.float32(1) - share * hides[k])
+
+
+@compiled
+def _hidden_levels(image, made, column, n, share):
+    """The same of grey levels of 8 bits, rounded."""
+    x, y, hides = levels(image), levels(made), numbers(column)
+    for k in range(n):
+        y[k] = nearest(types.float32(x[k]) * (types.float32(1) - share * hides[k]))
+
+
+@compiled
 def hidden(job, first, end):
-    """Units (n0, n1, n2, channels): images times one less the product of numbers (n0,), (n1,) and (n2,) along their axes."""
+    """Units (n1, n2, channels): planes of images times one less the product of numbers (n0,), (n1,) and (n2,) along the axes."""
     n0, n1, n2, channels, depth = job[OUTER], job[SIDE], job[INNER], job[CHANNELS], job[DEPTH]
-    line, one = n2 * channels, types.float32(1)
+    line = n2 * channels
+    column = memory(4 * line)
     for unit in range(first, end):
-        image, made = image_at(job, unit, n0 * n1 * line), job[MADE] + depth * unit * n0 * n1 * line
-        again(made, image, depth * n0 * n1 * line)
-        plane, row, column = numbers(at(job, 1, unit, n0)), numbers(at(job, 2, unit, n1)), numbers(at(job, 3, unit, n2))
-        start, stop = 0, n2
-        while start < n2 and column[start] == 0:
-            start += 1
-        while stop > start and column[stop - 1] == 0:
-            stop -= 1
-        for i in range(n0):
+        b, i = unit // n0, unit % n0
+        image = image_at(job, b, n0 * n1 * line) + depth * i * n1 * line
+        made = job[MADE] + depth * unit * n1 * line
+        plane, row = numbers(at(job, 1, b, n0))[i], numbers(at(job, 2, b, n1))
+        _for_channels(at(job, 3, b, n2), n2, channels, column)
+        if depth == 4:
             for j in range(n1):
-                share = plane[i] * row[j]
-                if share == 0:
-                    continue
-                to = made + depth * (i * n1 + j) * line
-                for k in range(start, stop):
-                    left = one - share * column[k]
-                    for c in range(k * channels, (k + 1) * channels):
-                        if depth == 1:
-                            level = types.float32(levels(to)[c]) * left + types.float32(0.5)
-                            levels(to)[c] = types.uint8(types.int32(level))
-                        else:
-                            numbers(to)[c] *= left
+                _hidden_line(image + 4 * j * line, made + 4 * j * line, column, line, plane * row[j])
+            continue
+        again(made, image, n1 * line)
+        for j in range(n1):
+            if plane * row[j] > 0:
+                _hidden_levels(image + j * line, made + j * line, column, line, plane * row[j])
+    free(column)
 
 
 @compiled

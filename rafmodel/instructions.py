@@ -222,6 +222,91 @@ def apart(vectors: int) -> Any:
     return apart
 
 
+def told(fields: int) -> Any:
+    """Multiplies n numbers of each of one or two fields by one less ``shown`` times what a table says of how far they are.
+
+    ``(out, apart, n, table, last, line, shown)``: fields are ``apart`` bytes from each other, the numbers of a line ``start,
+    step, above, inner, scale``.
+
+    The i-th lies ``start + i step`` along the line, which passes at a squared distance ``above``; ``scale`` times what it is
+    farther than ``inner`` is its place in the table, from 0 to ``last``, a row of which has every field's value and the change
+    to the next.  LANES numbers are worked on at a time, up to LANES - 1 more than n.
+    """
+    wide = 2 * fields
+    row_kind = ir.VectorType(_FLOAT, wide)
+    whole = ir.VectorType(ir.IntType(32), LANES)
+
+    @intrinsic
+    def told(context, out, apart, n, table, last, line, shown):
+        def emit(c, builder, s, given):
+            out, apart, n, table, last, line, shown = given
+            numbers = builder.inttoptr(line, _FLOAT.as_pointer())
+
+            def of_line(i):
+                return _in_all(builder, builder.load(builder.gep(numbers, [ir.Constant(_WORD, i)]), align=4))
+
+            def fused(x, y, z):
+                return builder.fadd(builder.fmul(x, y, flags=("contract",)), z, flags=("contract",))
+
+            def shuffled(x, y, order):
+                return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
+
+            def joined(parts):
+                while len(parts) > 1:
+                    many = 2 * parts[0].type.count
+                    parts = [shuffled(x, y, list(range(many))) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+                return parts[0]
+
+            def turned(rows):
+                """Vectors of four numbers, one of each of four rows."""
+                if fields == 1:
+                    low, high = joined(rows[:2]), joined(rows[2:])
+                    return [shuffled(low, high, [k, 2 + k, 4 + k, 6 + k]) for k in range(2)]
+                pairs = [shuffled(x, y, [k, 4 + k, k + 1, 5 + k]) for x, y in (rows[:2], rows[2:]) for k in (0, 2)]
+                return [
+                    shuffled(pairs[k // 2], pairs[2 + k // 2], [2 * (k % 2) + i for i in (0, 1, 4, 5)])
+                    for k in range(4)
+                ]
+
+            start, step, above, inner, scale = (of_line(i) for i in range(5))
+            all_shown, end = _in_all(builder, shown), _in_all(builder, last)
+            zero, one = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_VECTOR, [1.0] * LANES)
+            counted = ir.Constant(whole, list(range(LANES)))
+            kind = ir.FunctionType(_VECTOR, [_VECTOR])
+            root = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+            blocks = builder.udiv(builder.add(n, ir.Constant(_WORD, LANES - 1)), ir.Constant(_WORD, LANES))
+            with cgutils.for_range(builder, blocks) as loop:
+                first = builder.trunc(builder.mul(loop.index, ir.Constant(_WORD, LANES)), ir.IntType(32))
+                one_ = builder.insert_element(ir.Constant(whole, ir.Undefined), first, ir.Constant(ir.IntType(32), 0))
+                here = builder.add(shuffled(one_, one_, [0] * LANES), counted)
+                x = fused(builder.sitofp(here, _VECTOR), step, start)
+                far = builder.call(root, [fused(x, x, above)])
+                far = builder.fmul(builder.fsub(far, inner), scale)
+                far = builder.select(builder.fcmp_ordered("<", far, end), far, end)
+                far = builder.select(builder.fcmp_ordered(">", far, zero), far, zero)
+                place = builder.fptosi(far, whole)
+                way, rows = builder.fsub(far, builder.sitofp(place, _VECTOR)), []
+                for k in range(LANES):
+                    behind = builder.zext(builder.extract_element(place, ir.Constant(ir.IntType(32), k)), _WORD)
+                    address = builder.add(table, builder.mul(behind, ir.Constant(_WORD, 4 * wide)))
+                    rows.append(builder.load(builder.inttoptr(address, row_kind.as_pointer()), align=4))
+                fours = [turned(rows[k : k + 4]) for k in range(0, LANES, 4)]
+                columns = [joined(list(parts)) for parts in zip(*fours, strict=True)]
+                to = builder.add(out, builder.mul(loop.index, ir.Constant(_WORD, 4 * LANES)))
+                for f in range(fields):
+                    cover = fused(way, columns[2 * f + 1], columns[2 * f])
+                    at = builder.inttoptr(to, _VECTOR.as_pointer())
+                    left = builder.fsub(one, builder.fmul(all_shown, cover, flags=("contract",)), flags=("contract",))
+                    builder.store(builder.fmul(builder.load(at, align=4), left), at, align=4)
+                    to = builder.add(to, apart)
+            return c.get_dummy_value()
+
+        given = types.void(*[types.int64] * 4, types.float32, types.int64, types.float32)
+        return given, emit
+
+    return told
+
+
 def _in_all(builder, number):
     """A register that holds a number everywhere."""
     one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))

@@ -133,7 +133,7 @@ def normal(key: Array, fields: int, n: int) -> Array:
 
 
 def round_marks(image: Array, shown: Array, marks: Array, ends: Array, profiles: Array, colours: Array) -> Array:
-    """A picture (h, w, C), of numbers or of grey levels of 8 bits, under round marks, kind after kind of cover.
+    """A picture (h, w, C), of numbers or of grey levels of 8 bits, under round marks, one or two kinds of cover after the other.
 
     The share that one covers, by a profile of how far a pixel lies beyond the mark's size, is multiplied by how far it is shown.
 

@@ -19,6 +19,7 @@ from rafmodel import backend, native
 from rafmodel.variability.law import Drawn, axes, in_numbers
 
 ENTRIES = 4096  # of a round mark's profile
+MOST_KINDS = 2  # of round marks that machine code puts on
 
 
 def shown(severity: Array, most: int) -> Array:
@@ -101,7 +102,8 @@ def round_marks(image: Array, severity: Array, marks: tuple[Array, Array], look:
     The look's reach is the largest size, and how far beyond it a mark ends, where it covers hardly anything; by machine code,
     profiles are tables between these.
     """
-    made = _round if native.alters_stored(image) else _round_by_library
+    by_machine_code = len(look.kinds) <= MOST_KINDS and native.alters_stored(image)
+    made = _round if by_machine_code else _round_by_library
     return made(look, image, severity, *marks)
 
 
