@@ -6,67 +6,26 @@ state that estimator is taken, by parts or of all states at once, which follows 
 change made + error``, subgroup by subgroup.  A state that does not answer is not identified, and it is said why.
 """
 
-from typing import NamedTuple
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rafmodel import amounts, detectors, state
-from rafmodel.amounts import BLUR, MOVES, NAMES, NOISE, POSE
-from rafmodel.detectors import Worth
+from rafmodel.amounts import MOVES, NAMES, NOISE, POSE
+from rafmodel.mean_images import before_noise
+from rafmodel.recovery import FEW, ROUNDS, SLOPES, Recovery, centre, lines, measured, tame
 from rafmodel.registration import change_by_turning
 from rafmodel.state import Reference
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
 SYMMETRIC = 0.02  # change of the mean image by a turn of 20 degrees, 1 − correlation, below which it has no orientation
 USABLE = 0.4  # correlation from which a state's difference between subgroups is made, so that what leaks from it is corrected
-SLOPES = (0.5, 1.5)  # between which the recovered share of what was added must lie
-UNSURE = 0.2  # standard error of that share in a subgroup, relative to it, above which a state is not identified
+UNSURE = 0.2  # standard error of what comes back in a subgroup, as a share of it, above which a state is not identified
 IMAGES = 256  # of a cohort that amounts are added to
 SHARE = 0.5  # of the subgroup's own spread that amounts have
-ROUNDS = 3  # amounts added to each of them, one after another; then noise alone
-LIKELY = 0.1  # s.d. that a response to changes before noise has about that to changes after it, log, before it is known
 DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
-AT_BEST = 0.032  # share of an s.d. that it is wrong by beyond chance: root mean square of 24 of phantoms' known ones
-FEW = 24  # images of a subgroup from which its own response and error are taken
-FAR = 5.0  # robust s.d. from the median from which a change counts as a failure
-LARGEST = np.array(
-    [0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5]
-)  # s.d. of amounts at most; of noise: times its own
-
-
-class Recovery(NamedTuple):
-    """What each estimator recovers, (len(STATES),) each.
-
-    whole               whether the estimate is that of all states at once, else by parts
-    undo                what an estimate is multiplied by, one over its slope; 0 where it is of no use
-    slope               of an estimate's change on its own state's, all others held
-    correlation         of the change found and the change made, where all states change, as it would be were amounts as large as
-                        the subgroup's own spread; the lowest of all and of each subgroup
-    bias                change found where none was made, in the state's unit
-    error               (subgroups, len(STATES)) s.d. of one measurement
-    response            (subgroups, len(STATES)) share of a change before an image's noise that comes back in a subgroup
-    response_error      (subgroups, len(STATES)) its standard error, as a share of it
-    misread             (subgroups,) of log noise, what it is read above what it is, on mean images in states like the subgroup's
-    identified          whether the state can be told from these images
-    detectors           what each artifact's detector is worth
-    turning             1 − correlation of the mean image with itself turned by 20 degrees
-    """
-
-    whole: np.ndarray
-    undo: np.ndarray
-    slope: np.ndarray
-    correlation: np.ndarray
-    bias: np.ndarray
-    error: np.ndarray
-    response: np.ndarray
-    response_error: np.ndarray
-    misread: np.ndarray
-    identified: np.ndarray
-    detectors: Worth
-    turning: float
+# s.d. of amounts at most; of noise: times its own
+LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5])
 
 
 def _spreads(value: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -105,13 +64,10 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         added.append(amount)
         drawn.append(keys[1])
     more = float(np.mean((added[-1][:, NOISE] / own) ** 2))
-    later = np.stack(
-        state.both(reference, amounts.add(drawn[0], reference.middle, altered, added[0]))
-    )  # noise, then the rest
-    drift, state_before = later - before - changes[0] - changes[-1], before[0]
-    for _ in range(
-        2
-    ):  # what amounts come to depends on the state before, which is told better once it is known what comes back
+    noise_first = amounts.add(drawn[0], reference.middle, altered, added[0])
+    drift = np.stack(state.both(reference, noise_first)) - before - changes[0] - changes[-1]
+    state_before = before[0]
+    for _ in range(2):  # what amounts come to depends on the state before, told better once it is known what comes back
         steps = np.stack([amounts.made(state_before, amount, some.shape[1]) for amount in added])
         worth = _worth(np.stack(changes), drift, steps, group, n_groups, more)
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
@@ -119,71 +75,7 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
     worth[-1][POSE.start] &= turning >= SYMMETRIC
     told = *worth[:-1], np.zeros(n_groups), worth[-1], detectors.worth(key, reference, images, some), turning
     found = Recovery(*told)  # pyright: ignore[reportCallIssue]
-    return _noise_last(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
-
-
-def _noise_last(
-    key: Array, reference: Reference, found: Recovery, value: np.ndarray, spread: np.ndarray, group: np.ndarray
-) -> Recovery:
-    """``found`` with responses to what came before an image's noise, in place of those to what is added after it.
-
-    Amounts move and light noise along with the image, while a hospital's own differences are there before its noise, which is
-    cut at black: of these less comes back from dark, noisy images.  The mean image is put in the states of some images, and
-    then changed by amounts, as images were; what of each comes back gives the ratio.  These images show how noise itself is read.
-
-    value, spread  (N, states) states of some images, and s.d. of the amounts added to them
-    """
-    states = _without_errors(found, answered(found, value, group), group)
-    shape, noise, free = reference.template.shape, np.exp(states[:, NOISE]), np.arange(len(NAMES)) != NOISE
-    mean = jnp.broadcast_to(reference.template, (len(states), *shape))
-    taken, added, misread = [], [], []
-    for number in range(ROUNDS):
-        keys = jax.random.split(jax.random.fold_in(key, 199 + number), 3)
-        image = amounts.add(keys[0], reference.middle, mean, np.where(free, states, noise[:, None]))
-        seen = measured(reference, found, image)
-        amount = amounts.drawn(keys[1], spread, noise) * free
-        after = measured(reference, found, amounts.add(keys[2], reference.middle, image, amount))
-        taken.append((states * free, seen))
-        still = state.log_noise(amounts.add(keys[0], reference.middle, mean, states * free))
-        misread.append(_dimmed(states[:, NOISE], seen[:, NOISE], np.asarray(still)))
-        added.append((amounts.made(seen, amount, shape[0]) * free, after - seen))
-    ratio, unsure = np.ones_like(found.response), np.zeros_like(found.response)
-    dim = np.array(
-        [_centre(x) if len(x := np.stack(misread)[:, group == g].ravel()) else 0.0 for g in range(len(ratio))]
-    )
-    use = found.identified & free & (np.arange(len(NAMES)) != BLUR)
-    for g in range(len(ratio)):
-        own = np.tile(group == g, ROUNDS) if (group == g).sum() >= FEW else np.ones(ROUNDS * len(group), bool)
-        each = ((np.concatenate(x)[own] for x in zip(*pairs, strict=True)) for pairs in (taken, added))
-        (all_, _, of_all), (part, _, of_part) = (_lines(step, _tame(seen)) for step, seen in each)
-        all_, part = (np.clip(slope, *SLOPES) for slope in (all_, part))
-        variance = np.where(use, of_all / all_**2 + of_part / part**2, np.inf)
-        kept = LIKELY**2 / (LIKELY**2 + variance)  # what hardly varies tells nothing
-        ratio[g], unsure[g] = np.exp(kept * np.log(all_ / part)), LIKELY * np.sqrt(1 - kept) * (kept > 0)
-    return found._replace(
-        response=found.response * ratio,
-        error=found.error / ratio,
-        response_error=np.sqrt(found.response_error**2 + unsure**2 + AT_BEST**2),
-        misread=dim,
-    )
-
-
-def _dimmed(made: np.ndarray, seen: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Log noise seen less log noise made (N,), without what images show that have none; 0 where that is most of it."""
-    share = -np.expm1(2 * np.minimum(still - seen, 0))
-    return np.where(share > 0.5, seen + 0.5 * np.log(np.maximum(share, 0.5)) - made, 0.0)
-
-
-def _without_errors(found: Recovery, value: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """States (N, states) as far from their subgroup's centre as they are without errors; 0 where not identified."""
-    known = np.where(found.identified | (np.arange(len(NAMES)) == NOISE), value, 0.0)
-    for g in np.unique(group):
-        own = group == g
-        middle, total = _centre(known[own]), np.maximum(_tame(known[own]).var(0), 1e-12)
-        share = np.sqrt(np.maximum(1 - found.error[g] ** 2 / total, 0))
-        known[own] = middle + share * (_tame(known[own]) - middle)
-    known[:, BLUR] = np.maximum(known[:, BLUR], 0)
-    return known
+    return before_noise(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
 
 
 def _worth(
@@ -199,12 +91,12 @@ def _worth(
     """
     step = np.where(np.arange(len(NAMES)) == NOISE, 0.0, steps[:-1].reshape(-1, len(NAMES)))
     both = np.moveaxis(changes[:-1], 1, 0).reshape(2, -1, len(NAMES))
-    follows = np.stack([_correlation(step, _tame(one)) for one in both])
+    follows = np.stack([_correlation(step, tame(one)) for one in both])
     whole = follows[1] > follows[0]
-    found, noisy, drift = (_tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1], drift))
+    found, noisy, drift = (tame(np.where(whole, x[1], x[0])) for x in (both, changes[-1], drift))
     lone = steps[-1][:, NOISE], noisy[:, NOISE]
     use = np.arange(len(NAMES)) != NOISE
-    slope, bias, _ = _lines(step, found)
+    slope, bias, _ = lines(step, found)
     correlation = _at_full_size(_correlation(step, found))
     slope[NOISE], correlation[NOISE] = np.polyfit(*lone, 1)[0], np.corrcoef(*lone)[0, 1]
     use = (correlation >= USABLE) & (slope >= SLOPES[0] / 2)
@@ -225,16 +117,6 @@ def _worth(
     usual = np.where(identified, response, 1.0)
     error, response_error = error / usual, response_error / usual
     return whole, undo, slope, correlation, bias, error, response, response_error, identified
-
-
-def _lines(step: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Slope of each change found on the same state's change made, all others held, what is found where none was made, and the
-    slope's variance, inf where nothing was changed; (states,) each."""
-    design = np.c_[step, np.ones(len(step))]
-    line = np.linalg.lstsq(design, found, rcond=None)[0]
-    rest = ((found - design @ line) ** 2).sum(0) / max(len(step) - design.shape[1], 1)
-    variance = np.maximum(np.diag(np.linalg.pinv(design.T @ design))[:-1], 0) * rest
-    return np.diag(line[:-1]).copy(), line[-1], np.where(step.std(0) > 0, variance, np.inf)
 
 
 def _of_subgroup(
@@ -276,13 +158,6 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y / max(x @ x, 1e-12))
 
 
-def _tame(values: np.ndarray) -> np.ndarray:
-    """Values (N, ...) no farther than FAR robust s.d. from their median."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-    far = FAR * (high - low) / 1.349
-    return np.clip(values, middle - far, middle + far)
-
-
 def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of columns (N, k)."""
     x, y = x - x.mean(0), y - y.mean(0)
@@ -294,23 +169,6 @@ def _at_full_size(correlation: np.ndarray) -> np.ndarray:
     """What a correlation of changes found and made would be were those made 1 / SHARE times as large, and errors the same."""
     missed = SHARE**2 * (1 - correlation**2)
     return correlation / np.sqrt(np.maximum(correlation**2 + missed, 1e-12))
-
-
-def measured(reference: Reference, recovery: Recovery, images: Array) -> np.ndarray:
-    """States of images (N, H, W, 1) in their own units, (N, len(STATES)); 0 where an estimate is of no use."""
-    pair = state.both(reference, images)
-    return np.where(recovery.whole, pair[1], pair[0]) * recovery.undo
-
-
-def answered(recovery: Recovery, value: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """States (N, len(STATES)) about their subgroup's centre, spread by what of a change comes back there."""
-    answer = value.copy()
-    for g in range(len(recovery.response)):
-        own = code == g
-        if own.any():
-            middle = _centre(value[own])
-            answer[own] = middle + (value[own] - middle) / np.where(recovery.identified, recovery.response[g], 1.0)
-    return answer
 
 
 # ---- between subgroups
@@ -337,10 +195,10 @@ def offsets(
     if n_groups == 1:
         return wrong, doubt
     size = np.bincount(code, minlength=n_groups)
-    middle = np.stack([_centre(value[code == g]) for g in range(n_groups)])
+    middle = np.stack([centre(value[code == g]) for g in range(n_groups)])
     wide = np.stack(
         [
-            _tame(value[code == g]).std(0) / np.where(recovery.identified, recovery.response[g], 1.0)
+            tame(value[code == g]).std(0) / np.where(recovery.identified, recovery.response[g], 1.0)
             for g in range(n_groups)
         ]
     )
@@ -353,7 +211,7 @@ def offsets(
     def misread(key: Array, goal: np.ndarray) -> np.ndarray:
         amount = amounts.towards(before, goal, some.shape[1])
         after = measured(reference, recovery, amounts.add(key, reference.middle, some, amount))
-        return _tame(after - before - amounts.made(before, amount, some.shape[1]))
+        return tame(after - before - amounts.made(before, amount, some.shape[1]))
 
     key_move, key_still = jax.random.split(jax.random.fold_in(key, 2 * n_groups))
     still = np.zeros_like(before)
@@ -370,10 +228,6 @@ def offsets(
             chance = rest.std(0) / np.sqrt(min(size[base], len(rows)))
             doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), doubt[g])
     return wrong, doubt
-
-
-def _centre(values: np.ndarray) -> np.ndarray:
-    return _tame(values).mean(0)
 
 
 # ---- in words

@@ -20,8 +20,9 @@ from rafmodel.cohort import Cohort
 from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
 from rafmodel.imbalance import pixel_prevalence
-from rafmodel.injection import Recovery
 from rafmodel.own_laws import Calls, lanes, presence_chains, state_chains, tallied, told_by, without_extremes
+from rafmodel.recovery import Recovery, answered
+from rafmodel.recovery import measured as read
 from rafmodel.state import STATES, Reference
 from rafmodel.variability import CATALOGUE, FAMILIES
 
@@ -72,9 +73,9 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     images = state.grey_images(cohort.image)
     reference = like.reference if like else state.reference(images)
     recovery = like.recovery if like else injection.recover(key_recover, reference, images, code)
-    found = injection.measured(reference, recovery, images)
+    found = read(reference, recovery, images)
     wrong, doubt = injection.offsets(key_offset, reference, recovery, images, found, code)
-    found = np.where(recovery.identified[None], injection.answered(recovery, found, code) - wrong[code], np.nan)
+    found = np.where(recovery.identified[None], answered(recovery, found, code) - wrong[code], np.nan)
     score = detectors.scores(reference, images)
     called = score > recovery.detectors.threshold[None]
     share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rafmodel import amounts, detectors, injection, state
+from rafmodel import amounts, detectors, injection, mean_images, state
 from rafmodel import cohort as cohorts
 from rafmodel.amounts import BLUR, FIELD, NAMES, NOISE, POSE
 from rafmodel.detectors import SCORES
@@ -325,7 +325,7 @@ def test_less_comes_back_of_what_was_there_before_noise_was_cut_at_black(monkeyp
     images = jnp.asarray(images, jnp.float32)
     reference = state.reference(images)
     found = injection.recover(jax.random.key(0), reference, images, code)
-    monkeypatch.setattr(injection, "_noise_last", lambda key, reference, found, *rest: found)
+    monkeypatch.setattr(injection, "before_noise", lambda key, reference, found, *rest: found)
     plain = injection.recover(jax.random.key(0), reference, images, code)
     which = amounts.GAIN
     assert found.identified[which]
@@ -380,4 +380,4 @@ def test_moving_an_image_for_a_comparison_does_not_count_as_blur(moved, monkeypa
 
 
 def test_no_spread_is_said_to_be_known_better_than_any_was(moved):
-    assert (moved[2].response_error >= injection.AT_BEST).all()
+    assert (moved[2].response_error >= mean_images.AT_BEST).all()
