@@ -6,7 +6,7 @@
 512 images of 128 x 128 and 16 volumes of 64 x 64 x 64, one channel, float32.  Ours takes the whole batch and draws anew for each
 image, and so does kornia; the others take one image after the other.  Libraries take turns, round by round, in which they work
 again and again, so that whatever else the machine does falls on all of them; the best round of each counts.  What is compiled is
-compiled before.
+compiled before.  ``--once``: each works once a turn, when the others have filled the caches.
 
 Two tables: by the clock, and by the time that the cores worked, which says the same on a machine that is busy with other
 things.  A library that takes single images runs on one core here and its rate is doubled, as if two workers had no overhead;

@@ -1,6 +1,6 @@
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false, reportArgumentType=false
-"""Marks on pictures of numbers or of grey levels of 8 bits, what is hidden of images, and round fields of view: what they do not
-touch is copied.
+"""Marks on pictures of numbers or of grey levels of 8 bits, what is hidden of images, and round fields of view.  What they do not
+touch is copied, or, beside what is hidden of numbers, times one.
 
 Of round marks, row after row: of all that a row meets, the share of each pixel that they leave, and then, over the pixels that
 any of them meets, ``colour + (image - colour) * share``.
