@@ -94,19 +94,3 @@ def drawn(key: Array, spread: np.ndarray, own_noise: np.ndarray) -> np.ndarray:
     amount[:, NOISE] = spread[:, NOISE] * up[0] * own_noise
     amount[:, BLUR] = np.sqrt(12) * spread[:, BLUR] * up[1]
     return amount
-
-
-def towards(before: np.ndarray, goal: np.ndarray, pixels: int) -> np.ndarray:
-    """Amounts (N, len(STATES)) that change states by ``goal``: ``made`` the other way round, as far as that goes."""
-    amount = goal.copy()
-    amount[:, MOVES] = np.linalg.solve(_frame(before), goal[:, MOVES, None])[..., 0]
-    moved, level = _field_moved(before[:, FIELD], amount[:, POSE])
-    amount[:, FIELD] = (goal[:, FIELD] - moved + before[:, FIELD]) * np.exp(before[:, [GAMMA]])
-    bent = np.exp(goal[:, GAMMA])
-    amount[:, GAIN] -= (bent - 1) * before[:, GAIN] + bent * np.exp(before[:, GAMMA]) * level
-    amount[:, BLUR] = np.maximum(goal[:, BLUR], 0)
-    amount[:, NOISE] = 0.0
-    kept = np.exp(2 * made(before, amount, pixels)[:, NOISE])
-    lacking = np.exp(2 * goal[:, NOISE]) - kept
-    amount[:, NOISE] = np.exp(before[:, NOISE]) * np.sqrt(np.maximum(lacking, 0))
-    return amount

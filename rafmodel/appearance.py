@@ -26,20 +26,26 @@ _DARK = 1e-3  # least grey value of the template
 
 
 @jax.jit
-def matched(template: Array, middle: Array, images: Array, start: Array) -> Array:
-    """Gain, gamma, pose (4), field (5) and blur of each image (N, 12), in the units of STATES.
+def matched(
+    template: Array, middle: Array, images: Array, start: Array, lacking: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Gain, gamma, pose (4), field (5) and blur of each image (N, 12), in the units of STATES, and what is not matched (N,).
 
     template  (H, W, 1) at the reference's grey values
     middle    () mid-grey, log
     images    (N, H, W, 1)
     start     (N, 12) rough values to set out from
+    lacking   () variance of a blur that the template lacks and every image is taken to have
+    What is not matched is the mean square of differences once both are blurred, and the pull towards no change.
     """
     scale, position = jnp.asarray(_SCALE, images.dtype), grid(images[0])
     weight = _window(images[0])
     level = template[..., 0] - jnp.sum(weight * template[..., 0])
-    weight = weight / jnp.sum(weight * level**2)
+    power = jnp.sum(weight * level**2)
+    weight = weight / power
     hold = HOLD * jnp.eye(len(_SCALE), dtype=images.dtype)
-    model = partial(_model, with_slopes(template[..., 0]), middle.astype(images.dtype), position, _legendre(position))
+    given = with_slopes(template[..., 0]), middle.astype(images.dtype), position, _legendre(position)
+    model = partial(_model, *given, WIDTH**2 + jnp.asarray(lacking, images.dtype))
     kernel = _kernel(template.shape[0], jnp.asarray(WIDTH**2, images.dtype))
     across = _kernel(template.shape[1], jnp.asarray(WIDTH**2, images.dtype))
 
@@ -54,8 +60,8 @@ def matched(template: Array, middle: Array, images: Array, start: Array) -> Arra
             jnp.sum(weight.ravel() * rest**2) + at @ hold @ at,
         )
 
-    def one(given: tuple[Array, Array]) -> Array:
-        seen = kernel @ given[0][..., 0] @ across.T
+    def one(image: tuple[Array, Array]) -> tuple[Array, Array]:
+        seen = kernel @ image[0][..., 0] @ across.T
 
         def step(_, state):
             best, trial, damping = state
@@ -66,17 +72,19 @@ def matched(template: Array, middle: Array, images: Array, start: Array) -> Arra
             x, curve, slope, _ = best
             return best, x - jnp.linalg.solve(curve + damping * jnp.eye(len(x), dtype=x.dtype), slope), damping
 
-        nothing = (given[1], hold, jnp.zeros_like(given[1]), jnp.array(jnp.inf, images.dtype))
-        best, _, _ = jax.lax.fori_loop(0, STEPS + 1, step, (nothing, given[1], jnp.array(0.03, images.dtype)))
-        return best[0]
+        nothing = (image[1], hold, jnp.zeros_like(image[1]), jnp.array(jnp.inf, images.dtype))
+        best, _, _ = jax.lax.fori_loop(0, STEPS + 1, step, (nothing, image[1], jnp.array(0.03, images.dtype)))
+        return best[0], best[-1]
 
-    return jax.lax.map(one, (images, start / scale[None]), batch_size=BATCH) * scale[None]
+    found, rest = jax.lax.map(one, (images, start / scale[None]), batch_size=BATCH)
+    return found * scale[None], rest * power
 
 
-def _model(slopes: Array, middle: Array, position: Array, terms: Array, x: Array) -> tuple[Array, Array]:
+def _model(slopes: Array, middle: Array, position: Array, terms: Array, least: Array, x: Array) -> tuple[Array, Array]:
     """What the template looks like in state x (12,), (H, W), and how that changes with x, (12, H, W).
 
     slopes  (H, W, 3) template with its slopes; pose, field, tones and blur in the order of ``fitted``
+    least   () variance of the blur of what has no more
     """
     place = warp(x[2:6], position)
     value, down, across = jnp.moveaxis(sample(slopes, place), -1, 0)
@@ -86,7 +94,7 @@ def _model(slopes: Array, middle: Array, position: Array, terms: Array, x: Array
     moved = pose_slopes(x[2:6], place, down, across) / value[None]
     each = [jnp.ones_like(lit)[None], bent * (log - middle)[None], bent * moved, bent * terms]
     changes = jnp.concatenate(each) * jnp.where(lit < 1, lit, 0)[None]
-    lit, variance = jnp.minimum(lit, 1), jnp.maximum(WIDTH**2 + x[11], 0.1 * WIDTH**2)
+    lit, variance = jnp.minimum(lit, 1), jnp.maximum(least + x[11], 0.1 * WIDTH**2)
     (rows, more_rows), (columns, more_columns) = (
         jax.jvp(partial(_kernel, n), (variance,), (jnp.ones_like(variance),)) for n in lit.shape
     )

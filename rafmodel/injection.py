@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 
 from rafmodel import amounts, detectors, state
-from rafmodel.amounts import MOVES, NAMES, NOISE, POSE
-from rafmodel.mean_images import before_noise
-from rafmodel.recovery import FEW, ROUNDS, SLOPES, Recovery, centre, lines, measured, tame
+from rafmodel.amounts import NAMES, NOISE, POSE
+from rafmodel.recovery import FEW, ROUNDS, SLOPES, Recovery, lines, tame
 from rafmodel.registration import change_by_turning
+from rafmodel.remade import corrected
 from rafmodel.state import Reference
 
 FEWEST = 0.5  # correlation of added and recovered below which a state is not identified; errors are taken out, means are many
@@ -23,7 +23,6 @@ USABLE = 0.4  # correlation from which a state's difference between subgroups is
 UNSURE = 0.2  # standard error of what comes back in a subgroup, as a share of it, above which a state is not identified
 IMAGES = 256  # of a cohort that amounts are added to
 SHARE = 0.5  # of the subgroup's own spread that amounts have
-DOUBTED = 1 / 3  # share of a correction between subgroups that may be wrong, s.d.; images made are not images taken
 # s.d. of amounts at most; of noise: times its own
 LARGEST = np.array([0.2, 0.2, 10, 0.05, 0.05, 0.1, 1.2, 1e-3, *(0.2,) * 5])
 
@@ -47,10 +46,10 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
 
     code  (N,) subgroup of each image, for errors of measurement differ between subgroups; None: one
     """
-    order = np.asarray(jax.random.permutation(key, len(images)))[:IMAGES]
-    some = images[order]
-    group = np.zeros(len(order), int) if code is None else code[order]
-    n_groups = 1 if code is None else int(code.max()) + 1
+    code = np.zeros(len(images), int) if code is None else code
+    n_groups = int(code.max()) + 1
+    order = _some(key, code)
+    some, group = images[order], code[order]
     before = np.stack(state.both(reference, some))
     spread = _spreads(before[0], group, n_groups)
     own, alone, altered = np.exp(before[0][:, NOISE]), np.arange(len(NAMES)) == NOISE, some
@@ -73,9 +72,21 @@ def recover(key: Array, reference: Reference, images: Array, code: np.ndarray | 
         state_before = np.where(worth[0], before[1], before[0]) * worth[1]
     turning = float(change_by_turning(reference.template, 20.0))
     worth[-1][POSE.start] &= turning >= SYMMETRIC
-    told = *worth[:-1], np.zeros(n_groups), worth[-1], detectors.worth(key, reference, images, some), turning
+    nothing = np.zeros((n_groups, len(NAMES)))
+    told = *worth[:-1], nothing, nothing, worth[-1], detectors.worth(key, reference, images, some), turning
     found = Recovery(*told)  # pyright: ignore[reportCallIssue]
-    return before_noise(key, reference, found, np.where(found.whole, before[1], before[0]) * found.undo, spread, group)
+    value = np.where(found.whole, before[1], before[0]) * found.undo
+    return corrected(key, reference, found, some, value, spread, group)
+
+
+def _some(key: Array, code: np.ndarray) -> np.ndarray:
+    """Rows of at most IMAGES images drawn at random, of every subgroup FEW before there are more of any."""
+    order = np.asarray(jax.random.permutation(key, len(code)))
+    number = np.empty(len(order), int)
+    for g in np.unique(code):
+        own = code[order] == g
+        number[own] = np.arange(own.sum())
+    return order[np.argsort(number >= FEW, kind="stable")][:IMAGES]
 
 
 def _worth(
@@ -169,65 +180,6 @@ def _at_full_size(correlation: np.ndarray) -> np.ndarray:
     """What a correlation of changes found and made would be were those made 1 / SHARE times as large, and errors the same."""
     missed = SHARE**2 * (1 - correlation**2)
     return correlation / np.sqrt(np.maximum(correlation**2 + missed, 1e-12))
-
-
-# ---- between subgroups
-
-
-def offsets(
-    key: Array, reference: Reference, recovery: Recovery, images: Array, value: np.ndarray, code: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What differences between subgroups are misread by, and the standard error of that, (subgroups, len(STATES)) each.
-
-    One subgroup's images are taken to each other subgroup, by the differences found, and measured: what is found less what was
-    done.  Subtracted, and done again from there (indirect inference, Gourieroux, Monfort, Renault 1993).  That subgroup is the
-    one with the least noise among the larger ones, since noise and blur can only be added.  Noise itself is corrected by what
-    mean images tell (``Recovery``), for among dark and clipped parts it reads too small.
-    What is altered is read between its pixels, which blurs it as no difference between hospitals does: what the same images,
-    moved by up to half a pixel, are misread by does not count.
-
-    value  (N, len(STATES)) as ``measured`` gives them
-    """
-    n_groups, useful = int(code.max()) + 1, (recovery.undo != 0) & (np.arange(len(NAMES)) != NOISE)
-    wrong, doubt = np.zeros((2, n_groups, len(NAMES)))
-    wrong[:, NOISE] = recovery.misread
-    doubt[:, NOISE] = DOUBTED * np.abs(recovery.misread)
-    if n_groups == 1:
-        return wrong, doubt
-    size = np.bincount(code, minlength=n_groups)
-    middle = np.stack([centre(value[code == g]) for g in range(n_groups)])
-    wide = np.stack(
-        [
-            tame(value[code == g]).std(0) / np.where(recovery.identified, recovery.response[g], 1.0)
-            for g in range(n_groups)
-        ]
-    )
-    wide = np.sqrt(np.maximum(wide**2 - recovery.error**2, 0))
-    base = min(range(n_groups), key=lambda g: (size[g] < min(24, size.max()), middle[g, NOISE], -size[g]))
-    rows = np.resize(np.flatnonzero(code == base), max(state.CHUNK, min(size[base], IMAGES)))
-    extra = np.sqrt(np.maximum(wide**2 - wide[base] ** 2, 0))
-    before, some = value[rows], images[rows]
-
-    def misread(key: Array, goal: np.ndarray) -> np.ndarray:
-        amount = amounts.towards(before, goal, some.shape[1])
-        after = measured(reference, recovery, amounts.add(key, reference.middle, some, amount))
-        return tame(after - before - amounts.made(before, amount, some.shape[1]))
-
-    key_move, key_still = jax.random.split(jax.random.fold_in(key, 2 * n_groups))
-    still = np.zeros_like(before)
-    within = jax.random.uniform(key_move, still[:, MOVES].shape, minval=-0.5, maxval=0.5)
-    still[:, MOVES] = np.asarray(within) / some.shape[1]
-    resampled = misread(key_still, still).mean(0)
-    for g in range(n_groups):
-        seen = middle[g] - middle[base]
-        for turn in range(2 if g != base else 0):
-            keys = jax.random.split(jax.random.fold_in(key, 2 * g + turn))
-            goal = seen - wrong[g] + wrong[base] + extra[g] * np.asarray(jax.random.normal(keys[0], before.shape))
-            rest = misread(keys[1], goal)
-            wrong[g] = np.where(useful, rest.mean(0) - resampled, wrong[g])
-            chance = rest.std(0) / np.sqrt(min(size[base], len(rows)))
-            doubt[g] = np.where(useful, np.hypot(chance, DOUBTED * wrong[g]), doubt[g])
-    return wrong, doubt
 
 
 # ---- in words

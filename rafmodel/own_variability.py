@@ -69,23 +69,21 @@ def measure(key: Array, cohort: Cohort, code: np.ndarray | None = None, *, like:
     if len(cohort.label) < FEWEST:
         raise InputError(f"{cohort.name}: {len(cohort.label)} images; own variability needs {FEWEST}")
     code = np.zeros(len(cohort.label), int) if code is None else code
-    key_recover, key_offset = jax.random.split(key)
     images = state.grey_images(cohort.image)
     reference = like.reference if like else state.reference(images)
-    recovery = like.recovery if like else injection.recover(key_recover, reference, images, code)
+    recovery = like.recovery if like else injection.recover(key, reference, images, code)
     found = read(reference, recovery, images)
-    wrong, doubt = injection.offsets(key_offset, reference, recovery, images, found, code)
-    found = np.where(recovery.identified[None], answered(recovery, found, code) - wrong[code], np.nan)
+    found = np.where(recovery.identified[None], answered(recovery, found, code) - recovery.misread[code], np.nan)
     score = detectors.scores(reference, images)
     called = score > recovery.detectors.threshold[None]
     share = np.full(len(images), np.nan) if cohort.mask is None else pixel_prevalence(cohort)
     pixel = logit(np.where((share > 0) & (share < 1), share, np.nan))
     strength = np.stack([_strength(i, score[:, i], called[:, i], recovery) for i in range(len(SCORES))], 1)
     value = np.concatenate([found, pixel[:, None], strength], 1)
-    exact = np.zeros((len(doubt), len(QUANTITIES) - len(STATES)))
+    exact = np.zeros((len(recovery.error), len(QUANTITIES) - len(STATES)))
     error = np.concatenate([recovery.error, exact], 1)
     present = np.concatenate([called, cohort.label[:, None] == 1], 1).astype(int)
-    return Measured(value, error, np.concatenate([doubt, exact], 1), present, reference, recovery)
+    return Measured(value, error, np.concatenate([recovery.misread_error, exact], 1), present, reference, recovery)
 
 
 def _strength(which: int, score: np.ndarray, called: np.ndarray, recovery: Recovery) -> np.ndarray:

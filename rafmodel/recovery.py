@@ -25,9 +25,10 @@ class Recovery(NamedTuple):
                         the subgroup's own spread; the lowest of all and of each subgroup
     bias                change found where none was made, in the state's unit
     error               (subgroups, len(STATES)) s.d. of one measurement
-    response            (subgroups, len(STATES)) share of a change before an image's noise that comes back in a subgroup
+    response            (subgroups, len(STATES)) share of a subgroup's own differences that comes back
     response_error      (subgroups, len(STATES)) its standard error, as a share of it
-    misread             (subgroups,) of log noise, what it is read above what it is, on mean images in states like the subgroup's
+    misread             (subgroups, len(STATES)) what is read above what there is, beside the largest subgroup; noise as it is
+    misread_error       (subgroups, len(STATES)) its standard error
     identified          whether the state can be told from these images
     detectors           what each artifact's detector is worth
     turning             1 − correlation of the mean image with itself turned by 20 degrees
@@ -42,6 +43,7 @@ class Recovery(NamedTuple):
     response: np.ndarray
     response_error: np.ndarray
     misread: np.ndarray
+    misread_error: np.ndarray
     identified: np.ndarray
     detectors: Worth
     turning: float

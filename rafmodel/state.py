@@ -38,7 +38,7 @@ STATES = {  # name -> what its value is
 CHUNK = 128  # images measured together
 _SHARES = np.linspace(0.04, 0.96, 24)  # of the pixels, at which grey values are compared
 _DARK = 0.02  # below this a logarithm tells the noise, not the tissue
-_SMOOTH = 0.03  # blur before grey values are compared, fraction of the side
+SMOOTH = 0.03  # blur before grey values are compared, fraction of the side
 _NEAR = 0.05  # blur of a local mean, fraction of the side
 _HALVED = np.sqrt(0.5 - 0.5 / np.pi)  # s.d. of noise of s.d. 1 that is cut at its mean
 _FLOOR = 1e-4  # least noise that is told apart from none, fraction of the display range
@@ -71,11 +71,11 @@ def grey_images(image: Array | np.ndarray) -> Array:
 
 def reference(images: Array) -> Reference:
     """The mean of images (N, H, W, 1): grey values, power and, registered twice, shape."""
-    clear = in_chunks(_unclipped, images, chunk=CHUNK)
+    clear = in_chunks(unclipped, images, chunk=CHUNK)
     grey = jnp.mean(in_chunks(_log_quantiles, clear, chunk=CHUNK), 0)
     mean_powers = [jnp.mean(power, 0) for power in in_chunks(powers, images, chunk=CHUNK)]
     bare = Reference(grey, _middle(grey), images[0], *mean_powers)
-    normal = in_chunks(partial(_normalised, bare), clear, chunk=CHUNK)
+    normal = in_chunks(partial(normalised, bare), clear, chunk=CHUNK)
     template = jnp.mean(normal, 0)
     for _ in range(2):
         pose = in_chunks(lambda some, template=template: register(template, some)[0], normal, chunk=CHUNK)
@@ -96,16 +96,25 @@ def both(reference: Reference, images: Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _both(reference: Reference, images: Array) -> tuple[Array, Array]:
     apart = _states(reference, images)
-    field = apart[:, 8:] * jnp.exp(-apart[:, 1:2])  # by parts it is what is seen, after gamma
-    start = jnp.concatenate([apart[:, :6], field, jnp.zeros_like(apart[:, :1])], 1)
-    found = matched(reference.template, reference.middle, _unclipped(images), start.astype(images.dtype))
+    found, _ = matched(reference.template, reference.middle, unclipped(images), _start(apart).astype(images.dtype))
     return apart, jnp.concatenate([found[:, :6], apart[:, 6:7], found[:, 11:], found[:, 6:11]], 1)
 
 
+def rough(reference: Reference, images: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Where a fit of all states sets out from for images (N, H, W, 1), as ``matched`` takes it, and their log noise (N,)."""
+    apart = states(reference, images)
+    return np.asarray(_start(apart)), apart[:, 6]
+
+
+def _start(apart: Array | np.ndarray) -> Array:
+    field = apart[:, 8:] * jnp.exp(-apart[:, 1:2])  # by parts it is what is seen, after gamma
+    return jnp.concatenate([apart[:, :6], field, jnp.zeros_like(apart[:, :1])], 1)
+
+
 def _states(reference: Reference, images: Array) -> Array:
-    clear = _unclipped(images)
+    clear = unclipped(images)
     gain, log_gamma = _tones(reference, _log_quantiles(clear))
-    normal = _normalised(reference, clear)
+    normal = normalised(reference, clear)
     pose, _ = register(reference.template, normal)
     for _ in range(2):  # a field looks like a movement and the other way round: in turn
         field = _fields(reference, clear, log_gamma, pose)
@@ -121,7 +130,7 @@ def _states(reference: Reference, images: Array) -> Array:
 @jax.jit
 def _log_quantiles(images: Array) -> Array:
     """Log grey values (N, Q) at the shares, of the image a little blurred so that noise does not widen them."""
-    smooth = jax.vmap(lambda image: gaussian_blur({}, image, jnp.array(_SMOOTH, image.dtype)))(images)
+    smooth = jax.vmap(lambda image: gaussian_blur({}, image, jnp.array(SMOOTH, image.dtype)))(images)
     found = jnp.quantile(smooth.reshape(len(images), -1), jnp.asarray(_SHARES, images.dtype), axis=1)
     return jnp.log(jnp.maximum(found.T, _DARK))
 
@@ -150,7 +159,7 @@ def _tones(reference: Reference, grey: Array) -> tuple[Array, Array]:
 
 
 @jax.jit
-def _normalised(reference: Reference, images: Array) -> Array:
+def normalised(reference: Reference, images: Array) -> Array:
     """Images with the grey values of the reference."""
     gain, log_gamma = (x[:, None, None, None] for x in _tones(reference, _log_quantiles(images)))
     log = jnp.log(jnp.maximum(images, 1e-3))
@@ -194,7 +203,7 @@ def log_noise(images: Array) -> Array:
 
 
 @jax.jit
-def _unclipped(images: Array) -> Array:
+def unclipped(images: Array) -> Array:
     """Images (N, H, W, 1) whose local means are those before noise was cut at black and white.
 
     A cut at black lifts the mean of dark parts by what noise would have taken below it, and the more, the darker they are: a gain

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from rafmodel import injection, own_variability
+from rafmodel import own_variability
 from rafmodel.detectors import SCORES, Worth
 from rafmodel.phantoms import phantom
+from rafmodel.recovery import Recovery
 from rafmodel.state import STATES
 from rafmodel.variability import fitted
 
@@ -109,20 +110,21 @@ def test_a_fit_that_does_not_suit_is_one_line(folder, told, arguments, words):
 # ---- strengths of artifacts
 
 
-def recovery(grows: float) -> injection.Recovery:
+def recovery(grows: float) -> Recovery:
     """Estimators that are all good, and detectors that find everything."""
     k, n = len(STATES), len(SCORES)
     sound = {name: np.ones(k) for name in ("undo", "slope", "correlation")}
     alone, pairs = np.repeat(1 << np.arange(n), 50).reshape(n, 50), combinations(range(n), 2)
     paired = np.array([[(1 << i) + (1 << j)] * 50 for i, j in pairs])
     worth = Worth(np.zeros(n), np.full(n, 0.005), alone, paired, np.tile(np.arange(5.0), (n, 1)), np.full(n, grows))
-    return injection.Recovery(
+    return Recovery(
         whole=np.zeros(k, bool),
         bias=np.zeros(k),
         error=np.zeros((1, k)),
         response=np.ones((1, k)),
         response_error=np.zeros((1, k)),
-        misread=np.zeros(1),
+        misread=np.zeros((1, k)),
+        misread_error=np.zeros((1, k)),
         identified=np.ones(k, bool),
         detectors=worth,
         turning=1.0,

@@ -9,7 +9,7 @@ import pytest
 from skimage.transform import SimilarityTransform, warp
 
 from rafmodel import cohort as cohorts
-from rafmodel import injection, own_laws, own_variability, state, variability
+from rafmodel import injection, own_laws, own_variability, recovery, state, variability
 from rafmodel import study as studies
 from rafmodel.detectors import SCORES
 from rafmodel.errors import InputError
@@ -95,10 +95,10 @@ def test_poses_agree_with_another_library(hospital, measured):
         "down": (-0.1, SimilarityTransform(translation=(0, 2.8))),
         "scale": (0.2, middle + SimilarityTransform(scale=np.exp(-0.2)) + middle.inverse),
     }
-    before = injection.measured(measured.reference, measured.recovery, jnp.asarray(hospital.image[:64]))
+    before = recovery.measured(measured.reference, measured.recovery, jnp.asarray(hospital.image[:64]))
     for name, (amount, move) in amounts.items():
         moved = np.stack([warp(x, move, mode="edge", order=1) for x in images]).astype(np.float32)[..., None]
-        change = injection.measured(measured.reference, measured.recovery, jnp.asarray(moved)) - before
+        change = recovery.measured(measured.reference, measured.recovery, jnp.asarray(moved)) - before
         found = np.median(change[:, NAMES.index(name)])
         assert found == pytest.approx(amount, rel=0.25), name
 
