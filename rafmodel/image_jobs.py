@@ -26,6 +26,8 @@ VIEW = 7  # circle (3,)
 # (n0, n1, n2, channels) or (n1, n2, channels) to the same
 HIDE = 8  # numbers (n0,), (n1,), (n2,)
 ALL = 9  # matrices (n0, n0), (n1, n1), transposed (n2, wide), ends (2,)
+# (n0, n1, n2, 1) or (n1, n2, 1) to the same
+TONE = 10  # a factor, what is added, and 1 where lines are turned round (3,)
 
 
 @compiled

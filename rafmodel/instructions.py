@@ -222,6 +222,59 @@ def apart(vectors: int) -> Any:
     return apart
 
 
+def scaled(turned: bool) -> Any:
+    """n numbers, a multiple of LANES, times a factor, plus what is added; turned: the last comes first.
+
+    ``(to, source, n, factor, added, past)``; past is 1 where they are written past the caches, out of which they would drive what
+    is read next, and ``to`` is a multiple of 4 LANES.
+    """
+
+    @intrinsic
+    def scaled(context, to, source, n, factor, added, past):
+        def emit(c, builder, s, given):
+            to, source, n, factor, added, past = given
+            factor, added = _in_all(builder, factor), _in_all(builder, added)
+            wide = ir.Constant(_WORD, 4 * LANES)
+            blocks = builder.udiv(n, ir.Constant(_WORD, LANES))
+            order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(LANES))[::-1])
+
+            def written(beyond):
+                with cgutils.for_range(builder, blocks) as loop:
+                    here = builder.mul(loop.index, wide)
+                    back = builder.sub(builder.mul(blocks, wide), builder.add(here, wide))
+                    place = builder.add(source, back if turned else here)
+                    x = builder.load(builder.inttoptr(place, _VECTOR.as_pointer()), align=4)
+                    x = builder.shuffle_vector(x, x, order) if turned else x
+                    x = builder.fadd(builder.fmul(x, factor, flags=("contract",)), added, flags=("contract",))
+                    goal = builder.inttoptr(builder.add(to, here), _VECTOR.as_pointer())
+                    stored = builder.store(x, goal, align=4 * LANES if beyond else 4)
+                    if beyond:
+                        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+                        stored.set_metadata("nontemporal", one)
+
+            with builder.if_else(builder.icmp_signed("!=", past, ir.Constant(_WORD, 0))) as (beyond, within):
+                with beyond:
+                    written(True)
+                with within:
+                    written(False)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 3, *[types.float32] * 2, types.int64), emit
+
+    return scaled
+
+
+@intrinsic
+def seen(context):
+    """All that was written is seen by other threads, past the caches or not."""
+
+    def emit(c, b, s, a):
+        b.fence("seq_cst")
+        return c.get_dummy_value()
+
+    return types.void(), emit
+
+
 def told(fields: int) -> Any:
     """Multiplies n numbers of each of one or two fields by one less ``shown`` times what a table says of how far they are.
 

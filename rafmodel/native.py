@@ -26,7 +26,14 @@ from rafmodel import backend
 
 PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
 EVEN = 16  # channels that an answer must have a multiple of
-WHOLE = ("round", "stamp", "view", "hide", "all")  # what is done to an image as a whole, so that nothing is in between
+WHOLE = (
+    "round",
+    "stamp",
+    "view",
+    "hide",
+    "tone",
+    "all",
+)  # what is done to an image as a whole, so that nothing is in between
 WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
 
 
@@ -106,6 +113,12 @@ def hide(image: Array, covers: Sequence[Array]) -> Array:
     """An image (*space, C), of numbers or of grey levels of 8 bits, times one less the product of numbers along each axis."""
     planes = covers[0] if image.ndim == 4 else jnp.ones(1, jnp.float32)
     return _of_images("hide", image.shape, image, planes, *covers[-2:], of=image.dtype)
+
+
+def tone(image: Array, told: Array) -> Array:
+    """An image (*space, 1), of numbers or of grey levels of 8 bits, times the first number (3,), plus the second, and its lines
+    turned round if the third is 1."""
+    return _of_images("tone", image.shape, image, told, of=image.dtype)
 
 
 def read(image: Array, where: Sequence[Array]) -> Array:

@@ -635,18 +635,11 @@ AMOUNTS = [
         "(bent - 1) * before[:, GAIN] + bent * np.exp(before[:, GAMMA]) * level\n    through",
         "bent * np.exp(before[:, GAMMA]) * level\n    through",
     ),
-    ("np.linalg.solve(_frame(before), goal[:, MOVES, None])[..., 0]", "goal[:, MOVES]"),
-    ("(goal[:, FIELD] - moved + before[:, FIELD])", "(goal[:, FIELD] + moved - before[:, FIELD])"),
-    ("* np.exp(before[:, [GAMMA]])\n", "* np.exp(-before[:, [GAMMA]])\n"),
-    ("amount[:, GAIN] -= ", "amount[:, GAIN] += "),
-    ("np.exp(2 * goal[:, NOISE]) - kept", "np.exp(2 * goal[:, NOISE])"),
     ("0.5 * np.log(kept + (", "0.5 * np.log((1 + 0 * kept) + ("),
 ]
 IMAGE_STATES = [
     ("detectors", "(before <= threshold).all(1)", "(before <= threshold).any(1)"),
     ("injection", "(response_error <= UNSURE * response)", "(response_error >= UNSURE * response)"),
-    ("injection", "rest.mean(0) - resampled", "rest.mean(0) + resampled"),
-    ("mean_images", "unsure**2 + AT_BEST**2", "unsure**2"),
     ("detectors", "first[i], levels[j]", "first[j], levels[j]"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images"),
     ("state", "images + (1 - _uncut(1 - _uncut(mean, grain), grain) - mean)", "images + (_uncut(mean, grain) - mean)"),
@@ -655,7 +648,6 @@ IMAGE_STATES = [
     ("detectors", "(part[0] @ above**power + narrow**power) / (part[0].sum() + 1)", "(above**power).mean()"),
     ("detectors", "np.log(np.maximum(tail / false, 2))", "np.log(np.maximum(false / tail, 2))"),
     ("detectors", "(injected[0] <= threshold[:, None])", "(injected[0] > threshold[:, None])"),
-    ("mean_images", "np.log(np.maximum(share, 0.5)) - made", "np.log(np.maximum(share, 0.5)) + made"),
     ("detectors", "product((1, 2),", "product((2,),"),
     ("detectors", "(line[:-2] + line[2:]) / 2 - line[1:-1]", "line[1:-1] - (line[:-2] + line[2:]) / 2"),
     ("detectors", "np.arange(_BLOCK - 1, len(step), _BLOCK)", "np.arange(_BLOCK, len(step), _BLOCK)"),
@@ -666,6 +658,27 @@ IMAGE_STATES = [
     ("detectors", "jnp.hypot(rows, columns) > 1.28", "jnp.hypot(rows, columns) < 1.28"),
     ("detectors", "jnp.min(jnp.stack([jnp.sum(one * black)", "jnp.max(jnp.stack([jnp.sum(one * black)"),
     ("detectors", "sides += [turned[:deep].mean(), turned[-deep:].mean()]", "sides += [turned[:deep].mean()]"),
+]
+
+REMADE = [
+    ("remade", "unsure**2 + AT_BEST**2", "unsure**2"),
+    ("remade", "np.log(np.maximum(share, 0.5)) - made", "np.log(np.maximum(share, 0.5)) + made"),
+    ("remade", "np.where(found.undo != 0, seen - put, 0.0)", "np.where(found.undo != 0, put - seen, 0.0)"),
+    ("remade", "tried.misread[1:, group == g]", "tried.misread[:, group == g]"),
+    ("remade", "wrong - np.where(_FREE, wrong[base], 0.0)", "wrong - np.where(_FREE, 0 * wrong[base], 0.0)"),
+    ("remade", "wrong - np.where(_FREE, wrong[base], 0.0)", "wrong - wrong[base]"),
+    ("remade", "(states - wrong) * _FREE", "(states + 3 * wrong) * _FREE"),
+    ("remade", "put[:, BLUR] + lacking", "put[:, BLUR]"),
+    ("remade", "state.reference(again)._replace", "reference._replace"),
+    ("remade", " / total, 0)) * told", " / total, 0))"),
+    ("remade", "whole / part)), LIKELY", "part / whole)), LIKELY"),
+    ("sharpening", "(passed * (1 + LEFT) / (passed**2 + LEFT))", "passed"),
+    ("sharpening", "_CLIPPED - smooth", "smooth - _CLIPPED"),
+    ("sharpening", "np.argmin((np.stack(tried)", "np.argmax((np.stack(tried)"),
+    ("sharpening", "matched(one, reference.middle", "matched(template, reference.middle"),
+    ("appearance", "jnp.maximum(least + x[11]", "jnp.maximum(WIDTH**2 + x[11]"),
+    ("appearance", "scale[None], rest * power", "scale[None], rest"),
+    ("injection", "number >= FEW", "number < FEW"),
 ]
 
 
@@ -835,6 +848,7 @@ LISTS = {
     "states": [
         *(("amounts", *mutant, ("test_known_amounts_make_known_changes",)) for mutant in AMOUNTS),
         *((*mutant, ("test_known_amounts_make_known_changes",)) for mutant in IMAGE_STATES),
+        *((*mutant, ("test_a_cohort_made_again_shows_what_is_misread",)) for mutant in REMADE),
         *(("own_laws", *mutant, ("test_prevalence_is_told_from_calls",)) for mutant in PREVALENCE),
     ],
     "theory": [(*mutant, FORMULAS) for mutant in THEORY],

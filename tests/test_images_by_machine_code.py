@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rafmodel import image_code, jobs, native
+from rafmodel import image_code, image_tones, jobs, native
 from rafmodel.variability import CATALOGUE, alter, law, linear, marks, obstruction, threefry
 
 SHAPES = [
@@ -261,6 +261,32 @@ def test_what_is_hidden_is_what_the_library_hides(shape, made):
         alike(one, expected)
 
 
+@pytest.mark.parametrize("made", [numbers, levels])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 48, 48, 1)], ids=str)
+def test_negatives_and_mirror_images_are_exact(shape, made):
+    """Four images: as it is, its negative, its mirror image, and both; and many, more than caches hold."""
+    images, white = made((4, *shape)), 255 if made is levels else 1
+    negative, mirrored = jnp.array([False, True, False, True]), jnp.array([False, False, True, True])
+    found = np.asarray(jax.vmap(linear.turned)(images, negative, mirrored))
+    assert found.dtype == images.dtype
+    x = np.asarray(images)
+    expected = np.stack([x[0], white - x[1], x[2, ..., ::-1, :], white - x[3, ..., ::-1, :]])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_results_that_no_cache_holds_are_written_whole():
+    """Each image in turn as it is, its negative, its mirror image, and both; each by itself is not written past the caches."""
+    images = numbers((448, 128, 128, 1))
+    assert images.nbytes > image_tones.PAST
+    flags = jnp.arange(448) % 4
+    found = jax.jit(jax.vmap(linear.turned))(images, flags % 2 == 1, flags > 1)
+    each = jnp.stack([linear.turned(x, f % 2 == 1, f > 1) for x, f in zip(images[:8], flags[:8], strict=True)])
+    np.testing.assert_array_equal(found[:8], each)
+    x = np.asarray(images)
+    np.testing.assert_array_equal(found[1::4], 1 - x[1::4])
+    np.testing.assert_array_equal(found[3::4], 1 - x[3::4, :, ::-1])
+
+
 def disc(far):
     return 0.7 * jax.nn.sigmoid(-60 * far)
 
@@ -274,7 +300,7 @@ def ring(far):
     "name", [name for name, one in CATALOGUE.items() if one.stored and one.content == "" and not one.colour]
 )
 def test_what_takes_images_as_they_are_stored_leaves_them_alone_at_severity_0(name, made):
-    law_, severities = CATALOGUE[name], jnp.array([-0.1, 0, CATALOGUE[name].levels[0]], jnp.float32)
+    law_, severities = CATALOGUE[name], jnp.array([-0.1, 0, CATALOGUE[name].levels[-1]], jnp.float32)
     images = made((4, 30, 41, 3))
     found = alter(jax.random.key(1), law_, images, severities)
     assert found.dtype == images.dtype
@@ -291,6 +317,7 @@ def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
         "stamp": lambda make, s, x: make((0.07, 1.0), x, s, place, glyph),
         "view": lambda make, s, x: make(x, place[0], 1.2 * s),
         "hidden": lambda make, s, x: make(x, [s * numbers((20, 1)), s * numbers((1, 30))]),
+        "turned": lambda make, s, x: make(x, jnp.stack([1 - s, s, 1 + s])),
         "all": lambda make, s, x: make(x, (matrix(s, 20), matrix(s, 30)), jnp.array(linear.ANY)),
     }
     both = {
@@ -298,6 +325,7 @@ def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
         "stamp": (marks._stamped, marks._stamped_by_library),
         "view": (marks._viewed, marks._viewed_by_library),
         "hidden": (marks._hidden, marks._hidden_by_library),
+        "turned": (linear._turned, linear._turned_by_library),
         "all": (linear._along_all, linear._along_all_by_library),
     }
     for name, step in steps.items():
@@ -443,7 +471,8 @@ def test_code_on_disk_is_known_by_all_files_that_it_comes_from():
 
     assert of("instructions", "jobs") == jobs.OTHER
     assert (
-        jobs.OTHER ^ of("image_jobs", "image_points", "image_products", "image_axes", "image_marks", "chance_code")
+        jobs.OTHER
+        ^ of("image_jobs", "image_points", "image_products", "image_axes", "image_marks", "image_tones", "chance_code")
         == image_code.OTHER
     )
     code = ("helped", "images", "settled")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rafmodel.variability.law import Drawn, Variability, geometric, one_direction, one_normal, one_uniform, place
+from rafmodel.variability.linear import turned
 
 KNOTS = 5  # a side of the grid of random displacements
 
@@ -45,7 +46,8 @@ def mirror(drawn: Drawn, position: Array, severity: Array) -> Array:
 
 def mirrored(drawn: Drawn, image: Array, severity: Array) -> Array:
     """The image whose values ``mirror`` reads: no value lies between pixels."""
-    return jnp.where(drawn["u"] < severity, jnp.flip(image, -2), image)
+    flipped = drawn["u"] < severity
+    return turned(image, jnp.zeros_like(flipped), flipped)
 
 
 def shift(drawn: Drawn, position: Array, severity: Array) -> Array:
@@ -83,7 +85,9 @@ def patch(drawn: Drawn, position: Array, severity: Array) -> Array:
 
 
 ROTATION = geometric("rotation", "s.d., degrees", _angle, turn, (5.0, 10.0, 20.0, 40.0, 80.0))
-FLIP = Variability("flip", "share of images mirrored", one_uniform, mirrored, (0.1, 0.2, 0.3, 0.5, 1.0), mirror)
+FLIP = Variability(
+    "flip", "share of images mirrored", one_uniform, mirrored, (0.1, 0.2, 0.3, 0.5, 1.0), mirror, stored=True
+)
 TRANSLATION = geometric("translation", "fraction of image side", one_direction, shift, (0.02, 0.05, 0.1, 0.15, 0.25))
 SCALE = geometric("scale", "s.d. of log size", one_normal, rescale, (0.05, 0.1, 0.2, 0.3, 0.5))
 SHEAR = geometric("shear", "s.d. of the tangent", one_normal, slant, (0.05, 0.1, 0.2, 0.35, 0.6))

@@ -8,6 +8,7 @@ from jax import Array
 
 from rafmodel import native
 from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal, one_uniform
+from rafmodel.variability.linear import turned
 
 
 def gain(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -71,7 +72,8 @@ def _two_normals(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def inversion(drawn: Drawn, image: Array, severity: Array) -> Array:
     """The negative of a share ``severity`` of the images, as of radiographs in the other polarity."""
-    return jnp.where(drawn["u"] < severity, 1 - image, image)
+    negative = drawn["u"] < severity
+    return turned(image, negative, jnp.zeros_like(negative))
 
 
 def bias_field(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -178,7 +180,9 @@ CONTRAST_DOWN = Variability("contrast_down", "log contrast lost", nothing, _stre
 GAMMA_UP = Variability("gamma_up", "log power", nothing, _bent(1), (0.1, 0.2, 0.3, 0.45, 0.7))
 GAMMA_DOWN = Variability("gamma_down", "log power lost", nothing, _bent(-1), (0.1, 0.2, 0.35, 0.5, 0.9))
 WINDOW = Variability("window", "s.d. of level and log width", _two_normals, window, (0.05, 0.1, 0.2, 0.3, 0.45))
-INVERSION = Variability("inversion", "share of images inverted", one_uniform, inversion, (0.1, 0.2, 0.35, 0.6, 1.0))
+INVERSION = Variability(
+    "inversion", "share of images inverted", one_uniform, inversion, (0.1, 0.2, 0.35, 0.6, 1.0), stored=True
+)
 HUE = Variability("hue", "s.d., turns", one_normal, hue, (0.02, 0.04, 0.07, 0.12, 0.2), colour=True)
 SATURATION = Variability(
     "saturation", "s.d. of log saturation", one_normal, saturation, (0.1, 0.2, 0.4, 0.6, 0.9), colour=True

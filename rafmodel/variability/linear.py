@@ -96,3 +96,27 @@ def _along_all(image: Array, matrices: tuple[Array, ...], ends: Array) -> Array:
 @_along_all.defjvp
 def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return jax.jvp(_along_all_by_library, primals, tangents)
+
+
+def turned(image: Array, negative: Array, mirrored: Array) -> Array:
+    """The negative of an image, or its mirror image along the last axis, or both, where that is so; of numbers or of 8 bits."""
+    made = _turned if image.shape[-1] == 1 and native.alters_stored(image) else _turned_by_library
+    flags = jnp.stack([1 - 2.0 * negative, 1.0 * negative, 1.0 * mirrored]).astype(real(image))
+    return made(image, flags)
+
+
+def _turned_by_library(image: Array, told: Array) -> Array:
+    def made(image: Array) -> Array:
+        return jnp.where(told[2] > 0, jnp.flip(image, -2), image) * told[0] + told[1]
+
+    return in_numbers(made, image)
+
+
+@jax.custom_jvp
+def _turned(image: Array, told: Array) -> Array:
+    return native.tone(image, told)
+
+
+@_turned.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_turned_by_library, primals, tangents)
