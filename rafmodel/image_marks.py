@@ -233,14 +233,16 @@ def stamps(job, first, end):
     depth, line, lengths = job[DEPTH], job[INNER] * job[CHANNELS], words(job[OF_OPERAND + 3] + 8 * job[LEADS])
     rows, columns = lengths[1], lengths[2]
     scale = types.float32(255) if depth == 1 else types.float32(1)
-    cells = memory(4 * (height + width))
-    row, column = integers(cells), integers(cells + 4 * height)
+    cells = memory(4 * (height + width) + channels)
+    row, column, full = integers(cells), integers(cells + 4 * height), levels(cells + 4 * (height + width))
     for unit in range(first, end):
         made = job[MADE] + depth * unit * height * line
         again(made, image_at(job, unit, height * line), depth * height * line)
         shown, corner = numbers(at(job, 1, unit, most)), numbers(at(job, 2, unit, 2 * most))
         raster, cell = numbers(at(job, 3, unit, most * rows * columns)), numbers(at(job, 4, unit, 1))[0]
         colour = numbers(at(job, 5, unit, channels))
+        for c in range(channels):
+            full[c] = nearest(scale * colour[c])
         for m in range(most):
             if not shown[m] > 0:
                 continue
@@ -258,7 +260,9 @@ def stamps(job, first, end):
                         continue
                     for c in range(channels):
                         k, goal = j * channels + c, scale * colour[c]
-                        if depth == 1:
+                        if depth == 1 and ink == 1:
+                            level[k] = full[c]
+                        elif depth == 1:
                             level[k] = nearest(goal + (types.float32(level[k]) - goal) * (types.float32(1) - ink))
                         else:
                             number[k] = goal + (number[k] - goal) * (types.float32(1) - ink)
@@ -327,23 +331,23 @@ def round_view(job, first, end):
         image, made = image_at(job, unit, height * line), job[MADE] + depth * unit * height * line
         circle = numbers(at(job, 1, unit, 3))
         column, radius = circle[1], min(circle[2], types.float32(FAR))
+        again(made, image, depth * height * line)
         for i in range(height):
-            row, to = image + depth * i * line, made + depth * i * line
+            to = made + depth * i * line
             y = types.float32(2 * i + 1) / types.float32(height) - one - circle[0]
             outer, inner = radius + soft, radius - soft
             start = end_ = first_ = last = 0  # what is not black; of this, what is wholly seen
             if outer > 0 and outer * outer > y * y:
                 start, end_ = _pixels(column, math.sqrt(outer * outer - y * y), width)
-                start, end_ = max(0, start - 1), min(width, end_ + 1)
                 first_ = last = end_
                 if inner > 0 and inner * inner > y * y:
                     first_, last = _pixels(column, math.sqrt(inner * inner - y * y), width)
-                    first_, last = min(first_ + 1, end_), max(last - 1, start)
                     if last <= first_:
                         first_ = last = end_
-            black(to, depth * start * channels)
-            again(to + depth * start * channels, row + depth * start * channels, depth * (end_ - start) * channels)
-            black(to + depth * end_ * channels, depth * (width - end_) * channels)
+            if start > 0:
+                black(to, depth * start * channels)
+            if end_ < width:
+                black(to + depth * end_ * channels, depth * (width - end_) * channels)
             for side in range(2):
                 low, high = (start, first_) if side == 0 else (last, end_)
                 for j in range(low, high):

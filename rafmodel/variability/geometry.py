@@ -46,8 +46,7 @@ def mirror(drawn: Drawn, position: Array, severity: Array) -> Array:
 
 def mirrored(drawn: Drawn, image: Array, severity: Array) -> Array:
     """The image whose values ``mirror`` reads: no value lies between pixels."""
-    flipped = drawn["u"] < severity
-    return turned(image, jnp.zeros_like(flipped), flipped)
+    return turned(image, False, drawn["u"] < severity)
 
 
 def shift(drawn: Drawn, position: Array, severity: Array) -> Array:

@@ -72,8 +72,7 @@ def _two_normals(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 def inversion(drawn: Drawn, image: Array, severity: Array) -> Array:
     """The negative of a share ``severity`` of the images, as of radiographs in the other polarity."""
-    negative = drawn["u"] < severity
-    return turned(image, negative, jnp.zeros_like(negative))
+    return turned(image, drawn["u"] < severity, False)
 
 
 def bias_field(drawn: Drawn, image: Array, severity: Array) -> Array:

@@ -98,11 +98,11 @@ def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return jax.jvp(_along_all_by_library, primals, tangents)
 
 
-def turned(image: Array, negative: Array, mirrored: Array) -> Array:
+def turned(image: Array, negative: Array | bool, mirrored: Array | bool) -> Array:
     """The negative of an image, or its mirror image along the last axis, or both, where that is so; of numbers or of 8 bits."""
     made = _turned if image.shape[-1] == 1 and native.alters_stored(image) else _turned_by_library
-    flags = jnp.stack([1 - 2.0 * negative, 1.0 * negative, 1.0 * mirrored]).astype(real(image))
-    return made(image, flags)
+    told = 1 - 2.0 * negative, 1.0 * negative, 1.0 * mirrored
+    return made(image, jnp.stack([jnp.asarray(x, real(image)) for x in told]))
 
 
 def _turned_by_library(image: Array, told: Array) -> Array:
