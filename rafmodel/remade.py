@@ -64,12 +64,11 @@ def corrected(
     states = _without_errors(found, answered(found, value, group), group)[rows]
     anatomy = sharpened(reference, images)
     tried = _tried(key, reference, found, anatomy, states, spread[rows], group[rows])
-    ratio, unsure, left = _responses(tried, found, group[rows], size)
+    ratio, unsure = _responses(tried, found, group[rows], size)
     misread, doubt = _misread(tried, found, group[rows], size)
     return found._replace(
         response=found.response * ratio,
-        error=np.maximum(found.error, left / found.response)
-        / ratio,  # amounts are not misread by what is there already
+        error=found.error / ratio,
         response_error=np.sqrt(found.response_error**2 + unsure**2 + AT_BEST**2),
         misread=misread,
         misread_error=doubt,
@@ -108,24 +107,20 @@ def _tried(
     return _Tried(*(np.stack(parts) for parts in zip(*rounds, strict=True)))
 
 
-def _responses(tried: _Tried, found: Recovery, group: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Ratio of what comes back of the cohort's own states to what comes back of amounts, its error, and the s.d. of what is read
-    of the former beyond what comes back, but of noise, (subgroups, states) each."""
+def _responses(tried: _Tried, found: Recovery, group: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ratio of what comes back of the cohort's own states to what comes back of amounts, and its error, (subgroups, states)."""
     use = found.identified & _FREE & (np.arange(len(NAMES)) != BLUR)
-    ratio, unsure, left = np.ones_like(found.response), np.zeros_like(found.response), np.zeros_like(found.response)
+    ratio, unsure = np.ones_like(found.response), np.zeros_like(found.response)
     for g, n in enumerate(size):
         own = group == g if n >= FEW else np.ones(len(group), bool)
         put, seen, more, change = (x[:, own].reshape(-1, len(NAMES)) for x in tried[:4])
-        seen = tame(seen)
-        whole, _, of_whole = lines(put, seen)
+        whole, _, of_whole = lines(put, tame(seen))
         part, _, of_part = lines(more, tame(change))
         whole, part = (np.clip(slope, *SLOPES) for slope in (whole, part))
-        rest = (seen - whole * put).reshape(ROUNDS, -1, len(NAMES))
-        left[g] = np.where(found.identified & _FREE, np.sqrt(rest.var(1).mean(0)), 0.0)
         variance = np.where(use, of_whole / whole**2 + of_part / part**2, np.inf)
         kept = LIKELY**2 / (LIKELY**2 + variance)  # what hardly varies tells nothing
         ratio[g], unsure[g] = np.exp(kept * np.log(whole / part)), LIKELY * np.sqrt(1 - kept) * (kept > 0)
-    return ratio, unsure, left
+    return ratio, unsure
 
 
 def _misread(tried: _Tried, found: Recovery, group: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
