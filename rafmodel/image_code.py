@@ -2,7 +2,7 @@
 """What ``native`` calls for images and chance: one job of XLA's threads, whatever kind of work it is.
 
 Compiled by numba for this machine, called and helped by XLA as ``jobs`` says; what each kind does is in ``image_products``,
-``image_axes``, ``image_points``, ``image_marks``, ``image_tones`` and ``chance_code``.
+``image_axes``, ``image_points``, ``image_marks``, ``image_powers``, ``image_tones`` and ``chance_code``.
 """
 
 from pathlib import Path
@@ -18,6 +18,7 @@ from rafmodel import (
     image_jobs,
     image_marks,
     image_points,
+    image_powers,
     image_products,
     image_tones,
     instructions,
@@ -43,6 +44,7 @@ from rafmodel.image_jobs import (
     OPERAND,
     OUTER,
     PART,
+    POWER,
     READ,
     ROUND,
     SIDE,
@@ -55,6 +57,7 @@ from rafmodel.image_jobs import (
 )
 from rafmodel.image_marks import hidden, round_marks, round_view, stamps
 from rafmodel.image_points import read_between
+from rafmodel.image_powers import bent
 from rafmodel.image_products import BAND, PANEL, multiplied_across, multiplied_down, spread_about
 from rafmodel.image_tones import toned
 from rafmodel.instructions import add, compiled, words
@@ -82,7 +85,16 @@ from rafmodel.jobs import (
 OTHER = jobs.OTHER ^ crc32(
     b"".join(
         Path(str(x.__file__)).read_bytes()
-        for x in (image_jobs, image_points, image_products, image_axes, image_marks, image_tones, chance_code)
+        for x in (
+            image_jobs,
+            image_points,
+            image_products,
+            image_axes,
+            image_marks,
+            image_powers,
+            image_tones,
+            chance_code,
+        )
     )
 )
 NAME = "rafmodel_alters"
@@ -114,6 +126,8 @@ def _work(address):
             hidden(job, first, end)
         elif job[KIND] == TONE:
             toned(job, first, end)
+        elif job[KIND] == POWER:
+            bent(job, first, end)
         elif job[KIND] == ALL:
             multiplied_all(job, first, end)
         else:
@@ -162,8 +176,10 @@ def _answer(frame):
         side, inner = frame[COUNTED] - 1, lengths[made[RANK] - 1]
         outer = results // (total * inner) if total * inner else 0
         units *= outer
-    elif kind in (ALL, HIDE, TONE):
+    elif kind in (ALL, HIDE, TONE, POWER):
         outer, side, inner = space[0] if axes == 4 else 1, space[axes - 3], space[axes - 2]
+        if kind == POWER:
+            inner *= space[axes - 1]
         if kind == ALL:
             wide = words(words(arguments[3])[DIMS])[leads + 1]
         else:

@@ -28,6 +28,8 @@ HIDE = 8  # numbers (n0,), (n1,), (n2,)
 ALL = 9  # matrices (n0, n0), (n1, n1), transposed (n2, wide), ends (2,)
 # (n0, n1, n2, 1) or (n1, n2, 1) to the same
 TONE = 10  # a factor, what is added, and 1 where lines are turned round (3,)
+# (n0, n1, n2, channels) or (n1, n2, channels) to the same
+POWER = 11  # (1,)
 
 
 @compiled

@@ -175,7 +175,7 @@ def tile(rows: int, vectors: int, by_place: bool, fresh: bool = False) -> Any:
                 for r in range(rows):
                     address = behind(here, 4 * r if by_place else starts[r])
                     number = builder.load(builder.inttoptr(address, _FLOAT.as_pointer()), align=4)
-                    all_ = _in_all(builder, number)
+                    all_ = in_all(builder, number)
                     for v in range(vectors):
                         product = builder.fmul(all_, others[v], flags=("contract",))
                         total = builder.fadd(builder.load(sums[r][v]), product, flags=("contract",))
@@ -209,7 +209,7 @@ def apart(vectors: int) -> Any:
             with cgutils.for_range(builder, n) as loop:
                 far = builder.load(builder.gep(builder.inttoptr(place, _WORD.as_pointer()), [loop.index]))
                 number = builder.load(builder.gep(builder.inttoptr(share, _FLOAT.as_pointer()), [loop.index]), align=4)
-                source, all_ = builder.add(image, builder.mul(far, ir.Constant(_WORD, 4))), _in_all(builder, number)
+                source, all_ = builder.add(image, builder.mul(far, ir.Constant(_WORD, 4))), in_all(builder, number)
                 for v in range(vectors):
                     product = builder.fmul(all_, builder.load(at(source, v), align=4), flags=("contract",))
                     builder.store(builder.fadd(builder.load(sums[v]), product, flags=("contract",)), sums[v])
@@ -233,7 +233,7 @@ def scaled(turned: bool) -> Any:
     def scaled(context, to, source, n, factor, added, past):
         def emit(c, builder, s, given):
             to, source, n, factor, added, past = given
-            factor, added = _in_all(builder, factor), _in_all(builder, added)
+            factor, added = in_all(builder, factor), in_all(builder, added)
             wide = ir.Constant(_WORD, 4 * LANES)
             blocks = builder.udiv(n, ir.Constant(_WORD, LANES))
             order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(LANES))[::-1])
@@ -296,7 +296,7 @@ def told(fields: int) -> Any:
             numbers = builder.inttoptr(line, _FLOAT.as_pointer())
 
             def of_line(i):
-                return _in_all(builder, builder.load(builder.gep(numbers, [ir.Constant(_WORD, i)]), align=4))
+                return in_all(builder, builder.load(builder.gep(numbers, [ir.Constant(_WORD, i)]), align=4))
 
             def fused(x, y, z):
                 return builder.fadd(builder.fmul(x, y, flags=("contract",)), z, flags=("contract",))
@@ -322,7 +322,7 @@ def told(fields: int) -> Any:
                 ]
 
             start, step, above, inner, scale = (of_line(i) for i in range(5))
-            all_shown, end = _in_all(builder, shown), _in_all(builder, last)
+            all_shown, end = in_all(builder, shown), in_all(builder, last)
             zero, one = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_VECTOR, [1.0] * LANES)
             counted = ir.Constant(whole, list(range(LANES)))
             kind = ir.FunctionType(_VECTOR, [_VECTOR])
@@ -360,7 +360,7 @@ def told(fields: int) -> Any:
     return told
 
 
-def _in_all(builder, number):
+def in_all(builder, number):
     """A register that holds a number everywhere."""
     one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))

@@ -32,6 +32,7 @@ WHOLE = (
     "view",
     "hide",
     "tone",
+    "power",
     "all",
 )  # what is done to an image as a whole, so that nothing is in between
 WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
@@ -119,6 +120,12 @@ def tone(image: Array, told: Array) -> Array:
     """An image (*space, 1), of numbers or of grey levels of 8 bits, times the first number (3,), plus the second, and its lines
     turned round if the third is 1."""
     return _of_images("tone", image.shape, image, told, of=image.dtype)
+
+
+def power(image: Array, power: Array) -> Array:
+    """An image (*space, C), of numbers or of grey levels of 8 bits, to a power (1,); what is below 1e-6 counts as that, but
+    what is not above 0 stays."""
+    return _of_images("power", image.shape, image, power, of=image.dtype)
 
 
 def read(image: Array, where: Sequence[Array]) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rafmodel import image_code, image_tones, jobs, native
-from rafmodel.variability import CATALOGUE, alter, law, linear, marks, obstruction, threefry
+from rafmodel.variability import CATALOGUE, alter, intensity, law, linear, marks, obstruction, threefry
 
 SHAPES = [
     (128, 128, 1),
@@ -274,6 +274,35 @@ def test_negatives_and_mirror_images_are_exact(shape, made):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("made", [numbers, levels])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_powers_are_those_of_the_library(shape, made):
+    """Of images that are brighter and darker in turn, the same at power 1."""
+    images, powers = made((4, *shape)), jnp.array([[0.3], [1.0], [2.2], [5.0]], jnp.float32)
+    images = (
+        images if made is levels else images ** jnp.array([1, 1, 3, 8.0], jnp.float32).reshape(4, *(1 for _ in shape))
+    )
+    found = jax.vmap(intensity._powered)(images, powers)
+    exact = images if made is levels else images.astype(float)
+    alike(found, jax.vmap(intensity._powered_by_library)(exact, powers).astype(images.dtype))
+    np.testing.assert_array_equal(found[1], images[1])
+
+
+def test_powers_hold_from_black_to_white_and_beyond():
+    """To some units in the last place of what is seen; what is not above black stays, and what is hardly above counts as 1e-6."""
+    image = jnp.concatenate([jnp.logspace(-6, 0, 299), jnp.linspace(0.5, 1.5, 202)]).astype(jnp.float32)[None, :, None]
+    for power in (0.01, 0.4, 0.999, 1.7, 6.0, 30.0):
+        found = native.power(image, jnp.array([power], jnp.float32))
+        expected = np.float64(image) ** np.float64(np.float32(power))
+        seen = expected > 1e-36  # the least numbers of single precision are 2^-126, of which all below are made
+        np.testing.assert_allclose(found[seen], expected[seen], rtol=2e-7 + 1.5e-6 * power, atol=0)
+        assert found.max(where=~seen, initial=0) < 2e-36
+    odd = jnp.array([0, -0.0, -3, jnp.nan, -jnp.inf, 1e-12], jnp.float32)[None, :, None]
+    found = native.power(odd, jnp.array([0.5], jnp.float32))
+    np.testing.assert_array_equal(found[0, :5], odd[0, :5])
+    np.testing.assert_allclose(found[0, 5], 1e-3, rtol=1e-6)
+
+
 def test_results_that_no_cache_holds_are_written_whole():
     """Each image in turn as it is, its negative, its mirror image, and both; each by itself is not written past the caches."""
     images = numbers((448, 128, 128, 1))
@@ -318,6 +347,7 @@ def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
         "view": lambda make, s, x: make(x, place[0], 1.2 * s),
         "hidden": lambda make, s, x: make(x, [s * numbers((20, 1)), s * numbers((1, 30))]),
         "turned": lambda make, s, x: make(x, jnp.stack([1 - s, s, 1 + s])),
+        "powered": lambda make, s, x: make(x, 1 + s[None]),
         "all": lambda make, s, x: make(x, (matrix(s, 20), matrix(s, 30)), jnp.array(linear.ANY)),
     }
     both = {
@@ -326,6 +356,7 @@ def test_pictures_as_they_are_stored_have_the_librarys_derivatives():
         "view": (marks._viewed, marks._viewed_by_library),
         "hidden": (marks._hidden, marks._hidden_by_library),
         "turned": (linear._turned, linear._turned_by_library),
+        "powered": (intensity._powered, intensity._powered_by_library),
         "all": (linear._along_all, linear._along_all_by_library),
     }
     for name, step in steps.items():
@@ -472,7 +503,16 @@ def test_code_on_disk_is_known_by_all_files_that_it_comes_from():
     assert of("instructions", "jobs") == jobs.OTHER
     assert (
         jobs.OTHER
-        ^ of("image_jobs", "image_points", "image_products", "image_axes", "image_marks", "image_tones", "chance_code")
+        ^ of(
+            "image_jobs",
+            "image_points",
+            "image_products",
+            "image_axes",
+            "image_marks",
+            "image_powers",
+            "image_tones",
+            "chance_code",
+        )
         == image_code.OTHER
     )
     code = ("helped", "images", "settled")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rafmodel import native
-from rafmodel.variability.law import Drawn, Variability, axes, nothing, one_normal, one_uniform
+from rafmodel.variability.law import Drawn, Variability, axes, in_numbers, nothing, one_normal, one_uniform, real
 from rafmodel.variability.linear import turned
 
 
@@ -16,14 +16,33 @@ def gain(drawn: Drawn, image: Array, severity: Array) -> Array:
     return jnp.clip(image * jnp.exp(severity * drawn["z"]), 0, 1)
 
 
-def _power(image: Array, power: Array) -> Array:
-    positive = jnp.maximum(image, 1e-6)  # keeps the logarithm finite; black is put back below
-    return jnp.where(image > 0, jnp.exp(power * jnp.log(positive)), image)
+def _power(image: Array, severity: Array, log_power: Array) -> Array:
+    """An image to a power, itself at severity 0; of numbers or of 8 bits."""
+    power = jnp.where(severity > 0, jnp.exp(log_power), 1).astype(real(image))
+    return (_powered if native.alters_stored(image) else _powered_by_library)(image, power[None])
+
+
+def _powered_by_library(image: Array, power: Array) -> Array:
+    def made(image: Array) -> Array:
+        positive = jnp.maximum(image, 1e-6)  # keeps the logarithm finite; black is put back below
+        return jnp.where(image > 0, jnp.exp(power[0] * jnp.log(positive)), image)
+
+    return in_numbers(made, image)
+
+
+@jax.custom_jvp
+def _powered(image: Array, power: Array) -> Array:
+    return native.power(image, power)
+
+
+@_powered.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(_powered_by_library, primals, tangents)
 
 
 def gamma(drawn: Drawn, image: Array, severity: Array) -> Array:
     """Intensities to the power ``exp(severity z)``: mid-tones move, black and white stay."""
-    return _power(image, jnp.exp(severity * drawn["z"]))
+    return _power(image, severity, severity * drawn["z"])
 
 
 def _scaled(sign: float):
@@ -49,7 +68,7 @@ def _stretched(sign: float):
 def _bent(sign: float):
     def law(drawn: Drawn, image: Array, severity: Array) -> Array:
         del drawn
-        return _power(image, jnp.exp(sign * severity))
+        return _power(image, severity, sign * severity)
 
     return law
 
@@ -167,7 +186,7 @@ def _three_normals(key: Array, shape: tuple[int, ...]) -> Drawn:
 
 
 GAIN = Variability("gain", "s.d. of log gain", one_normal, gain, (0.1, 0.2, 0.35, 0.5, 0.75))
-GAMMA = Variability("gamma", "s.d. of log gamma", one_normal, gamma, (0.1, 0.2, 0.4, 0.6, 0.9))
+GAMMA = Variability("gamma", "s.d. of log gamma", one_normal, gamma, (0.1, 0.2, 0.4, 0.6, 0.9), stored=True)
 BIAS = Variability("bias", "s.d. of log field coefficients", _coefficients, bias_field, (0.1, 0.2, 0.3, 0.45, 0.6))
 BRIGHTNESS = Variability(
     "brightness", "s.d., fraction of display range", one_normal, brightness, (0.05, 0.1, 0.15, 0.25, 0.4)
@@ -176,8 +195,8 @@ BRIGHTNESS_UP = Variability("brightness_up", "log gain", nothing, _scaled(1), (0
 BRIGHTNESS_DOWN = Variability("brightness_down", "log gain lost", nothing, _scaled(-1), (0.1, 0.2, 0.35, 0.5, 0.7))
 CONTRAST_UP = Variability("contrast_up", "log contrast", nothing, _stretched(1), (0.1, 0.2, 0.3, 0.4, 0.6))
 CONTRAST_DOWN = Variability("contrast_down", "log contrast lost", nothing, _stretched(-1), (0.2, 0.4, 0.6, 0.9, 1.3))
-GAMMA_UP = Variability("gamma_up", "log power", nothing, _bent(1), (0.1, 0.2, 0.3, 0.45, 0.7))
-GAMMA_DOWN = Variability("gamma_down", "log power lost", nothing, _bent(-1), (0.1, 0.2, 0.35, 0.5, 0.9))
+GAMMA_UP = Variability("gamma_up", "log power", nothing, _bent(1), (0.1, 0.2, 0.3, 0.45, 0.7), stored=True)
+GAMMA_DOWN = Variability("gamma_down", "log power lost", nothing, _bent(-1), (0.1, 0.2, 0.35, 0.5, 0.9), stored=True)
 WINDOW = Variability("window", "s.d. of level and log width", _two_normals, window, (0.05, 0.1, 0.2, 0.3, 0.45))
 INVERSION = Variability(
     "inversion", "share of images inverted", one_uniform, inversion, (0.1, 0.2, 0.35, 0.6, 1.0), stored=True
