@@ -2,7 +2,7 @@
 """What ``native`` calls for images and chance: one job of XLA's threads, whatever kind of work it is.
 
 Compiled by numba for this machine, called and helped by XLA as ``jobs`` says; what each kind does is in ``image_products``,
-``image_axes``, ``image_points``, ``image_marks``, ``image_powers``, ``image_tones`` and ``chance_code``.
+``image_axes``, ``image_kernels``, ``image_points``, ``image_marks``, ``image_powers``, ``image_tones`` and ``chance_code``.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from rafmodel import (
     chance_code,
     image_axes,
     image_jobs,
+    image_kernels,
     image_marks,
     image_points,
     image_powers,
@@ -55,10 +56,11 @@ from rafmodel.image_jobs import (
     VIEW,
     WIDE,
 )
+from rafmodel.image_kernels import BAND, spread_about
 from rafmodel.image_marks import hidden, round_marks, round_view, stamps
 from rafmodel.image_points import read_between
 from rafmodel.image_powers import bent
-from rafmodel.image_products import BAND, PANEL, multiplied_across, multiplied_down, spread_about
+from rafmodel.image_products import PANEL, multiplied_across, multiplied_down
 from rafmodel.image_tones import toned
 from rafmodel.instructions import add, compiled, words
 from rafmodel.jobs import (
@@ -90,6 +92,7 @@ OTHER = jobs.OTHER ^ crc32(
             image_points,
             image_products,
             image_axes,
+            image_kernels,
             image_marks,
             image_powers,
             image_tones,
@@ -186,7 +189,7 @@ def _answer(frame):
             units *= outer
     elif kind == SPREAD:
         inner = space[3]
-        units *= inner * -(-space[0] // BAND)
+        units *= -(-space[0] // BAND)
     elif kind == NORMAL:
         outer, inner = own[0], own[1]
         units *= -(-inner // BLOCK)

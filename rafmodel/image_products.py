@@ -1,16 +1,14 @@
 # pyright: reportCallIssue=false, reportPrivateImportUsage=false, reportIndexIssue=false, reportArgumentType=false
-"""Products of a matrix, or of a kernel, with images, of which zeros are left out."""
+"""Products of a matrix with images, of which zeros are left out."""
 
 from numba import types
 
-from rafmodel.image_jobs import INNER, LEADS, MADE, OF_OPERAND, OUTER, SIDE, SPACE, WIDE, at
-from rafmodel.instructions import LANES, ROWS, apart, clear, compiled, copy, free, memory, numbers, words
+from rafmodel.image_jobs import INNER, MADE, OUTER, SIDE, WIDE, at
+from rafmodel.instructions import LANES, ROWS, clear, compiled, copy, free, memory, numbers, words
 from rafmodel.jobs import fresh_rows
 
 PANEL = 256  # numbers in a row that are worked on together where a matrix is multiplied by rows
 LINES = 8 * ROWS  # rows of images that are worked on together where they are multiplied by a matrix
-BAND = 32  # rows along the first axis, or planes, that a kernel is summed up about one after the other
-eight_apart, one_apart = apart(8), apart(1)
 
 
 # ---- a matrix along an axis
@@ -147,121 +145,4 @@ def multiplied_across(job, first, end):
                     for k in range(side):
                         pixel[k * inner] = one[k]
         unit += n
-    free(scratch)
-
-
-# ---- a kernel about every pixel
-
-
-@compiled
-def _reach(kernel, k0, k1, k2, found):
-    """Of a kernel (k0, k1, k2), the largest distances from its middle, along every axis, at which it is not zero."""
-    found[0], found[1], found[2] = 0, 0, 0
-    for i in range(k0):
-        for j in range(k1):
-            for k in range(k2):
-                if kernel[(i * k1 + j) * k2 + k] != 0:
-                    found[0] = max(found[0], abs(i - k0 // 2))
-                    found[1] = max(found[1], abs(j - k1 // 2))
-                    found[2] = max(found[2], abs(k - k2 // 2))
-
-
-@compiled
-def _taps(kernel, k0, k1, k2, line, plane, steps, place, share):
-    """Where a kernel is not zero, or, if ``steps``, less itself a row ahead: how many places, numbers from the pixel in an image
-    whose rows and planes are ``line`` and ``plane`` numbers apart, and what is there."""
-    many = 0
-    for i in range(-1 if steps else 0, k0):
-        for j in range(k1):
-            for k in range(k2):
-                here = (i * k1 + j) * k2 + k
-                value = kernel[here] if i >= 0 else types.float32(0)
-                if steps and i + 1 < k0:
-                    value -= kernel[here + k1 * k2]
-                if value != 0:
-                    place[many] = (i - k0 // 2) * plane + (j - k1 // 2) * line + k - k2 // 2
-                    share[many] = value
-                    many += 1
-    return many
-
-
-@compiled
-def _sum_up(row, wide, image, place, share, many):
-    """Adds to a row of a multiple of LANES numbers those of an image at many places from each, times their shares."""
-    x = 0
-    while x + 8 * LANES <= wide:
-        eight_apart(image + 4 * x, place, share, row + 4 * x, many)
-        x += 8 * LANES
-    while x < wide:
-        one_apart(image + 4 * x, place, share, row + 4 * x, many)
-        x += LANES
-
-
-@compiled
-def _padded(image, to, n0, n1, n2, channels, first, end, beside1, beside2, line):
-    """Planes from first to end of one channel of an image (n0, n1, n2, channels), its border extended, in rows of a length."""
-    for i in range(first, end):
-        for j in range(-beside1, n1 + beside1):
-            source = image + 4 * (min(max(i, 0), n0 - 1) * n1 + min(max(j, 0), n1 - 1)) * n2 * channels
-            pixel, one = numbers(source), numbers(to)
-            for k in range(beside2):
-                one[k] = pixel[0]
-            if channels == 1:
-                copy(to + 4 * beside2, source, n2)
-            else:
-                for k in range(n2):
-                    one[beside2 + k] = pixel[k * channels]
-            for k in range(beside2 + n2, line):
-                one[k] = pixel[(n2 - 1) * channels]
-            to += 4 * line
-
-
-@compiled
-def spread_about(job, first, end):
-    """Units (BAND of n0, n1, n2), each of a channel of an image, of which every number becomes the sum of those about it times a
-    kernel.
-
-    Row after row along the first axis, either all of the kernel is summed up, or what it has more of than it had for the row
-    before: of a disc that is only its rim.
-    """
-    channels = job[INNER]
-    space, lengths = words(job[SPACE]), words(job[OF_OPERAND + 1] + 8 * job[LEADS])
-    n0, n1, n2 = space[0], space[1], space[2]
-    k0, k1, k2 = lengths[0], lengths[1], lengths[2]
-    wide, bands, volume = -(-n2 // LANES) * LANES, -(-n0 // BAND), n0 * n1 * n2
-    most, plane_made = (k0 + 1) * k1 * k2, n1 * wide
-    scratch = memory(24 + 4 * plane_made + 24 * most)
-    reach, before = words(scratch), scratch + 24
-    place = before + 4 * plane_made
-    place_on, share, share_on = place + 8 * most, place + 16 * most, place + 20 * most
-    known, line, plane, many, many_on, padded = 0, 0, 0, 0, 0, 0
-    for unit in range(first, end):
-        b, c, start = unit // (bands * channels), unit // bands % channels, unit % bands * BAND
-        stop = min(n0, start + BAND)
-        kernel = at(job, 1, b, k0 * k1 * k2)
-        if kernel != known:
-            if known:
-                free(padded)
-            _reach(numbers(kernel), k0, k1, k2, reach)
-            line = wide + 2 * reach[2]
-            plane = line * (n1 + 2 * reach[1])
-            many = _taps(numbers(kernel), k0, k1, k2, line, plane, False, words(place), numbers(share))
-            many_on = _taps(numbers(kernel), k0, k1, k2, line, plane, True, words(place_on), numbers(share_on))
-            padded, known = memory(4 * plane * (BAND + 2 * reach[0] + 1)), kernel
-        image, made = at(job, 0, b, volume * channels) + 4 * c, job[MADE] + 4 * (b * volume * channels + c)
-        _padded(image, padded, n0, n1, n2, channels, start - reach[0] - 1, stop + reach[0], reach[1], reach[2], line)
-        for i in range(start, stop):
-            for j in range(n1):
-                row = before + 4 * j * wide
-                pixel = padded + 4 * ((i - start + reach[0] + 1) * plane + (j + reach[1]) * line + reach[2])
-                if i > start and many_on < many:
-                    _sum_up(row, wide, pixel, place_on, share_on, many_on)
-                else:
-                    clear(row, wide)
-                    _sum_up(row, wide, pixel, place, share, many)
-                to, one = numbers(made + 4 * (i * n1 + j) * n2 * channels), numbers(row)
-                for k in range(n2):
-                    to[k * channels] = one[k]
-    if known:
-        free(padded)
     free(scratch)

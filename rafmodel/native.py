@@ -137,14 +137,15 @@ def read(image: Array, where: Sequence[Array]) -> Array:
 
 
 def spread(image: Array, kernel: Array) -> Array:
-    """An image (*space, C) of which every number is the sum of those about it times a kernel, of odd lengths; its border is
-    extended, and the kernel's zeros cost nothing."""
+    """An image (*space, C), of numbers or of grey levels of 8 bits, of which every number is the sum of those about it times a
+    kernel, of odd lengths; its border is extended, and the kernel's zeros cost nothing."""
 
     def deep(shape):
         return shape if image.ndim == 4 else (shape[0], 1, *shape[1:])  # a picture is a volume without a second axis
 
     shape = deep(image.shape)
-    return _of_images("spread", shape, image.reshape(shape), kernel.reshape(deep(kernel.shape))).reshape(image.shape)
+    made = _of_images("spread", shape, image.reshape(shape), kernel.reshape(deep(kernel.shape)), of=image.dtype)
+    return made.reshape(image.shape)
 
 
 def normal(key: Array, fields: int, n: int) -> Array:

@@ -51,6 +51,7 @@ _DECIDE = (
         "image_points",
         "image_products",
         "image_axes",
+        "image_kernels",
         "image_marks",
         "image_powers",
         "image_tones",

@@ -39,10 +39,10 @@ def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 def spread(image: Array, kernel: Array) -> Array:
     """Every number of an image the sum of those about it times a kernel of odd lengths along the axes of space; the border is
-    extended."""
-    if native.alters(image, kernel):
+    extended.  Images may be of 8 bits."""
+    if native.alters_stored(image) and native.alters(kernel):
         return _spread(image, kernel)
-    return _spread_by_library(image, kernel)
+    return in_numbers(lambda image: _spread_by_library(image, kernel), image)
 
 
 def _spread_by_library(image: Array, kernel: Array) -> Array:

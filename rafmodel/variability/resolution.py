@@ -38,12 +38,15 @@ def _smoother(n: int, severity: Array, dtype) -> Array:
 def _about(image: Array) -> Array:
     """Distances in pixels, (dims, *lengths), from the middle of a kernel that reaches over FARTHEST of every side each way."""
     lines = [np.arange(-int(n * FARTHEST), int(n * FARTHEST) + 1) for n in image.shape[:-1]]
-    return jnp.asarray(np.stack(np.meshgrid(*lines, indexing="ij")), image.dtype)
+    return jnp.asarray(np.stack(np.meshgrid(*lines, indexing="ij")), real(image))
 
 
-def _mean_by(image: Array, share: Array) -> Array:
-    """Every number the mean of those about it, weighted by a share of each pixel."""
-    return jnp.clip(spread(image, share / share.sum()), 0, 1)
+def _mean_by(image: Array, severity: Array, share: Array) -> Array:
+    """Every number the mean of those about it, weighted by a share of each pixel; at severity 0 the image itself."""
+    alone = jnp.all(_about(image) == 0, 0)
+    kernel = jnp.where(severity > 0, share / share.sum(), alone)
+    made = spread(image, kernel.astype(real(image)))
+    return made if image.dtype == jnp.uint8 else jnp.clip(made, 0, 1)
 
 
 def defocus(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -51,7 +54,7 @@ def defocus(drawn: Drawn, image: Array, severity: Array) -> Array:
     pixel's own, for these have a width."""
     del drawn
     distance = jnp.sqrt(jnp.sum(_about(image) ** 2, 0))
-    return _mean_by(image, jnp.clip(severity * max(image.shape[:-1]) - distance + 0.5, 0, 1))
+    return _mean_by(image, severity, jnp.clip(severity * max(image.shape[:-1]) - distance + 0.5, 0, 1))
 
 
 def motion(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -61,7 +64,7 @@ def motion(drawn: Drawn, image: Array, severity: Array) -> Array:
     far = jnp.abs(jnp.tensordot(drawn["direction"], about, 1))
     beside = jnp.sqrt(jnp.maximum(jnp.sum(about**2, 0) - far**2, 0))
     within = jnp.clip((severity * max(image.shape[:-1]) + 1) / 2 - far, 0, 1)
-    return _mean_by(image, within * jnp.clip(1 - beside, 0, 1))
+    return _mean_by(image, severity, within * jnp.clip(1 - beside, 0, 1))
 
 
 def glass(drawn: Drawn, image: Array, severity: Array) -> Array:
@@ -191,9 +194,11 @@ def jpeg(drawn: Drawn, image: Array, severity: Array) -> Array:
 BLUR = Variability(
     "blur", "s.d., fraction of image side", nothing, gaussian_blur, (0.015, 0.025, 0.04, 0.06, 0.09), stored=True
 )
-DEFOCUS = Variability("defocus", "radius, fraction of image side", nothing, defocus, (0.03, 0.05, 0.08, 0.12, 0.18))
+DEFOCUS = Variability(
+    "defocus", "radius, fraction of image side", nothing, defocus, (0.03, 0.05, 0.08, 0.12, 0.18), stored=True
+)
 MOTION_BLUR = Variability(
-    "motion_blur", "length, fraction of image side", one_direction, motion, (0.06, 0.1, 0.16, 0.25, 0.4)
+    "motion_blur", "length, fraction of image side", one_direction, motion, (0.06, 0.1, 0.16, 0.25, 0.4), stored=True
 )
 GLASS = Variability(
     "glass", "s.d. of displacement, fraction of side", _displacements, glass, (0.01, 0.02, 0.035, 0.06, 0.1)
