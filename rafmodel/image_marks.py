@@ -215,14 +215,30 @@ def round_marks(job, first, end):
 
 @compiled
 def _cells(corner, n, cell, cells, to):
-    """From which to before which of n pixels of an axis a stamp reaches, and of these the cell that each lies in, or -1."""
-    along, cell_ = types.float32(n), integers(to)
-    low = min(n, max(0, int((corner + 1) * along / 2) - 1))
-    high = max(low, min(n, int((corner + cells * cell + 1) * along / 2) + 2))
-    for k in range(low, high):
-        x = (types.float32(2 * k + 1) / along - types.float32(1) - corner) / cell
-        cell_[k - low] = types.int32(x) if 0 <= x < cells else -1
-    return low, high
+    """Whether a stamp has any of n pixels of an axis; before which of them each of its cells begins, and the last one ends."""
+    along, starts, k = types.float32(n), integers(to), 0
+    for c in range(cells + 1):
+        near = ((c * cell + corner + types.float32(1)) * along - types.float32(1)) / types.float32(2)
+        k = max(k, int(min(max(near, types.float32(1)), along)) - 1)
+        while k < n and (types.float32(2 * k + 1) / along - types.float32(1) - corner) / cell < c:
+            k += 1
+        starts[c] = types.int32(k)
+    return starts[0] < starts[cells]
+
+
+@compiled
+def _inked(row, start, n, depth, ink, goal, full):
+    """n numbers of an image from the start-th one, brought to goals by a share; grey levels are rounded."""
+    number, level = numbers(row + 4 * start), levels(row + start)
+    if depth == 1 and ink == 1:
+        for k in range(n):
+            level[k] = full[k]
+    elif depth == 1:
+        for k in range(n):
+            level[k] = nearest(goal[k] + (types.float32(level[k]) - goal[k]) * (types.float32(1) - ink))
+    else:
+        for k in range(n):
+            number[k] = goal[k] + (number[k] - goal[k]) * (types.float32(1) - ink)
 
 
 @compiled
@@ -233,39 +249,36 @@ def stamps(job, first, end):
     depth, line, lengths = job[DEPTH], job[INNER] * job[CHANNELS], words(job[OF_OPERAND + 3] + 8 * job[LEADS])
     rows, columns = lengths[1], lengths[2]
     scale = types.float32(255) if depth == 1 else types.float32(1)
-    cells = memory(4 * (height + width) + channels)
-    row, column, full = integers(cells), integers(cells + 4 * height), levels(cells + 4 * (height + width))
+    cells = memory(4 * (rows + columns + 2 + line) + line)
+    row, column, goal = integers(cells), integers(cells + 4 * (rows + 1)), numbers(cells + 4 * (rows + columns + 2))
+    full, known = levels(cells + 4 * (rows + columns + 2 + line)), 0
     for unit in range(first, end):
         made = job[MADE] + depth * unit * height * line
         again(made, image_at(job, unit, height * line), depth * height * line)
         shown, corner = numbers(at(job, 1, unit, most)), numbers(at(job, 2, unit, 2 * most))
-        raster, cell = numbers(at(job, 3, unit, most * rows * columns)), numbers(at(job, 4, unit, 1))[0]
-        colour = numbers(at(job, 5, unit, channels))
-        for c in range(channels):
-            full[c] = nearest(scale * colour[c])
+        rasters, cell = at(job, 3, unit, most * rows * columns), numbers(at(job, 4, unit, 1))[0]
+        colour = at(job, 5, unit, channels)
+        if colour != known:
+            known = colour
+            for k in range(line):
+                goal[k] = scale * numbers(colour)[k % channels]
+                full[k] = nearest(goal[k])
         for m in range(most):
             if not shown[m] > 0:
                 continue
-            top, low = _cells(corner[2 * m], height, cell, rows, cells)
-            left, right = _cells(corner[2 * m + 1], width, cell, columns, cells + 4 * height)
-            for i in range(top, low):
-                if row[i - top] < 0:
-                    continue
-                level, number = levels(made + i * line), numbers(made + 4 * i * line)
-                for j in range(left, right):
-                    if column[j - left] < 0:
-                        continue
-                    ink = shown[m] * raster[(m * rows + row[i - top]) * columns + column[j - left]]
-                    if ink == 0:
-                        continue
-                    for c in range(channels):
-                        k, goal = j * channels + c, scale * colour[c]
-                        if depth == 1 and ink == 1:
-                            level[k] = full[c]
-                        elif depth == 1:
-                            level[k] = nearest(goal + (types.float32(level[k]) - goal) * (types.float32(1) - ink))
-                        else:
-                            number[k] = goal + (number[k] - goal) * (types.float32(1) - ink)
+            there = _cells(corner[2 * m], height, cell, rows, cells)
+            if not (there and _cells(corner[2 * m + 1], width, cell, columns, cells + 4 * (rows + 1))):
+                continue
+            for r in range(rows):
+                raster, c = numbers(rasters + 4 * (m * rows + r) * columns), 0
+                while c < columns:
+                    ink, start = shown[m] * raster[c], column[c] * channels
+                    c += 1
+                    while c < columns and shown[m] * raster[c] == ink:
+                        c += 1
+                    if ink != 0:
+                        for i in range(row[r], row[r + 1]):
+                            _inked(made + depth * i * line, start, column[c] * channels - start, depth, ink, goal, full)
     free(cells)
 
 
