@@ -80,6 +80,7 @@ def kernels(lengths):
     [
         ((128, 128, 1), (85, 85)),
         ((37, 45, 3), (9, 5)),
+        ((20, 32, 3), (5, 9)),
         ((70, 3, 1), (1, 15)),
         ((1, 9, 2), (7, 3)),
         ((33, 18, 17, 1), (9, 7, 5)),
@@ -226,6 +227,15 @@ def test_stamps_are_those_of_the_library(space, severity, made, channels):
     for i in range(3):
         alike(found[i], marks._stamped_by_library(look, images[i], severity, corner[i], glyph[i]))
     assert severity > 0 or (found == images).all()
+
+
+@pytest.mark.parametrize("made", [numbers, levels])
+def test_stamps_of_a_colour_have_it_in_every_channel(made):
+    image, colour = made((30, 37, 3)), jnp.array([0.2, 1.0, 0.5], jnp.float32)
+    given = numbers((9,)), 2 * numbers((9, 2), 1) - 1, jnp.round(numbers((9, 5, 3), 2)), jnp.float32(0.1)
+    found = native.stamps(image, *given, colour)
+    for c in range(3):
+        alike(found[..., c : c + 1], native.stamps(image[..., c : c + 1], *given, colour[c : c + 1]))
 
 
 @pytest.mark.parametrize("made, channels", MADE)
