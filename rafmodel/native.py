@@ -26,15 +26,8 @@ from rafmodel import backend
 
 PARTS = 8  # of a batch, whose slopes of weights are summed apart from each other, whatever the number of threads
 EVEN = 16  # channels that an answer must have a multiple of
-WHOLE = (
-    "round",
-    "stamp",
-    "view",
-    "hide",
-    "tone",
-    "power",
-    "all",
-)  # what is done to an image as a whole, so that nothing is in between
+# what is done to an image as a whole, so that nothing is in between
+WHOLE = ("round", "stamp", "view", "hide", "tone", "power", "all")
 WIDE = 32  # columns that a matrix has a multiple of where rows of images are multiplied by it: two registers of any machine
 
 

@@ -46,17 +46,8 @@ EXECUTORS = "threads[:N], local[:N] (processes) or dask:ADDRESS"
 _DECIDE = (
     *("cohort", "on_disk", "transfer", "asked", "design", "proxies", "grids", "encoder", "backend", "native"),
     *("architectures", "alignment", "external", "collapse", "machine_code", "image_code", "jobs", "instructions"),
-    *(
-        "image_jobs",
-        "image_points",
-        "image_products",
-        "image_axes",
-        "image_kernels",
-        "image_marks",
-        "image_powers",
-        "image_tones",
-        "chance_code",
-    ),
+    *("image_jobs", "image_points", "image_products", "image_axes", "image_kernels", "image_marks", "image_powers"),
+    *("image_tones", "chance_code"),
     *("labels", "probes", "patches", "masks", "tiles", "pretrain", "simulate"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba")
