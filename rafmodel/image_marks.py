@@ -235,10 +235,10 @@ def _inked(row, start, n, depth, ink, goal, full):
             level[k] = full[k]
     elif depth == 1:
         for k in range(n):
-            level[k] = nearest(goal[k] + (types.float32(level[k]) - goal[k]) * (types.float32(1) - ink))
+            level[k] = nearest(_toward(types.float32(level[k]), goal[k], types.float32(1) - ink))
     else:
         for k in range(n):
-            number[k] = goal[k] + (number[k] - goal[k]) * (types.float32(1) - ink)
+            number[k] = _toward(number[k], goal[k], types.float32(1) - ink)
 
 
 @compiled
@@ -260,8 +260,8 @@ def stamps(job, first, end):
         colour = at(job, 5, unit, channels)
         if colour != known:
             known = colour
+            _tiled(colour, channels, width, scale, cells + 4 * (rows + columns + 2))
             for k in range(line):
-                goal[k] = scale * numbers(colour)[k % channels]
                 full[k] = nearest(goal[k])
         for m in range(most):
             if not shown[m] > 0:

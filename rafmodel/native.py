@@ -12,8 +12,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
-from functools import cache, reduce
+from collections.abc import Callable, Sequence
+from functools import cache, partial, reduce, wraps
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,30 @@ def whole(step: dict[str, Any]) -> bool:
     if step.get("target_name") != "rafmodel_images":
         return False
     return dict(step["attributes"])["kind"] in [_kind(name) for name in WHOLE]
+
+
+def derived_by(library: Callable[..., Any], fixed: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator: machine code whose derivatives are a library's function's, of the same arguments, of which ``fixed`` have none."""
+
+    def derived(made: Callable[..., Any]) -> Any:
+        @partial(jax.custom_jvp, nondiff_argnums=fixed)
+        @wraps(made)
+        def called(*given: Any) -> Any:
+            return made(*given)
+
+        @called.defjvp
+        def _(*given: Any) -> tuple:
+            *known, primals, tangents = given
+
+            def varied(*others: Any) -> Any:
+                rest, place = iter(others), dict(zip(fixed, known, strict=True))
+                return library(*(place[i] if i in place else next(rest) for i in range(len(known) + len(others))))
+
+            return jax.jvp(varied, primals, tangents)
+
+        return called
+
+    return derived
 
 
 @jax.custom_jvp

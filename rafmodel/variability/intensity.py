@@ -30,14 +30,9 @@ def _powered_by_library(image: Array, power: Array) -> Array:
     return in_numbers(made, image)
 
 
-@jax.custom_jvp
+@native.derived_by(_powered_by_library)
 def _powered(image: Array, power: Array) -> Array:
     return native.power(image, power)
-
-
-@_powered.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_powered_by_library, primals, tangents)
 
 
 def gamma(drawn: Drawn, image: Array, severity: Array) -> Array:

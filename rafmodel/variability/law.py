@@ -234,15 +234,10 @@ def _read_by_library(image: Array, positions: Array) -> Array:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
-@jax.custom_jvp
+@native.derived_by(_read_by_library)
 def _read(image: Array, positions: Array) -> Array:
     """``sample`` by machine code; its derivatives are the library's."""
     return native.read(image, indices(positions, image.shape[:-1]))
-
-
-@_read.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_read_by_library, primals, tangents)
 
 
 @jax.jit  # else its loop, a new function at every call, would be compiled again wherever it is not part of a program

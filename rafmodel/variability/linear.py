@@ -4,9 +4,7 @@ On a CPU by machine code, where it is compiled; the derivatives are the library'
 """
 
 from collections.abc import Callable
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -27,14 +25,9 @@ def _along_by_library(image: Array, matrix: Array, axis: int) -> Array:
     return jnp.moveaxis(jnp.tensordot(matrix, image, (1, axis)), 0, axis)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
+@native.derived_by(_along_by_library, fixed=(2,))
 def _along(image: Array, matrix: Array, axis: int) -> Array:
     return native.along(image, matrix, axis)
-
-
-@_along.defjvp
-def _(axis: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(partial(_along_by_library, axis=axis), primals, tangents)
 
 
 def spread(image: Array, kernel: Array) -> Array:
@@ -54,14 +47,9 @@ def _spread_by_library(image: Array, kernel: Array) -> Array:
     return whole[tuple(slice(n - 1, None) for n in kernel.shape)].astype(image.dtype)
 
 
-@jax.custom_jvp
+@native.derived_by(_spread_by_library)
 def _spread(image: Array, kernel: Array) -> Array:
     return native.spread(image, kernel)
-
-
-@_spread.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_spread_by_library, primals, tangents)
 
 
 def along_all(image: Array, severity: Array, matrix: Callable[[int], Array], ends: tuple[float, float] = ANY) -> Array:
@@ -88,14 +76,9 @@ def _along_all_by_library(image: Array, matrices: tuple[Array, ...], ends: Array
     return in_numbers(made, image)
 
 
-@jax.custom_jvp
+@native.derived_by(_along_all_by_library)
 def _along_all(image: Array, matrices: tuple[Array, ...], ends: Array) -> Array:
     return native.along_all(image, matrices, ends)
-
-
-@_along_all.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_along_all_by_library, primals, tangents)
 
 
 def turned(image: Array, negative: Array | bool, mirrored: Array | bool) -> Array:
@@ -112,11 +95,6 @@ def _turned_by_library(image: Array, told: Array) -> Array:
     return in_numbers(made, image)
 
 
-@jax.custom_jvp
+@native.derived_by(_turned_by_library)
 def _turned(image: Array, told: Array) -> Array:
     return native.tone(image, told)
-
-
-@_turned.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(_turned_by_library, primals, tangents)

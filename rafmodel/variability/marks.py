@@ -130,7 +130,7 @@ def _round_by_library(look: Look, image: Array, severity: Array, place: Array, s
     return in_numbers(made, image)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@native.derived_by(_round_by_library, fixed=(0,))
 def _round(look: Look, image: Array, severity: Array, place: Array, size: Array) -> Array:
     """``_round_by_library`` by machine code; its derivatives are the library's."""
     with jax.ensure_compile_time_eval():
@@ -143,11 +143,6 @@ def _round(look: Look, image: Array, severity: Array, place: Array, size: Array)
     marks, ends = jnp.concatenate([place, size[:, None]], 1), jnp.asarray(look.reach, jnp.float32)
     given = shown(severity, len(place)), marks, ends, pairs, jnp.asarray(colours)
     return native.round_marks(image, *(x.astype(jnp.float32) for x in given))
-
-
-@_round.defjvp
-def _(look: Look, primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(partial(_round_by_library, look), primals, tangents)
 
 
 # ---- stamps
@@ -179,17 +174,12 @@ def _stamped_by_library(
     return in_numbers(made, image)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@native.derived_by(_stamped_by_library, fixed=(0,))
 def _stamped(look: tuple[float, float], image: Array, severity: Array, corner: Array, raster: Array) -> Array:
     """``_stamped_by_library`` by machine code; its derivatives are the library's."""
     cell, colour = (jnp.float32(x) for x in look)
     given = shown(severity, len(corner)), corner, raster, cell, jnp.broadcast_to(colour, image.shape[-1:])
     return native.stamps(image, *(x.astype(jnp.float32) for x in given))
-
-
-@_stamped.defjvp
-def _(look: tuple[float, float], primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(partial(_stamped_by_library, look), primals, tangents)
 
 
 # ---- what is hidden
@@ -204,15 +194,10 @@ def _hidden_by_library(image: Array, covers: list[Array]) -> Array:
     return in_numbers(lambda image: image * (1 - math.prod(covers[1:], start=covers[0]))[..., None], image)
 
 
-@jax.custom_jvp
+@native.derived_by(_hidden_by_library)
 def _hidden(image: Array, covers: list[Array]) -> Array:
     """``_hidden_by_library`` by machine code; its derivatives are the library's."""
     return native.hide(image, [cover.reshape(-1).astype(jnp.float32) for cover in covers])
-
-
-@_hidden.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(_hidden_by_library, primals, tangents)
 
 
 # ---- round fields of view
@@ -232,12 +217,7 @@ def _viewed_by_library(image: Array, place: Array, radius: Array) -> Array:
     return in_numbers(made, image)
 
 
-@jax.custom_jvp
+@native.derived_by(_viewed_by_library)
 def _viewed(image: Array, place: Array, radius: Array) -> Array:
     """``_viewed_by_library`` by machine code; its derivatives are the library's."""
     return native.round_view(image, jnp.concatenate([place, radius[None]]).astype(jnp.float32))
-
-
-@_viewed.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple:
-    return jax.jvp(_viewed_by_library, primals, tangents)
