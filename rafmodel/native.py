@@ -193,7 +193,7 @@ def whole(step: dict[str, Any]) -> bool:
 
 
 def derived_by(library: Callable[..., Any], fixed: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator: machine code whose derivatives are a library's function's, of the same arguments, of which ``fixed`` have none."""
+    """A decorator: machine code with the derivatives of a library's function of the same arguments; ``fixed`` ones have none."""
 
     def derived(made: Callable[..., Any]) -> Any:
         @partial(jax.custom_jvp, nondiff_argnums=fixed)
